@@ -1,0 +1,1 @@
+"""Tasks and client for Rota."""
