@@ -1,0 +1,82 @@
+"""What the executor's parts hand to each other: an attempt to run, and how it came out.
+
+Plain values only. Nothing here runs, stores or publishes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One claimed attempt of a job. `number` counts from 1; `timeout_seconds` None means no limit."""
+
+    job_id: UUID
+    number: int
+    task: str
+    args: Mapping[str, Any]
+    queue: str = "default"
+    timeout_seconds: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The task returned. `result` is JSON-compatible."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The task raised, timed out or crashed. `type` is an error class or one of `Timeout`, `ProcessCrashed`.
+
+    `retryable` False: no further attempt may help (for instance arguments that cannot be right).
+    """
+
+    type: str
+    message: str
+    traceback: str | None = None
+    retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task ended because its cancellation was asked for; `forced` when it had to be killed."""
+
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The attempt was taken down with its task process for another attempt's sake; it is not to blame."""
+
+    reason: str
+
+
+Outcome = Succeeded | Failed | Cancelled | Lost
+
+
+class AttemptSink(Protocol):
+    """Where a running attempt's by-products go. Called on the event loop; must not block."""
+
+    def output(self, attempt: Attempt, stream: Literal["stdout", "stderr"], text: str) -> None:
+        """Keep text which the task printed."""
+
+    def progress(self, attempt: Attempt, fraction: float | None, message: str | None) -> None:
+        """Keep what the task said about its progress; `fraction` is between 0 and 1."""
+
+
+class Runner(Protocol):
+    """Runs attempts of some kind of tasks: built-in ones, or Python tasks in task processes."""
+
+    async def run(self, attempt: Attempt, sink: AttemptSink) -> Outcome:
+        """Run the attempt to its end, its timeout included. Never raises for what the task does."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Ask a running attempt to end: politely, then by force. `run` then returns its outcome."""
