@@ -1,0 +1,73 @@
+"""The tree of errors that Rota's parts raise to each other.
+
+Each class says what the catcher can do about it; adapters translate a driver's errors into these at the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RotaError(Exception):
+    """Anything that Rota raises on purpose."""
+
+
+class Conflict(RotaError):
+    """Somebody else wrote to the stream first: reload it and decide again."""
+
+    def __init__(self, message: str, *, streams: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.streams = tuple(streams)
+
+
+class Rejected(RotaError):
+    """The request can not be carried out as it is; the caller has to change it.
+
+    `field` is the dotted path of what is wrong (`args.url`), None when it is not about one field.
+    `code` is a stable slug that programs may compare.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None, code: str = "invalid") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.code = code
+
+
+class NotFound(Rejected):
+    """There is no such job, stream or resource."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, field=field, code="not-found")
+
+
+class NotPossible(Rejected):
+    """The command is well formed but the state does not allow it, for instance cancelling a finished job."""
+
+    def __init__(self, message: str, *, code: str = "state") -> None:
+        super().__init__(message, code=code)
+
+
+class Unavailable(RotaError):
+    """A server that is needed does not answer now: retry with backoff and jitter."""
+
+    def __init__(self, message: str, *, server: str) -> None:
+        super().__init__(message)
+        self.server = server
+
+
+class NotLeader(RotaError):
+    """A newer term of leadership exists: step down, decide nothing more."""
+
+    def __init__(self, message: str, *, own_term: int, current_term: int | None = None) -> None:
+        super().__init__(message)
+        self.own_term = own_term
+        self.current_term = current_term
+
+
+class Corruption(RotaError):
+    """The log is not what it must be (a gap, a wrong version, an unreadable event): stop, never skip."""
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
