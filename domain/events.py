@@ -1,0 +1,313 @@
+"""The events of the log: their types, their schema versions, and how old shapes become the current one.
+
+An event's class name is its stored type and never changes once released. A change of shape raises the
+class's `schema` and adds an upcaster; stored events are never rewritten. Encoding to JSON is the adapters'
+business; what a JSON object means is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, ClassVar, Literal, TypeVar
+
+from domain.errors import Corruption
+from domain.retry import RetryPolicy
+from domain.specs import JobSpec, Priority
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+    schema: ClassVar[int] = 1
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Event:
+        """Build the event from its decoded JSON object in the current schema."""
+        return cls(**data)
+
+
+E = TypeVar("E", bound=type[Event])
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+DispatchReason = Literal["due", "retry", "manual", "missing"]
+
+_registry: dict[str, type[Event]] = {}
+_upcasters: dict[tuple[str, int], Upcaster] = {}
+
+
+def event(cls: E) -> E:
+    """Register a class of events under its name."""
+    if cls.__name__ in _registry:
+        raise ValueError(f"event type {cls.__name__} is registered twice")
+    _registry[cls.__name__] = cls
+    return cls
+
+
+def upcaster(event_type: str, from_schema: int) -> Callable[[Upcaster], Upcaster]:
+    """Register a function that turns `event_type`'s data of schema `from_schema` into the next schema."""
+
+    def register(function: Upcaster) -> Upcaster:
+        _upcasters[event_type, from_schema] = function
+        return function
+
+    return register
+
+
+def event_types() -> Mapping[str, type[Event]]:
+    """All registered types by their stored name."""
+    return _registry
+
+
+def event_from_json(event_type: str, data: dict[str, Any], schema: int = 1) -> Event:
+    """The event that this stored JSON object stands for.
+
+    Raises:
+        Corruption: the type is unknown, the schema is newer than this program, or the data do not fit.
+    """
+    cls = _registry.get(event_type)
+    if cls is None:
+        raise Corruption(f"event type {event_type!r} is not known to this version of Rota")
+    if schema > cls.schema:
+        raise Corruption(f"{event_type} has schema {schema}; this version of Rota knows up to {cls.schema}")
+    try:
+        while schema < cls.schema:
+            data = _upcasters[event_type, schema](data)
+            schema += 1
+        return cls.from_json(data)
+    except (TypeError, ValueError, KeyError) as error:
+        raise Corruption(f"a stored {event_type} can not be read: {error!r}") from error
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted(Event):
+    """A job was accepted. Without `spec.run_at` this is at once its dispatch.
+
+    `request_digest` identifies the request that came with an idempotency key.
+    """
+
+    spec: JobSpec
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobSubmitted:
+        """Build nested values from their JSON objects."""
+        spec = dict(data["spec"])
+        spec["retry"] = RetryPolicy(**spec["retry"])
+        if spec["run_at"] is not None:
+            spec["run_at"] = datetime.fromisoformat(spec["run_at"])
+        if spec["expires_at"] is not None:
+            spec["expires_at"] = datetime.fromisoformat(spec["expires_at"])
+        return cls(**{**data, "spec": JobSpec(**spec)})
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDispatched(Event):
+    """The job was put onto its work stream; `reason` says why now."""
+
+    queue: str
+    priority: Priority
+    reason: DispatchReason
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """An executor claimed the job; this attempt may run, and no other."""
+
+    attempt: int
+    executor: str
+    queue: str
+    priority: Priority
+    timeout_seconds: float | None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSucceeded(Event):
+    """The attempt returned `result`, any JSON value; the job has ended."""
+
+    attempt: int
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """Why an attempt failed: an error class or `Timeout`, `ProcessCrashed`, `Lost` ...; and what it said."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(Event):
+    """The attempt failed. `retry_at` None: there is no further one."""
+
+    attempt: int
+    error: AttemptError
+    retry_at: datetime | None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AttemptFailed:
+        """Build nested values from their JSON objects."""
+        error = AttemptError(**data["error"])
+        return cls(**{**data, "error": error, "retry_at": _instant(data["retry_at"])})
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost(Event):
+    """Nobody knows how the attempt ended, and nobody will: its executor is gone or does not know it."""
+
+    attempt: int
+    executor: str
+    reason: str
+    retry_at: datetime | None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> AttemptLost:
+        """Build nested values from their JSON objects."""
+        return cls(**{**data, "retry_at": _instant(data["retry_at"])})
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRejected(Event):
+    """An attempt that was over already (declared lost, or cancelled) reported; its outcome does not count."""
+
+    attempt: int
+    executor: str
+    outcome: str
+    reason: str
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Somebody wants the running attempt to end; its executor will end it."""
+
+    attempt: int
+    executor: str
+    reason: str | None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(Event):
+    """The job has ended because that was asked for. `forced`: the task had to be killed."""
+
+    attempt: int
+    reason: str | None
+    forced: bool = False
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDead(Event):
+    """The job has failed for good after `attempts` attempts: a dead letter."""
+
+    attempts: int
+    reason: str
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobExpired(Event):
+    """The job was not started before it expired, and never will be."""
+
+    expires_at: datetime
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobExpired:
+        """Build nested values from their JSON objects."""
+        return cls(expires_at=datetime.fromisoformat(data["expires_at"]))
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequeued(Event):
+    """Somebody asked for an ended job to run again: a dispatch with a fresh retry budget, without expiry."""
+
+    queue: str
+    priority: Priority
+    reason: str | None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRescheduled(Event):
+    """The job is not to run before `run_at`."""
+
+    run_at: datetime
+    reason: str | None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> JobRescheduled:
+        """Build nested values from their JSON objects."""
+        return cls(run_at=datetime.fromisoformat(data["run_at"]), reason=data["reason"])
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressReported(Event):
+    """The running task said how far it is: `fraction` between 0 and 1."""
+
+    attempt: int
+    fraction: float | None
+    message: str | None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPublished(Event):
+    """An event of the outside world (CloudEvents 1.0), published through Rota's log."""
+
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: datetime | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: Any = None
+    data_base64: str | None = None
+    extensions: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EventPublished:
+        """Build nested values from their JSON objects."""
+        return cls(**{**data, "time": _instant(data.get("time"))})
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderElected(Event):
+    """A scheduler took the lead for `term`."""
+
+    term: int
+    node: str
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRefused(Event):
+    """A scheduler of an older term tried to decide and was refused by the log."""
+
+    term: int
+    current_term: int
+    node: str
+
+
+def stored_fields(cls: type[Event]) -> tuple[str, ...]:
+    """The names of a type's fields, in stored order (for documents and AsyncAPI)."""
+    return tuple(f.name for f in fields(cls))  # type: ignore[arg-type]

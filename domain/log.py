@@ -1,0 +1,107 @@
+"""What is written to the event log and what is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from domain.events import Event
+from domain.ids import Position, Term, Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """Who and what caused a unit. `traceparent` as in W3C Trace Context.
+
+    `correlation_id` is what all events of one story share, `causation_id` the event's position or the request
+    that led to this one.
+    """
+
+    actor: str
+    request_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    traceparent: str | None = None
+    term: Term | None = None
+    unit: UUID | None = None
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHead:
+    """The current status of a job, kept in its row of `jobs` by the append that changes it.
+
+    `due_at` is the next instant at which something has to happen by the clock, None when nothing has to.
+    """
+
+    state: str
+    attempt: int
+    queue: str
+    priority: str
+    task: str
+    tags: Mapping[str, str]
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamWrite:
+    """Events to add to one stream at the version after `expected_version` (0: the stream must not exist).
+
+    `head` is the job's new status; None for a stream that is not a job.
+    """
+
+    stream_id: UUID
+    expected_version: Version
+    events: Sequence[Event]
+    head: JobHead | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Writes that stand or fall together. `id` makes a repeated append recognisable."""
+
+    id: UUID
+    writes: Sequence[StreamWrite]
+    meta: Meta
+
+
+class Appended(NamedTuple):
+    """The unit is in the log, at these positions (both inclusive)."""
+
+    first_position: Position
+    last_position: Position
+
+
+class Conflicted(NamedTuple):
+    """The unit is not in the log: one of its streams is not at the expected version."""
+
+    stream_id: UUID
+
+
+AppendResult = Appended | Conflicted
+
+
+class Recorded(NamedTuple):
+    """One event as the log has it."""
+
+    position: Position
+    stream_id: UUID
+    version: Version
+    event: Event
+    meta: Meta
+    recorded_at: datetime
+
+
+class RawEvent(NamedTuple):
+    """One event as stored, undecoded; `data` and `meta` are the exact JSON texts."""
+
+    position: Position
+    stream_id: UUID
+    version: Version
+    type: str
+    recorded_at: datetime
+    data: str
+    meta: str
