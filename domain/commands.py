@@ -1,0 +1,127 @@
+"""What may be asked of a job. Commands are imperative; whether and how they come true, `decisions` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from domain.events import AttemptError, DispatchReason
+from domain.specs import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJob:
+    """Accept a new job; the key and digest come with an idempotent request."""
+
+    spec: JobSpec
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchJob:
+    """Put the job onto its work stream now."""
+
+    reason: DispatchReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAttempt:
+    """Claim the queued job for `executor`."""
+
+    executor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SucceedAttempt:
+    """The attempt returned `result`."""
+
+    attempt: int
+    executor: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailAttempt:
+    """The attempt failed; `retryable` False: further attempts can not help."""
+
+    attempt: int
+    executor: str
+    error: AttemptError
+    retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseAttempt:
+    """The attempt's executor is gone, or does not know the attempt, or let its deadline pass."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancel:
+    """End the job, whatever it does now."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmCancel:
+    """The attempt's executor has ended the task because a cancellation was requested."""
+
+    attempt: int
+    executor: str
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireJob:
+    """The job's `expires_at` has passed without a start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActOnTime:
+    """The job's `due_at` has come: dispatch it, retry it or let it expire, whichever it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryJob:
+    """Run an ended job again with a fresh retry budget, or a retrying one at once."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescheduleJob:
+    """Do not start the job before `run_at`."""
+
+    run_at: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportProgress:
+    """The running task says how far it is."""
+
+    attempt: int
+    fraction: float | None
+    message: str | None
+
+
+Command = (
+    SubmitJob
+    | DispatchJob
+    | StartAttempt
+    | SucceedAttempt
+    | FailAttempt
+    | LoseAttempt
+    | RequestCancel
+    | ConfirmCancel
+    | ExpireJob
+    | ActOnTime
+    | RetryJob
+    | RescheduleJob
+    | ReportProgress
+)

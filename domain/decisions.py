@@ -1,0 +1,214 @@
+"""Which events a command leads to. All rules about what may follow what live here.
+
+`decide` is pure: state, command and time in; events out. An empty answer means that the command is true already
+or has lost its point, which is not an error. `NotPossible` tells a caller that the state forbids it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from domain import commands as c
+from domain import events as e
+from domain.errors import Conflict, NotPossible
+from domain.events import Event
+from domain.jobs import Job, foresee, head_of
+from domain.log import Meta, StreamWrite
+
+Events = Sequence[Event]
+
+
+def decide(job: Job | None, command: c.Command, now: datetime) -> Events:
+    """The events that the command leads to in this state at this time.
+
+    Raises:
+        NotPossible: the state does not allow what a caller asked for.
+        Conflict: the job exists already (SubmitJob) or does not exist yet (everything else).
+    """
+    if isinstance(command, c.SubmitJob):
+        if job is not None:
+            raise Conflict("the job exists already", streams=[str(job.id)])
+        return [
+            e.JobSubmitted(
+                spec=command.spec,
+                idempotency_key=command.idempotency_key,
+                request_digest=command.request_digest,
+            )
+        ]
+    if job is None:
+        raise Conflict("the job does not exist")
+    return _DECISIONS[type(command)](job, command, now)
+
+
+def write_for(
+    job: Job | None, job_id: UUID, events: Events, meta: Meta, now: datetime
+) -> tuple[StreamWrite, Job]:
+    """The append that records these events (at least one), and the job as it will be after them."""
+    after = foresee(job, job_id, events, meta, now)
+    assert after is not None, "no events, nothing to write"  # noqa: S101 - an invariant of the callers
+    version = after.version - len(events)
+    write = StreamWrite(
+        stream_id=job_id,
+        expected_version=type(after.version)(version),
+        events=events,
+        head=head_of(after),
+    )
+    return write, after
+
+
+def _expired(job: Job, now: datetime) -> bool:
+    return job.expires_at is not None and job.expires_at <= now
+
+
+def _dispatch(job: Job, reason: e.DispatchReason) -> Events:
+    return [e.JobDispatched(queue=job.spec.queue, priority=job.spec.priority, reason=reason)]
+
+
+def _expire(job: Job) -> Events:
+    assert job.expires_at is not None  # noqa: S101 - callers have compared it
+    return [e.JobExpired(expires_at=job.expires_at)]
+
+
+def _decide_dispatch(job: Job, command: c.DispatchJob, now: datetime) -> Events:
+    if job.state not in ("scheduled", "retrying", "queued", "waiting"):
+        return []
+    return _expire(job) if _expired(job, now) else _dispatch(job, command.reason)
+
+
+def _decide_time(job: Job, _command: c.ActOnTime, now: datetime) -> Events:
+    if job.state not in ("scheduled", "retrying", "queued"):
+        return []
+    if _expired(job, now):
+        return _expire(job)
+    if job.state == "queued" or job.run_at is None or job.run_at > now:
+        return []
+    return _dispatch(job, "due" if job.state == "scheduled" else "retry")
+
+
+def _decide_expire(job: Job, _command: c.ExpireJob, now: datetime) -> Events:
+    waits = job.state in ("scheduled", "retrying", "queued", "waiting")
+    return _expire(job) if waits and _expired(job, now) else []
+
+
+def _decide_start(job: Job, command: c.StartAttempt, now: datetime) -> Events:
+    if job.state != "queued":
+        raise Conflict(f"job {job.id} is {job.state}, not queued", streams=[str(job.id)])
+    if _expired(job, now):
+        return _expire(job)
+    spec = job.spec
+    return [
+        e.AttemptStarted(
+            attempt=job.attempt + 1,
+            executor=command.executor,
+            queue=spec.queue,
+            priority=spec.priority,
+            timeout_seconds=spec.timeout_seconds,
+        )
+    ]
+
+
+def _runs(job: Job, attempt: int) -> bool:
+    return job.state == "running" and job.attempt == attempt
+
+
+def _too_late(job: Job, attempt: int, executor: str, outcome: str) -> Events:
+    reason = f"attempt {attempt} was over: the job is {job.state}, its attempt {job.attempt}"
+    return [e.ResultRejected(attempt=attempt, executor=executor, outcome=outcome, reason=reason)]
+
+
+def _decide_success(job: Job, command: c.SucceedAttempt, _now: datetime) -> Events:
+    if not _runs(job, command.attempt):
+        return _too_late(job, command.attempt, command.executor, "succeeded")
+    return [e.AttemptSucceeded(attempt=command.attempt, result=command.result)]
+
+
+def _retry_at(job: Job, now: datetime) -> datetime | None:
+    failures = job.failures + 1
+    if failures >= job.spec.retry.max_attempts:
+        return None
+    return now + timedelta(seconds=job.spec.retry.delay_seconds(job.id, failures))
+
+
+def _after_last(job: Job, last: Event, reason: str) -> Events:
+    """The last attempt's end, and what it means for the job."""
+    if job.cancel_requested:
+        return [last, e.JobCancelled(attempt=job.attempt, reason=job.reason)]
+    return [last, e.JobDead(attempts=job.attempt, reason=reason)]
+
+
+def _decide_failure(job: Job, command: c.FailAttempt, now: datetime) -> Events:
+    if not _runs(job, command.attempt):
+        return _too_late(job, command.attempt, command.executor, "failed")
+    wanted = command.retryable and not job.cancel_requested
+    retry_at = _retry_at(job, now) if wanted else None
+    failed = e.AttemptFailed(attempt=command.attempt, error=command.error, retry_at=retry_at)
+    if retry_at is not None:
+        return [failed]
+    return _after_last(job, failed, "no attempts left" if command.retryable else "not retryable")
+
+
+def _decide_loss(job: Job, command: c.LoseAttempt, now: datetime) -> Events:
+    if not _runs(job, command.attempt):
+        return []
+    retry_at = None if job.cancel_requested else _retry_at(job, now)
+    lost = e.AttemptLost(
+        attempt=command.attempt, executor=job.executor or "", reason=command.reason, retry_at=retry_at
+    )
+    return [lost] if retry_at is not None else _after_last(job, lost, "no attempts left")
+
+
+def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events:
+    if job.state == "cancelled" or (job.state == "running" and job.cancel_requested):
+        return []
+    if job.ended:
+        raise NotPossible(f"job {job.id} has {job.state} and can not be cancelled any more", code="ended")
+    if job.state == "running":
+        return [e.CancelRequested(attempt=job.attempt, executor=job.executor or "", reason=command.reason)]
+    return [e.JobCancelled(attempt=job.attempt, reason=command.reason)]
+
+
+def _decide_cancelled(job: Job, command: c.ConfirmCancel, _now: datetime) -> Events:
+    if not _runs(job, command.attempt):
+        return _too_late(job, command.attempt, command.executor, "cancelled")
+    return [e.JobCancelled(attempt=command.attempt, reason=job.reason, forced=command.forced)]
+
+
+def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
+    if job.state == "retrying":
+        return _dispatch(job, "manual")
+    if job.state in ("failed", "cancelled", "expired"):
+        return [e.JobRequeued(queue=job.spec.queue, priority=job.spec.priority, reason=command.reason)]
+    raise NotPossible(
+        f"job {job.id} is {job.state}; only failed, cancelled, expired and retrying ones are retried"
+    )
+
+
+def _decide_reschedule(job: Job, command: c.RescheduleJob, _now: datetime) -> Events:
+    if job.state not in ("scheduled", "retrying", "queued", "waiting"):
+        raise NotPossible(f"job {job.id} is {job.state} and can not be given another time")
+    return [e.JobRescheduled(run_at=command.run_at, reason=command.reason)]
+
+
+def _decide_progress(job: Job, command: c.ReportProgress, _now: datetime) -> Events:
+    if not _runs(job, command.attempt):
+        return []
+    return [e.ProgressReported(attempt=command.attempt, fraction=command.fraction, message=command.message)]
+
+
+_DECISIONS: dict[type[Any], Callable[[Job, Any, datetime], Events]] = {
+    c.DispatchJob: _decide_dispatch,
+    c.ActOnTime: _decide_time,
+    c.ExpireJob: _decide_expire,
+    c.StartAttempt: _decide_start,
+    c.SucceedAttempt: _decide_success,
+    c.FailAttempt: _decide_failure,
+    c.LoseAttempt: _decide_loss,
+    c.RequestCancel: _decide_cancel,
+    c.ConfirmCancel: _decide_cancelled,
+    c.RetryJob: _decide_retry,
+    c.RescheduleJob: _decide_reschedule,
+    c.ReportProgress: _decide_progress,
+}

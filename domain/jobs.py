@@ -1,0 +1,242 @@
+"""A job's state and how events change it.
+
+`evolve` only folds; whether an event may happen is `domain.decisions`' business. A `Job` is never changed in
+place: each event gives a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from domain import events as e
+from domain.errors import Corruption
+from domain.events import AttemptError, Event
+from domain.ids import Position, Version
+from domain.log import JobHead, Meta, Recorded
+from domain.specs import JobSpec
+
+State = Literal[
+    "scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"
+]
+STATES: tuple[State, ...] = (
+    "scheduled",
+    "waiting",
+    "queued",
+    "running",
+    "retrying",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+)
+ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is known of a job at a version of its stream.
+
+    `attempt` numbers the current or last attempt, from 1; 0 before the first. `failures` counts the attempts
+    that used up the retry budget since the job was last requeued. `due_at` is the next instant at which the
+    clock matters. Instants are the log's (`recorded_at`).
+    """
+
+    id: UUID
+    spec: JobSpec
+    state: State
+    version: Version
+    position: Position
+    first_position: Position
+    submitted_at: datetime
+    changed_at: datetime
+    submitted_meta: Meta
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+    attempt: int = 0
+    failures: int = 0
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    executor: str | None = None
+    result: Any = None
+    error: AttemptError | None = None
+    cancel_requested: bool = False
+    reason: str | None = None
+    progress: tuple[float | None, str | None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has reached one of its ends (a retry by hand may still reopen it)."""
+        return self.state in ENDED
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When the scheduler has to look at the job by the clock, None for never."""
+        if self.state in ("scheduled", "retrying", "queued"):
+            times = [
+                t for t in (None if self.state == "queued" else self.run_at, self.expires_at) if t is not None
+            ]
+            return min(times) if times else None
+        return None
+
+
+def evolve(job: Job | None, recorded: Recorded) -> Job:
+    """The job after this event. Raises Corruption when the event can not follow."""
+    event = recorded.event
+    if job is None:
+        if type(event) is not e.JobSubmitted:
+            raise Corruption(f"a job's stream starts with {type(event).__name__}", position=recorded.position)
+        return _submitted(event, recorded)
+    change = _CHANGES.get(type(event))
+    if change is None:
+        raise Corruption(f"{type(event).__name__} has no place in a job's stream", position=recorded.position)
+    if recorded.version != job.version + 1:
+        raise Corruption(
+            f"job {job.id}: version {recorded.version} follows {job.version}", position=recorded.position
+        )
+    changed = _changed(job, change(job, event, recorded.recorded_at))
+    return _changed(
+        changed,
+        {
+            "version": recorded.version,
+            "position": recorded.position,
+            "changed_at": recorded.recorded_at,
+        },
+    )
+
+
+def fold(history: Iterable[Recorded]) -> Job | None:
+    """The job that this history, from its first event on, describes; None for an empty one."""
+    job: Job | None = None
+    for recorded in history:
+        job = evolve(job, recorded)
+    return job
+
+
+def foresee(job: Job | None, job_id: UUID, events: Iterable[Event], meta: Meta, now: datetime) -> Job | None:
+    """The job as it will be when the log has taken these events; their positions are not known yet."""
+    version = 0 if job is None else job.version
+    for event in events:
+        version += 1
+        place = Recorded(Position(0), job_id, Version(version), event, meta, now)
+        job = evolve(job, place)
+    return job
+
+
+def head_of(job: Job) -> JobHead:
+    """The row that stands for this job in `jobs`."""
+    spec = job.spec
+    return JobHead(
+        state=job.state,
+        attempt=job.attempt,
+        queue=spec.queue,
+        priority=spec.priority,
+        task=spec.task,
+        tags=spec.tags,
+        due_at=job.due_at,
+    )
+
+
+def _changed(job: Job, changes: dict[str, Any]) -> Job:
+    # dataclasses.replace runs the constructor for two dozen fields; this is on the path of every event.
+    copy = object.__new__(Job)
+    copy.__dict__.update(job.__dict__)
+    copy.__dict__.update(changes)
+    return copy
+
+
+def _submitted(event: e.JobSubmitted, recorded: Recorded) -> Job:
+    spec = event.spec
+    immediate = spec.run_at is None
+    return Job(
+        id=recorded.stream_id,
+        spec=spec,
+        state="queued" if immediate else "scheduled",
+        version=recorded.version,
+        position=recorded.position,
+        first_position=recorded.position,
+        submitted_at=recorded.recorded_at,
+        changed_at=recorded.recorded_at,
+        submitted_meta=recorded.meta,
+        idempotency_key=event.idempotency_key,
+        request_digest=event.request_digest,
+        run_at=spec.run_at,
+        expires_at=spec.expires_at,
+        dispatched_at=recorded.recorded_at if immediate else None,
+    )
+
+
+Change = Callable[[Job, Any, datetime], dict[str, Any]]
+
+
+def _dispatched(_job: Job, _event: e.JobDispatched, at: datetime) -> dict[str, Any]:
+    return {"state": "queued", "dispatched_at": at, "run_at": None}
+
+
+def _started(_job: Job, event: e.AttemptStarted, at: datetime) -> dict[str, Any]:
+    return {
+        "state": "running",
+        "attempt": event.attempt,
+        "executor": event.executor,
+        "started_at": at,
+        "progress": None,
+    }
+
+
+def _succeeded(_job: Job, event: e.AttemptSucceeded, at: datetime) -> dict[str, Any]:
+    return {"state": "succeeded", "result": event.result, "error": None, "finished_at": at}
+
+
+def _failed(job: Job, event: e.AttemptFailed, _at: datetime) -> dict[str, Any]:
+    return _try_again(job, event.error, event.retry_at)
+
+
+def _lost(job: Job, event: e.AttemptLost, _at: datetime) -> dict[str, Any]:
+    return _try_again(job, AttemptError(type="Lost", message=event.reason), event.retry_at)
+
+
+def _try_again(job: Job, error: AttemptError, retry_at: datetime | None) -> dict[str, Any]:
+    # Without a next attempt the state stays `retrying` only until the unit's second event (dead, cancelled).
+    return {"state": "retrying", "error": error, "run_at": retry_at, "failures": job.failures + 1}
+
+
+def _cancelled(_job: Job, event: e.JobCancelled, at: datetime) -> dict[str, Any]:
+    return {"state": "cancelled", "finished_at": at, "reason": event.reason, "run_at": None}
+
+
+def _requeued(_job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
+    return {
+        "state": "queued",
+        "dispatched_at": at,
+        "finished_at": None,
+        "failures": 0,
+        "cancel_requested": False,
+        "reason": event.reason,
+        "expires_at": None,
+        "run_at": None,
+        "result": None,
+        "error": None,
+    }
+
+
+_CHANGES: dict[type[Event], Change] = {
+    e.JobDispatched: _dispatched,
+    e.AttemptStarted: _started,
+    e.AttemptSucceeded: _succeeded,
+    e.AttemptFailed: _failed,
+    e.AttemptLost: _lost,
+    e.ResultRejected: lambda _job, _event, _at: {},
+    e.CancelRequested: lambda _job, event, _at: {"cancel_requested": True, "reason": event.reason},
+    e.JobCancelled: _cancelled,
+    e.JobDead: lambda _job, event, at: {"state": "failed", "finished_at": at, "reason": event.reason},
+    e.JobExpired: lambda _job, _event, at: {"state": "expired", "finished_at": at, "run_at": None},
+    e.JobRequeued: _requeued,
+    e.JobRescheduled: lambda _job, event, _at: {"state": "scheduled", "run_at": event.run_at},
+    e.ProgressReported: lambda _job, event, _at: {"progress": (event.fraction, event.message)},
+}

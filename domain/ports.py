@@ -1,0 +1,160 @@
+"""What the rules need from the outside, as roles. Adapters implement these; one contract suite tests each role."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from domain.ids import Position, Term, Version
+from domain.log import AppendResult, RawEvent, Recorded, Unit
+
+
+class EventLog(Protocol):
+    """The append-only log. Positions are dense and in commit order; every method may raise Unavailable."""
+
+    async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
+        """Commit every unit whose streams are at their expected versions; one answer a unit, in order.
+
+        Units must not share a stream within one call. A unit that is in the log already (same unit id) is
+        answered as appended, so a call whose outcome is unknown may simply be repeated.
+
+        Raises:
+            NotLeader: a term greater than `fence` is in force; nothing was written.
+            Unavailable: nobody knows whether it was written; call again with the same units.
+        """
+
+    async def read(self, after: Position, limit: int) -> list[Recorded]:
+        """Up to `limit` events that follow position `after`, in order."""
+
+    async def read_raw(self, after: Position, limit: int) -> list[RawEvent]:
+        """As `read`, undecoded."""
+
+    async def read_stream(self, stream_id: UUID) -> list[Recorded]:
+        """The whole history of one stream, empty when there is none."""
+
+    async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
+        """The histories of several streams; unknown ones are missing from the answer."""
+
+    async def last_position(self) -> Position:
+        """The position of the last event, 0 for an empty log."""
+
+    async def wait_for_append(self, after: Position, timeout_seconds: float) -> None:
+        """Return when something was probably appended behind `after`, at the latest after the timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRow:
+    """One row of `jobs`: a job's current status."""
+
+    id: UUID
+    version: Version
+    position: Position
+    first_position: Position
+    state: str
+    attempt: int
+    queue: str
+    priority: str
+    task: str
+    tags: Mapping[str, str]
+    submitted_at: datetime
+    changed_at: datetime
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list or an action means; None matches all. Instants are compared with `submitted_at`."""
+
+    state: str | None = None
+    queue: str | None = None
+    task: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+
+
+class JobIndex(Protocol):
+    """Reads the current status of jobs."""
+
+    async def get(self, job_ids: Sequence[UUID]) -> dict[UUID, HeadRow]:
+        """The rows of these jobs; unknown ones are missing."""
+
+    async def find(self, where: JobFilter, *, before: Position | None, limit: int) -> list[HeadRow]:
+        """Matching jobs, newest first by `first_position`; those submitted before position `before`."""
+
+    async def count(self, where: JobFilter) -> int:
+        """How many jobs match."""
+
+    async def due(self, until: datetime, limit: int) -> list[HeadRow]:
+        """Jobs with `due_at` up to `until`, earliest first."""
+
+    async def queued(self, after: Position, limit: int) -> list[HeadRow]:
+        """Queued jobs whose last change has a position above `after`, in order of position."""
+
+    async def queue_counts(self) -> dict[tuple[str, str], int]:
+        """How many jobs are queued in each (queue, priority)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A process that is alive as far as the coordination service knows. `info` is what it said of itself."""
+
+    id: str
+    role: str
+    since: datetime
+    info: Mapping[str, Any]
+
+
+class Registration(Protocol):
+    """This process's own entry among the members."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether others may take this process for dead: its session has ended or may have."""
+
+    async def wait_lost(self) -> None:
+        """Return when the registration is lost. It never comes back; register anew under another id."""
+
+    async def update(self, info: Mapping[str, Any]) -> None:
+        """Replace what this process says of itself."""
+
+
+class Leadership(Protocol):
+    """A won election, valid while `held`."""
+
+    @property
+    def term(self) -> Term:
+        """Greater than that of every earlier leader; entered in the log's fence already."""
+
+    @property
+    def held(self) -> bool:
+        """Whether deciding is still allowed, by this process's own monotonic clock. False for good once lost."""
+
+    async def wait_lost(self) -> None:
+        """Return when the leadership is lost or no longer certain."""
+
+
+class Coordination(Protocol):
+    """Who leads and who is alive."""
+
+    def elect(self, node: str, info: Mapping[str, Any]) -> AbstractAsyncContextManager[Leadership]:
+        """Wait until this node leads. Leaving the context gives the lead up. A lost one is never won again:
+        enter anew."""
+
+    def register(
+        self, role: str, member_id: str, info: Mapping[str, Any]
+    ) -> AbstractAsyncContextManager[Registration]:
+        """Make this process visible among the members of `role` while the context lasts."""
+
+    async def members(self, role: str) -> list[Member]:
+        """Who is alive in this role. Raises Unavailable when that can not be known now."""
+
+    def watch_members(self, role: str) -> AsyncIterator[list[Member]]:
+        """The members now and after each change, for as long as it is iterated."""
+
+    async def leader(self) -> Member | None:
+        """Who leads now; `info` carries its `term`."""
