@@ -43,9 +43,7 @@ def decide(job: Job | None, command: c.Command, now: datetime) -> Events:
     return _DECISIONS[type(command)](job, command, now)
 
 
-def write_for(
-    job: Job | None, job_id: UUID, events: Events, meta: Meta, now: datetime
-) -> tuple[StreamWrite, Job]:
+def write_for(job: Job | None, job_id: UUID, events: Events, meta: Meta, now: datetime) -> tuple[StreamWrite, Job]:
     """The append that records these events (at least one), and the job as it will be after them."""
     after = foresee(job, job_id, events, meta, now)
     assert after is not None, "no events, nothing to write"  # noqa: S101 - an invariant of the callers
@@ -154,9 +152,7 @@ def _decide_loss(job: Job, command: c.LoseAttempt, now: datetime) -> Events:
     if not _runs(job, command.attempt):
         return []
     retry_at = None if job.cancel_requested else _retry_at(job, now)
-    lost = e.AttemptLost(
-        attempt=command.attempt, executor=job.executor or "", reason=command.reason, retry_at=retry_at
-    )
+    lost = e.AttemptLost(attempt=command.attempt, executor=job.executor or "", reason=command.reason, retry_at=retry_at)
     return [lost] if retry_at is not None else _after_last(job, lost, "no attempts left")
 
 
@@ -181,9 +177,7 @@ def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
         return _dispatch(job, "manual")
     if job.state in ("failed", "cancelled", "expired"):
         return [e.JobRequeued(queue=job.spec.queue, priority=job.spec.priority, reason=command.reason)]
-    raise NotPossible(
-        f"job {job.id} is {job.state}; only failed, cancelled, expired and retrying ones are retried"
-    )
+    raise NotPossible(f"job {job.id} is {job.state}; only failed, cancelled, expired and retrying ones are retried")
 
 
 def _decide_reschedule(job: Job, command: c.RescheduleJob, _now: datetime) -> Events:

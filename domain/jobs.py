@@ -19,9 +19,7 @@ from domain.ids import Position, Version
 from domain.log import JobHead, Meta, Recorded
 from domain.specs import JobSpec
 
-State = Literal[
-    "scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"
-]
+State = Literal["scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"]
 STATES: tuple[State, ...] = (
     "scheduled",
     "waiting",
@@ -79,9 +77,7 @@ class Job:
     def due_at(self) -> datetime | None:
         """When the scheduler has to look at the job by the clock, None for never."""
         if self.state in ("scheduled", "retrying", "queued"):
-            times = [
-                t for t in (None if self.state == "queued" else self.run_at, self.expires_at) if t is not None
-            ]
+            times = [t for t in (None if self.state == "queued" else self.run_at, self.expires_at) if t is not None]
             return min(times) if times else None
         return None
 
@@ -97,9 +93,7 @@ def evolve(job: Job | None, recorded: Recorded) -> Job:
     if change is None:
         raise Corruption(f"{type(event).__name__} has no place in a job's stream", position=recorded.position)
     if recorded.version != job.version + 1:
-        raise Corruption(
-            f"job {job.id}: version {recorded.version} follows {job.version}", position=recorded.position
-        )
+        raise Corruption(f"job {job.id}: version {recorded.version} follows {job.version}", position=recorded.position)
     changed = _changed(job, change(job, event, recorded.recorded_at))
     return _changed(
         changed,

@@ -142,12 +142,12 @@ class Coordination(Protocol):
     """Who leads and who is alive."""
 
     def elect(self, node: str, info: Mapping[str, Any]) -> AbstractAsyncContextManager[Leadership]:
-        """Wait until this node leads. Leaving the context gives the lead up. A lost one is never won again:
-        enter anew."""
+        """Wait until this node leads; leaving the context gives the lead up.
 
-    def register(
-        self, role: str, member_id: str, info: Mapping[str, Any]
-    ) -> AbstractAsyncContextManager[Registration]:
+        A leadership that was lost is never won again: enter a new context.
+        """
+
+    def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AbstractAsyncContextManager[Registration]:
         """Make this process visible among the members of `role` while the context lasts."""
 
     async def members(self, role: str) -> list[Member]:

@@ -1,0 +1,85 @@
+"""What every role's process does: logging, signals, an orderly stop, a non-zero exit on a fatal error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+from collections.abc import Awaitable, Callable
+
+from domain.errors import RotaError, Unavailable
+from observability import tracing
+from observability.logs import configure_logging
+
+log = logging.getLogger("rota.service")
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run_service(name: str, main: Main, *, log_level: str = "INFO") -> int:
+    """Run `main(stop)` until it returns; SIGINT and SIGTERM set `stop`. Answers the exit status."""
+    configure_logging(name, log_level)
+    tracing.configure(name)
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(_guarded(name, main))
+    finally:
+        tracing.shutdown()
+
+
+async def _guarded(name: str, main: Main) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    status = 0
+    try:
+        await main(stop)
+    except* (RotaError, OSError) as group:
+        for error in group.exceptions:
+            log.error("%s stops: %s", name, error, exc_info=error)  # noqa: TRY400 - each of the group
+        status = 1
+    log.info("%s has stopped", name)
+    return status
+
+
+class Backoff:
+    """Growing pauses with jitter between attempts to reach something: 0.1 s up to `maximum_seconds`."""
+
+    def __init__(self, *, maximum_seconds: float = 5.0) -> None:
+        self._maximum_seconds = maximum_seconds
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """Start again with the shortest pause."""
+        self._failures = 0
+
+    async def pause(self) -> None:
+        """Wait the next pause."""
+        self._failures += 1
+        longest = min(self._maximum_seconds, 0.1 * 2 ** min(self._failures, 10))
+        await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+
+
+async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> None:
+    """Run a loop for ever; while a server is gone, try again with growing pauses.
+
+    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew.
+    """
+    backoff = Backoff()
+    while True:
+        began = asyncio.get_running_loop().time()
+        try:
+            await loop_body()
+        except Unavailable as error:
+            if asyncio.get_running_loop().time() - began > 10:
+                backoff.succeeded()
+            log.warning("%s waits: %s", name, error)
+            await backoff.pause()

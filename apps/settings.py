@@ -1,0 +1,109 @@
+"""The settings of every role: environment variables with the prefix `ROTA_`, or a `.env` file.
+
+A secret may also be read from a file: `ROTA_DATABASE_URL_FILE` names a file that holds `ROTA_DATABASE_URL`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "ROTA_"
+SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password")
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What a role may be told. Lists are separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    database_url: str | None = Field(None, description="PostgreSQL, as the application's role")
+    owner_database_url: str | None = Field(None, description="PostgreSQL, as the role that may migrate")
+    redis_url: str | None = Field(None, description="Redis 7 or Valkey 8")
+    zookeeper_hosts: str | None = Field(None, description="host:port,...[/chroot]; without it PostgreSQL coordinates")
+    host: str = "127.0.0.1"
+    port: int = Field(3000, ge=0, le=65535)
+    api_tokens: Words = Field((), description="bearer tokens, each `name:token` or just the token")
+    insecure: bool = Field(False, description="listen beyond loopback without tokens")
+    data_dir: Path = Path(".rota")
+    tasks: Words = Field((), description="modules or files with Python tasks")
+    python: str | None = Field(None, description="interpreter of the task processes; by default Rota's own")
+    task_processes: int | None = Field(None, ge=1, le=256)
+    queues: Words = ("default",)
+    concurrency: int = Field(100, ge=1, le=10_000, description="slots of one executor")
+    allow_shell: bool = Field(False, description="whether this executor runs shell.run")
+    http_refuse_private: bool = Field(False, description="whether http.request refuses private addresses")
+    unknown_tasks: str = Field("reject", pattern="^(reject|accept)$", description="tasks no executor announced")
+    smtp_host: str | None = None
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_username: str | None = None
+    smtp_password: str | None = None
+    smtp_tls: str = Field("starttls", pattern="^(none|starttls|tls)$")
+    smtp_from: str | None = None
+    drain_seconds: float = Field(30, ge=0, le=3600, description="how long a stop waits for running attempts")
+    metrics_port: int | None = Field(None, ge=0, le=65535, description="loopback port for a role's /metrics")
+    log_level: str = "INFO"
+
+    @field_validator("api_tokens", "tasks", "queues", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    def require(self, name: str) -> str:
+        """The setting `name`, or SystemExit with status 2 and a message that says how to give it."""
+        value = getattr(self, name)
+        if not value:
+            raise SystemExit(
+                _usage(f"{PREFIX}{name.upper()} is not set (or use `rota up`, which brings its own servers)")
+            )
+        return str(value)
+
+    def masked(self) -> dict[str, Any]:
+        """All settings for people to read; secrets are masked."""
+        shown: dict[str, Any] = {}
+        for name, value in self.model_dump(mode="json").items():
+            if value and name in SECRET_FIELDS:
+                shown[name] = mask_url(str(value)) if "://" in str(value) else "***"
+            else:
+                shown[name] = value
+        return shown
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, `.env` and `*_FILE`; keyword arguments that are not None win."""
+    from_files = {}
+    for name in Settings.model_fields:
+        path = os.environ.get(f"{PREFIX}{name.upper()}_FILE")
+        if path and f"{PREFIX}{name.upper()}" not in os.environ:
+            try:
+                from_files[name] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SystemExit(_usage(f"{PREFIX}{name.upper()}_FILE: {error}")) from error
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return Settings(**{**from_files, **given})
+
+
+def mask_url(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = f"{parts.username}:***" if parts.username else ":***"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
+
+
+def _usage(message: str) -> int:
+    import sys  # noqa: PLC0415 - only on the way out
+
+    print(message, file=sys.stderr)  # noqa: T201 - the last words before the exit
+    return 2

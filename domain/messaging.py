@@ -1,0 +1,97 @@
+"""What travels through the message broker, and the roles that read and write it.
+
+The broker is a transport: everything in it can be lost and comes again from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from domain.ids import Position, Version
+from domain.log import RawEvent, Recorded
+
+
+class WorkItem(NamedTuple):
+    """One dispatch on a work stream. `position` and `version` are those of the dispatching event.
+
+    `submitted` is the job's first event when that is the dispatch itself, so that it need not be read again.
+    """
+
+    queue: str
+    priority: str
+    job_id: UUID
+    version: Version
+    position: Position
+    submitted: Recorded | None
+
+
+class WorkQueue(Protocol):
+    """An executor's end of the work streams of its queues. Every method may raise Unavailable."""
+
+    async def take(self, free_slots: int) -> list[WorkItem]:
+        """At most `free_slots` items, higher priority first; they stay this executor's until `done`."""
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Return when there may be something to take, at the latest after the timeout. Takes nothing."""
+
+    async def done(self, items: Sequence[WorkItem]) -> None:
+        """Acknowledge and delete: each was claimed in the log, or has lost its point."""
+
+    async def reclaim(self, limit: int) -> list[WorkItem]:
+        """Take over items that another executor took but neither claimed nor dropped for a while."""
+
+
+class CancelNotice(NamedTuple):
+    """A running attempt is to be ended."""
+
+    job_id: UUID
+    attempt: int
+    executor: str
+    reason: str | None
+
+
+class ControlChannel(Protocol):
+    """Requests to the executors about attempts that run."""
+
+    def follow(self) -> AsyncIterator[CancelNotice]:
+        """All notices from now on; after an outage some may be missing."""
+
+
+class FeedBatch(NamedTuple):
+    """Events of the log without a gap, from `first` to `last` inclusive."""
+
+    first: Position
+    last: Position
+    events: list[Recorded]
+
+
+class Feed(Protocol):
+    """The log's tail."""
+
+    def follow(self, after: Position) -> AsyncIterator[FeedBatch]:
+        """Every event behind `after`, in order and without a gap, in batches, for as long as it is iterated."""
+
+
+class WorkStreams(Protocol):
+    """The scheduler's view of the work streams."""
+
+    async def lengths(self, streams: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """How many entries the work stream of each (queue, priority) holds, taken ones included."""
+
+    async def missing(self, dispatches: Sequence[WorkItem]) -> list[WorkItem]:
+        """Those of the dispatches that the broker provably does not hold (any more)."""
+
+
+class Publisher(Protocol):
+    """The relay's end."""
+
+    async def last_published(self) -> Position:
+        """The position up to which the feed was published; 0 when the broker knows nothing."""
+
+    async def publish(self, batch: Sequence[RawEvent], *, expected_last: Position) -> bool:
+        """Publish a batch that follows `expected_last`, all of it or nothing.
+
+        False: the feed does not end at `expected_last`; nothing was published.
+        """
