@@ -1,0 +1,153 @@
+"""Coalesces the concurrent appends of a process into few calls: what makes a serialised log fast.
+
+One call is in flight at a time; what arrives meanwhile goes into the next one. Two units that touch the same
+stream never share a call. A call whose outcome is unknown is repeated until it is known: units are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from uuid import UUID
+
+from domain.errors import RotaError, Unavailable
+from domain.ids import Term
+from domain.log import AppendResult, Unit
+from domain.ports import EventLog
+
+MAX_EVENTS = 500
+"""Events in one call, unless a single unit is larger."""
+
+MAX_WAITING = 20_000
+"""Units that may wait; whoever comes then waits for room first."""
+
+_Waiting = tuple[Unit, Term | None, "asyncio.Future[AppendResult]"]
+
+
+class GroupCommit:
+    """Append units one by one; they travel together.
+
+    `give_up_seconds`: how long an append is repeated while the log is unavailable, None for ever.
+    """
+
+    def __init__(self, log: EventLog, *, max_events: int = MAX_EVENTS, give_up_seconds: float | None = None) -> None:
+        self._log = log
+        self._max_events = max_events
+        self._give_up_seconds = give_up_seconds
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self.calls = 0
+        self.events = 0
+
+    async def append(self, unit: Unit, fence: Term | None = None) -> AppendResult:
+        """The unit's place in the log, or the stream it lost on.
+
+        Raises:
+            NotLeader: `fence` is an old term.
+            Unavailable: it is unknown whether the unit was written, after `give_up_seconds`.
+        """
+        return (await self.append_all([unit], fence))[0]
+
+    async def append_all(self, units: Sequence[Unit], fence: Term | None = None) -> list[AppendResult]:
+        """As `append`, for several units, in order."""
+        while len(self._waiting) >= MAX_WAITING:
+            self._room.clear()
+            await self._room.wait()
+        loop = asyncio.get_running_loop()
+        futures = []
+        for unit in units:
+            future: asyncio.Future[AppendResult] = loop.create_future()
+            self._waiting.append((unit, fence, future))
+            futures.append(future)
+        if self._sender is None and futures:
+            self._sender = loop.create_task(self._send_all())
+        results = []
+        try:
+            for future in futures:
+                results.append(await future)  # noqa: PERF401 - each is awaited in turn
+        finally:
+            for future in futures[len(results) :]:
+                # Nobody asks for these any more; a failure of theirs must not be reported as never retrieved.
+                future.add_done_callback(_retrieve)
+        return results
+
+    async def flush(self) -> None:
+        """Return when everything that waits now has been answered."""
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
+
+    async def _send_all(self) -> None:
+        try:
+            while self._waiting:
+                # A turn of the loop, so that whoever is about to append gets into this call.
+                await asyncio.sleep(0)
+                batch = self._next_batch()
+                if batch:
+                    await self._send(batch)
+        finally:
+            self._sender = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        held: list[_Waiting] = []
+        streams: set[UUID] = set()
+        events = 0
+        fence: Term | None = None
+        while self._waiting:
+            entry = self._waiting[0]
+            unit = entry[0]
+            size = sum(len(w.events) for w in unit.writes)
+            if batch and (events + size > self._max_events or entry[1] != fence):
+                break
+            self._waiting.popleft()
+            if any(w.stream_id in streams for w in unit.writes):
+                held.append(entry)
+                streams.update(w.stream_id for w in unit.writes)
+                continue
+            fence = entry[1]
+            streams.update(w.stream_id for w in unit.writes)
+            batch.append(entry)
+            events += size
+        self._waiting.extendleft(reversed(held))
+        if len(self._waiting) < MAX_WAITING:
+            self._room.set()
+        self.events += events
+        self.calls += 1
+        return batch
+
+    async def _send(self, batch: list[_Waiting]) -> None:
+        try:
+            results = await self._append([entry[0] for entry in batch], batch[0][1])
+        except RotaError as error:
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except BaseException:
+            for _, _, future in batch:
+                future.cancel()
+            raise
+        for (_, _, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def _append(self, units: Sequence[Unit], fence: Term | None) -> list[AppendResult]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        pause = 0.05
+        while True:
+            try:
+                return await self._log.append(units, fence=fence)
+            except Unavailable:
+                if self._give_up_seconds is not None and loop.time() + pause - began > self._give_up_seconds:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+
+
+def _retrieve(future: asyncio.Future[AppendResult]) -> None:
+    if not future.cancelled():
+        future.exception()

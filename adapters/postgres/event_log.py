@@ -1,0 +1,188 @@
+"""The event log in PostgreSQL: the one way to write events, and the ways to read them.
+
+Invariants held here: positions are dense; a reader never sees position n before n-1, because an append holds its
+lock until its commit is visible. Never skips an event: a gap is Corruption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from adapters.codec import decode
+from adapters.postgres.append import APPEND, AppendArrays
+from adapters.postgres.connection import Database
+from domain.errors import Corruption, NotLeader, Unavailable
+from domain.ids import Position, Term, Version
+from domain.log import Appended, AppendResult, Conflicted, RawEvent, Recorded, Unit
+
+log = logging.getLogger("rota.postgres.log")
+
+CHANNEL = "rota_log"
+POLL_SECONDS = 0.5
+MAX_ROUNDS = 20
+PARTITIONS_AHEAD = 2
+
+_COLUMNS = "position, stream_id, version, type, recorded_at, data, meta"
+_TAIL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"
+_STREAM = f"select {_COLUMNS} from events where stream_id = $1 order by version"
+_STREAMS = f"select {_COLUMNS} from events where stream_id = any($1::uuid[]) order by stream_id, version"
+_LAST = "select position from events order by position desc limit 1"
+_UNITS = """
+select e.stream_id, e.position, e.meta from events e
+join unnest($1::uuid[], $2::int[]) as wanted (stream_id, version) using (stream_id, version)
+"""
+
+
+class PostgresEventLog:
+    """The port EventLog on PostgreSQL. One connection appends, one reads, one listens."""
+
+    def __init__(self, database: Database) -> None:
+        self._appender = database.hot()
+        self._reader = database.hot()
+        self._database = database
+        self._listener: asyncpg.Connection[Any] | None = None
+        self._changed = asyncio.Event()
+        self._seen = 0
+
+    async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
+        """See the port."""
+        results: dict[UUID, AppendResult] = {}
+        pending = list(units)
+        for _ in range(MAX_ROUNDS):
+            if not pending:
+                break
+            arrays = AppendArrays(pending)
+            (row,) = await self._appender.fetch(APPEND, fence, *arrays.arguments)
+            if row["current_term"] is not None:
+                raise NotLeader(
+                    f"term {fence} is over; {row['current_term']} is in force",
+                    own_term=int(fence or 0),
+                    current_term=row["current_term"],
+                )
+            if row["base"] is not None:
+                results.update(zip((u.id for u in pending), arrays.appended(row["base"]), strict=True))
+                pending = []
+                break
+            pending = await self._settle(pending, set(row["conflicts"]), results)
+        if pending:
+            raise Unavailable("the append met new conflicts in every round", server="postgres")
+        return [results[unit.id] for unit in units]
+
+    async def _settle(self, pending: list[Unit], conflicts: set[UUID], results: dict[UUID, AppendResult]) -> list[Unit]:
+        """Answer the units that conflict, as appended when they are in the log already; return the others."""
+        losers = [u for u in pending if any(w.stream_id in conflicts for w in u.writes)]
+        if not losers:
+            raise Corruption("an append was refused without a conflicting stream")
+        own = await self._find_units(losers)
+        for unit in losers:
+            place = own.get(unit.id)
+            stream = next(w.stream_id for w in unit.writes if w.stream_id in conflicts)
+            results[unit.id] = Conflicted(stream) if place is None else place
+        return [u for u in pending if u.id not in results]
+
+    async def _find_units(self, units: Sequence[Unit]) -> dict[UUID, Appended]:
+        """Those of the units whose first event is in the log under their own unit id."""
+        streams = [u.writes[0].stream_id for u in units]
+        versions = [u.writes[0].expected_version + 1 for u in units]
+        rows = await self._appender.fetch(_UNITS, streams, versions)
+        by_stream = {row["stream_id"]: row for row in rows}
+        found = {}
+        for unit in units:
+            row = by_stream.get(unit.writes[0].stream_id)
+            if row is not None and f'"unit":"{unit.id.hex}"' in row["meta"]:
+                count = sum(len(w.events) for w in unit.writes)
+                found[unit.id] = Appended(row["position"], Position(row["position"] + count - 1))
+        return found
+
+    async def read(self, after: Position, limit: int) -> list[Recorded]:
+        """See the port."""
+        return [decode(raw) for raw in await self.read_raw(after, limit)]
+
+    async def read_raw(self, after: Position, limit: int) -> list[RawEvent]:
+        """See the port."""
+        rows = await self._reader.fetch(_TAIL, after, limit)
+        expected = after
+        events = []
+        for row in rows:
+            expected = Position(expected + 1)
+            if row[0] != expected:
+                raise Corruption(f"position {expected} is missing in the log", position=expected)
+            events.append(_raw(row))
+        return events
+
+    async def read_stream(self, stream_id: UUID) -> list[Recorded]:
+        """See the port."""
+        return [decode(_raw(row)) for row in await self._reader.fetch(_STREAM, stream_id)]
+
+    async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
+        """As `read_stream`, undecoded."""
+        return [_raw(row) for row in await self._reader.fetch(_STREAM, stream_id)]
+
+    async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
+        """See the port."""
+        histories: dict[UUID, list[Recorded]] = {}
+        for row in await self._reader.fetch(_STREAMS, list(stream_ids)):
+            histories.setdefault(UUID(int=row[1].int), []).append(decode(_raw(row)))
+        return histories
+
+    async def last_position(self) -> Position:
+        """See the port."""
+        rows = await self._reader.fetch(_LAST)
+        return Position(rows[0][0] if rows else 0)
+
+    async def wait_for_append(self, after: Position, timeout_seconds: float) -> None:
+        """See the port. Notifications wake it; a poll every half second is the net below them."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while self._seen <= after:
+            await self._listen()
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            self._changed.clear()
+            if self._seen > after:
+                return
+            try:
+                async with asyncio.timeout(min(left, POLL_SECONDS)):
+                    await self._changed.wait()
+            except TimeoutError:
+                self._seen = max(self._seen, await self.last_position())
+
+    async def _listen(self) -> None:
+        if self._listener is not None and not self._listener.is_closed():
+            return
+        connection = await self._database.connect_raw()
+        await connection.add_listener(CHANNEL, self._notified)
+        self._listener = connection
+        self._seen = max(self._seen, await self.last_position())
+
+    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        with contextlib.suppress(ValueError):
+            self._seen = max(self._seen, int(str(payload)))
+        self._changed.set()
+
+    async def ensure_partitions(self) -> int:
+        """Make partitions ahead of the last position; the number of new ones."""
+        rows = await self._reader.fetch(
+            "select rota_ensure_partitions($1, $2)", await self.last_position() + 1, PARTITIONS_AHEAD
+        )
+        return int(rows[0][0])
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._appender.close()
+        await self._reader.close()
+        if self._listener is not None:
+            self._listener.terminate()
+
+
+def _raw(row: Any) -> RawEvent:
+    return RawEvent(
+        Position(row[0]), UUID(int=row[1].int), Version(row[2]), row[3], recorded_at=row[4], data=row[5], meta=row[6]
+    )

@@ -1,0 +1,92 @@
+"""Reads the current status of jobs from their head rows. Writes nothing: the append does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select
+
+from adapters.postgres.connection import Database
+from adapters.postgres.tables import jobs
+from domain.ids import Position, Version
+from domain.ports import HeadRow, JobFilter
+
+
+class PostgresJobIndex:
+    """The port JobIndex on the table `jobs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, job_ids: Sequence[UUID]) -> dict[UUID, HeadRow]:
+        """See the port."""
+        rows = await self._rows(select(jobs).where(jobs.c.id.in_(job_ids)))
+        return {row.id: row for row in rows}
+
+    async def find(self, where: JobFilter, *, before: Position | None, limit: int) -> list[HeadRow]:
+        """See the port."""
+        query = select(jobs).where(*_conditions(where)).order_by(jobs.c.first_position.desc()).limit(limit)
+        if before is not None:
+            query = query.where(jobs.c.first_position < before)
+        return await self._rows(query)
+
+    async def count(self, where: JobFilter) -> int:
+        """See the port."""
+        async with self._database.begin() as connection:
+            result = await connection.execute(select(func.count()).select_from(jobs).where(*_conditions(where)))
+            return int(result.scalar_one())
+
+    async def due(self, until: datetime, limit: int) -> list[HeadRow]:
+        """See the port."""
+        query = select(jobs).where(jobs.c.due_at <= until).order_by(jobs.c.due_at).limit(limit)
+        return await self._rows(query)
+
+    async def queued(self, after: Position, limit: int) -> list[HeadRow]:
+        """See the port. A scan of the table: used only when the broker has lost its content."""
+        query = (
+            select(jobs).where(jobs.c.state == "queued", jobs.c.position > after).order_by(jobs.c.position).limit(limit)
+        )
+        return await self._rows(query)
+
+    async def queue_counts(self) -> dict[tuple[str, str], int]:
+        """See the port."""
+        query = (
+            select(jobs.c.queue, jobs.c.priority, func.count())
+            .where(jobs.c.state == "queued")
+            .group_by(jobs.c.queue, jobs.c.priority)
+        )
+        async with self._database.begin() as connection:
+            return {(q, p): n for q, p, n in (await connection.execute(query)).all()}
+
+    async def state_counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        async with self._database.begin() as connection:
+            return {state: n for state, n in (await connection.execute(query)).all()}
+
+    async def _rows(self, query: Select[Any]) -> list[HeadRow]:
+        async with self._database.begin() as connection:
+            return [
+                HeadRow(**{**row, "version": Version(row["version"]), "position": Position(row["position"])})
+                for row in (await connection.execute(query)).mappings()
+            ]
+
+
+def _conditions(where: JobFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if where.state is not None:
+        conditions.append(jobs.c.state == where.state)
+    if where.queue is not None:
+        conditions.append(jobs.c.queue == where.queue)
+    if where.task is not None:
+        conditions.append(jobs.c.task == where.task)
+    if where.tags:
+        conditions.append(jobs.c.tags.contains(dict(where.tags)))
+    if where.submitted_after is not None:
+        conditions.append(jobs.c.submitted_at > where.submitted_after)
+    if where.submitted_before is not None:
+        conditions.append(jobs.c.submitted_at < where.submitted_before)
+    return conditions

@@ -1,0 +1,97 @@
+"""Brings a database to the schema that this version needs, and makes the application's role.
+
+Run as the owner. Never run by a role's process on its own: `rota migrate` and `rota up` do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from importlib.resources import files
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from adapters.postgres.connection import Database, driver_url, translated
+
+APP_ROLE = "rota_app"
+MIGRATION_LOCK = 7010200
+
+_GRANTS = f"""
+grant usage on schema public to {APP_ROLE};
+grant select on all tables in schema public to {APP_ROLE};
+alter default privileges in schema public grant select on tables to {APP_ROLE};
+grant insert, update, delete on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog to {APP_ROLE};
+revoke execute on all functions in schema public from public;
+grant execute on all functions in schema public to {APP_ROLE};
+"""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("adapters.postgres.migrations")))
+    return config
+
+
+def expected_revision() -> str:
+    """The newest revision that this version of Rota brings."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+async def current_revision(database: Database) -> str | None:
+    """The revision that the database is at, None when Rota has never been set up there."""
+    async with database.begin() as connection:
+        if (await connection.execute(text("select to_regclass('alembic_version')"))).scalar() is None:
+            return None
+        return (await connection.execute(text("select version_num from alembic_version"))).scalar()
+
+
+async def migrate(owner_url: str, app_password: str) -> str:
+    """Apply all migrations and give the application's role its password and grants. Safe to repeat.
+
+    Returns the URL that services use. Raises Unavailable when the server can not be reached.
+    """
+    engine = create_async_engine(driver_url(owner_url))
+    try:
+        with translated():
+            async with engine.connect() as guard:
+                # Migrating twice at once (two stores that start together) must be harmless.
+                await guard.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
+                async with engine.connect() as connection:
+                    await connection.run_sync(_upgrade)
+                await _make_role(owner_url, app_password)
+    finally:
+        await engine.dispose()
+    url = make_url(owner_url).set(username=APP_ROLE, password=app_password)
+    return url.render_as_string(hide_password=False)
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    connection.commit()
+
+
+async def _make_role(owner_url: str, app_password: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_\-]{8,200}", app_password):
+        raise ValueError("the application role's password must be 8 to 200 letters, digits, - and _")
+    plain = make_url(owner_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(plain, timeout=5)
+    try:
+        # Roles belong to the server, not to the database: others may be making this one at the same moment.
+        for attempt in range(20):
+            try:
+                exists = await connection.fetchval("select 1 from pg_roles where rolname = $1", APP_ROLE)
+                verb = "alter" if exists else "create"
+                await connection.execute(f"{verb} role {APP_ROLE} login password '{app_password}'")
+                break
+            except (asyncpg.InternalServerError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+                await asyncio.sleep(0.05 * (attempt + 1))
+        await connection.execute(_GRANTS)
+    finally:
+        await connection.close()

@@ -1,0 +1,81 @@
+"""The tables as SQLAlchemy Core knows them, for queries that are put together at run time."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+INSTANT = DateTime(timezone=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("version", Integer),
+    Column("position", BigInteger),
+    Column("first_position", BigInteger),
+    Column("state", Text),
+    Column("attempt", Integer),
+    Column("queue", Text),
+    Column("priority", Text),
+    Column("task", Text),
+    Column("tags", JSONB),
+    Column("submitted_at", INSTANT),
+    Column("changed_at", INSTANT),
+    Column("due_at", INSTANT),
+)
+
+checkpoints = Table(
+    "checkpoints", metadata, Column("name", Text, primary_key=True), Column("position", BigInteger, nullable=False)
+)
+
+running_attempts = Table(
+    "running_attempts",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("attempt", Integer),
+    Column("version", Integer),
+    Column("executor", Text),
+    Column("started_at", INSTANT),
+    Column("timeout_seconds", Float),
+)
+
+queue_counts = Table(
+    "queue_counts",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("priority", Text, primary_key=True),
+    Column("queued", BigInteger),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("role", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("info", JSONB),
+    Column("since", INSTANT),
+    Column("beat_at", INSTANT),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("stream", Text),
+    Column("content", Text),
+    Column("written_at", INSTANT),
+)
+
+task_catalog = Table(
+    "task_catalog",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("options", JSONB),
+    Column("announced_at", INSTANT),
+)
+
+leadership = Table("leadership", metadata, Column("term", BigInteger), Column("node", Text), Column("since", INSTANT))
