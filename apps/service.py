@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from domain.errors import RotaError, Unavailable
 from observability import tracing
@@ -83,3 +84,12 @@ async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> N
                 backoff.succeeded()
             log.warning("%s waits: %s", name, error)
             await backoff.pause()
+
+
+async def run_until(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
+    """Run the services side by side until `stop` is set; an error of one ends all and comes through."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(service) for service in services]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()

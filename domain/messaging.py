@@ -11,6 +11,7 @@ from uuid import UUID
 
 from domain.ids import Position, Version
 from domain.log import RawEvent, Recorded
+from domain.ports import HeadRow
 
 
 class WorkItem(NamedTuple):
@@ -84,14 +85,61 @@ class WorkStreams(Protocol):
         """Those of the dispatches that the broker provably does not hold (any more)."""
 
 
+class Dispatch(NamedTuple):
+    """A routed event that puts a job onto a work stream. `submitted` as in WorkItem, but undecoded."""
+
+    queue: str
+    priority: str
+    job_id: UUID
+    version: Version
+    position: Position
+    submitted: RawEvent | None
+
+
+class Dispatch(NamedTuple):
+    """An event that puts its job onto a work stream; `inline`: together with the event itself."""
+
+    queue: str
+    priority: str
+    inline: bool
+
+
+Route = Dispatch | CancelNotice | None
+"""Where an event goes besides the feed."""
+
+
+class FeedEnd(NamedTuple):
+    """Where the feed ends. `stream_id` and `version` are its last event's, None when that is no longer there."""
+
+    position: Position
+    stream_id: UUID | None
+    version: Version | None
+
+
+class Refill(Protocol):
+    """The work of a broker that was emptied, on its way back. False: the broker was emptied again; start anew."""
+
+    async def add(self, items: Sequence[WorkItem]) -> bool:
+        """Put dispatches back, those with the lowest positions first; what is there already stays as it is."""
+
+    async def finish(self, position: Position) -> bool:
+        """Let the feed go on behind this position."""
+
+
 class Publisher(Protocol):
     """The relay's end."""
 
     async def last_published(self) -> Position:
         """The position up to which the feed was published; 0 when the broker knows nothing."""
 
+    async def feed_end(self) -> FeedEnd:
+        """As `last_published`, with what is needed to tell whether the feed is this log's."""
+
     async def publish(self, batch: Sequence[RawEvent], *, expected_last: Position) -> bool:
         """Publish a batch that follows `expected_last`, all of it or nothing.
 
         False: the feed does not end at `expected_last`; nothing was published.
         """
+
+    async def begin_refill(self) -> Refill | None:
+        """Start to fill an empty broker; None when it is not empty (any more)."""

@@ -124,7 +124,8 @@ class HotConnection:
             connection = await self._open()
             try:
                 with translated():
-                    return await connection.fetch(statement, *arguments)
+                    rows: list[Any] = await connection.fetch(statement, *arguments)
+                    return rows
             except Unavailable:
                 self._drop()
                 raise

@@ -1,0 +1,49 @@
+"""The relay's composition root."""
+
+from __future__ import annotations
+
+import asyncio
+
+from adapters.postgres.connection import Database
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_held
+from adapters.postgres.job_index import PostgresJobIndex
+from adapters.redis.connection import connect
+from adapters.redis.publisher import RedisPublisher
+from apps.service import keep_running, run_service, run_until
+from apps.settings import Settings
+from observability import metrics
+from outbox.relay import Relay
+
+
+def main(settings: Settings) -> int:
+    """Run the relay until it is told to stop; the exit status."""
+    database_url, redis_url = settings.require("database_url"), settings.require("redis_url")
+
+    async def run(stop: asyncio.Event) -> None:
+        database = Database(database_url, pool_size=2, application="rota-relay")
+        event_log = PostgresEventLog(database)
+        redis = connect(redis_url)
+        relay = Relay(event_log, RedisPublisher(redis), PostgresJobIndex(database))
+        lock = ExclusiveLock(database, RELAY_LOCK)
+        metrics.serve(settings.metrics_port)
+        metrics.gauge("rota_relay_position", "Position up to which the feed is published", lambda: relay.published)
+        metrics.gauge("rota_relay_realignments", "Times the feed's end was looked up", lambda: relay.realignments)
+
+        async def maintain() -> None:
+            while True:
+                await event_log.ensure_partitions()
+                await asyncio.sleep(60)
+
+        try:
+            await run_until(
+                stop,
+                keep_running("relay", lambda: run_while_held(lock, relay.run)),
+                keep_running("partitions", maintain),
+            )
+        finally:
+            await event_log.close()
+            await database.close()
+            await redis.aclose()
+
+    return run_service("relay", run, log_level=settings.log_level)

@@ -1,0 +1,20 @@
+"""Metrics in Prometheus' format, on a loopback port of a role's own when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import Gauge, start_http_server
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(port: int | None) -> None:
+    """Serve this process's metrics at http://127.0.0.1:`port`/metrics; None: do not."""
+    if port is not None:
+        start_http_server(port, addr=LOOPBACK)
+
+
+def gauge(name: str, description: str, value: Callable[[], float]) -> None:
+    """A gauge that is read when somebody looks."""
+    Gauge(name, description).set_function(value)

@@ -1,0 +1,54 @@
+"""Which events go where besides the feed, which carries all of them.
+
+This runs for every event of the log, most of which go nowhere else: only the data of those that do are decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from domain.errors import Corruption
+from domain.log import RawEvent
+from domain.messaging import CancelNotice, Dispatch, Route
+
+
+def route(raw: RawEvent) -> Route:
+    """Where this event goes besides the feed.
+
+    Raises:
+        Corruption: the event is of a routed type and its data can not be read.
+    """
+    decide = _ROUTES.get(raw.type)
+    if decide is None:
+        return None
+    try:
+        return decide(raw, orjson.loads(raw.data))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Corruption(
+            f"{raw.type} at position {raw.position} is not readable: {error!r}", position=raw.position
+        ) from error
+
+
+def _submitted(_raw: RawEvent, data: dict[str, Any]) -> Route:
+    spec = data["spec"]
+    if spec["run_at"] is not None:
+        return None  # the scheduler will dispatch it
+    return Dispatch(spec["queue"], spec["priority"], inline=True)
+
+
+def _dispatched(_raw: RawEvent, data: dict[str, Any]) -> Route:
+    return Dispatch(data["queue"], data["priority"], inline=False)
+
+
+def _cancelled(raw: RawEvent, data: dict[str, Any]) -> Route:
+    return CancelNotice(raw.stream_id, data["attempt"], data["executor"], data["reason"])
+
+
+_ROUTES = {
+    "JobSubmitted": _submitted,
+    "JobDispatched": _dispatched,
+    "JobRequeued": _dispatched,
+    "CancelRequested": _cancelled,
+}
