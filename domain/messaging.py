@@ -11,7 +11,6 @@ from uuid import UUID
 
 from domain.ids import Position, Version
 from domain.log import RawEvent, Recorded
-from domain.ports import HeadRow
 
 
 class WorkItem(NamedTuple):
@@ -83,17 +82,6 @@ class WorkStreams(Protocol):
 
     async def missing(self, dispatches: Sequence[WorkItem]) -> list[WorkItem]:
         """Those of the dispatches that the broker provably does not hold (any more)."""
-
-
-class Dispatch(NamedTuple):
-    """A routed event that puts a job onto a work stream. `submitted` as in WorkItem, but undecoded."""
-
-    queue: str
-    priority: str
-    job_id: UUID
-    version: Version
-    position: Position
-    submitted: RawEvent | None
 
 
 class Dispatch(NamedTuple):

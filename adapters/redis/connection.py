@@ -1,61 +1,88 @@
-"""Clients with explicit timeouts and no retries of their own, and the translation of their errors."""
+"""How Rota talks to Redis: explicit timeouts, no retries behind the caller's back, errors as Rota's own.
+
+A retried command can take effect twice, so whether to repeat is decided where the effect is known. Nothing here
+logs or raises the URL: it may hold a password.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from domain.errors import Unavailable
 
 CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 15.0
-"""Longer than any BLOCK, and than any script on a full stream."""
+ANSWER_SECONDS = 5.0
+"""How long one answer may take. A blocking read must ask for less, see BLOCK_SECONDS."""
+
+BLOCK_SECONDS = 2.0
+"""The longest time that a blocking read asks the server to wait."""
 
 
 def connect(url: str) -> Redis:
-    """A client whose answers are bytes."""
-    return Redis.from_url(
-        url,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
-        socket_keepalive=True,
-        health_check_interval=0,
-        retry=Retry(NoBackoff(), 0),
-        client_name="rota",
-    )
+    """A client with a pool of connections; connects on first use. Close it with `aclose()`.
+
+    Raises:
+        Unavailable: the URL is not one of Redis.
+    """
+    try:
+        # RESP 2 and bytes: what a script or a stream command answers then has one shape on every server.
+        return Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_error=[],
+            health_check_interval=0,
+            max_connections=64,
+        )
+    except ValueError:
+        raise Unavailable("the Redis URL is not valid", server="redis") from None
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise Unavailable for whatever says that the server can not answer now."""
+def translated(action: str) -> Iterator[None]:
+    """Raise whatever the driver raises as Unavailable, saying what was being done."""
     try:
         yield
-    except ResponseError as error:
-        # LOADING, READONLY, MASTERDOWN, OOM, BUSY (a script): the server is there but can not serve.
-        text = str(error)
-        if isinstance(error, AuthenticationError) or text.split(" ")[0] in _REFUSALS or "OOM" in text:
-            raise Unavailable(f"Redis can not serve now ({text[:200]})", server="redis") from error
-        raise
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Redis does not answer ({str(error)[:200]})", server="redis") from error
+        raise Unavailable(f"Redis can not {action}: {error}", server="redis") from error
 
 
-_REFUSALS = frozenset({"LOADING", "READONLY", "MASTERDOWN", "OOM", "BUSY", "MISCONF", "NOREPLICAS", "TRYAGAIN"})
+async def execute(client: Redis, *command: Any) -> Any:
+    """One command as it is written, answered as the server answers it. The driver's errors come through."""
+    return await cast("Any", client).execute_command(*command)
 
 
 class Script:
-    """A Lua script, loaded where it is missing."""
+    """One Lua script from the `.lua` file of this name, called by its digest, sent in full when Redis lost it."""
 
-    def __init__(self, client: Redis, source: str) -> None:
-        self._script = client.register_script(source)
+    def __init__(self, name: str) -> None:
+        self._source = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+        self._digest = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, keys: list[str], arguments: list[Any]) -> Any:
-        """Run it; raises Unavailable when the server is away."""
-        with translated():
-            return await self._script(keys=keys, args=arguments)
+    async def __call__(self, client: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run it. The driver's errors come through untranslated."""
+        try:
+            return await execute(client, "EVALSHA", self._digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await execute(client, "EVAL", self._source, len(keys), *keys, *arguments)
+
+
+async def last_id(client: Redis, key: str) -> bytes:
+    """The greatest entry id that the stream ever had, `0-0` for one that does not exist."""
+    return cast("bytes", await _last_id(client, [key], []))
+
+
+_last_id = Script("last_id")

@@ -1,13 +1,12 @@
-"""The log's tail, from Redis where possible and from the log itself where not.
+"""The log's tail, from Redis where it is there, from the log itself where it is not.
 
-Entries come through a FastStream batch subscriber without a group, from a position. What it brings is only a
-shortcut: a gap, a trimmed or emptied stream or a silent subscriber is filled from the log, so that `follow` is
-contiguous whatever Redis does.
+The feed in Redis is only a shortcut. Whatever follows it gets every position exactly once and in order: a gap in the
+feed, an entry that can not be read, a trimmed, emptied or unreachable Redis, a dead subscriber or a stopped relay are
+all made good from the log. What stands in Redis is untrusted; what does not fit is read from the log.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,116 +15,144 @@ import orjson
 from redis.asyncio import Redis
 
 from adapters.codec import from_json
-from adapters.redis.connection import translated
-from adapters.redis.streams import CONTROL, FEED
-from domain.errors import Corruption, RotaError, Unavailable
+from adapters.redis.connection import last_id, translated
+from adapters.redis.streams import FEED, entry_id, position_of
+from adapters.redis.subscription import Entry, Subscription, subscribed
+from domain.errors import Corruption, Unavailable
 from domain.ids import Position
 from domain.log import Recorded
-from domain.messaging import CancelNotice, FeedBatch
+from domain.messaging import FeedBatch
 from domain.ports import EventLog
 
 log = logging.getLogger("rota.redis.feed")
 
-BLOCK_MS = 1000
-READ_COUNT = 20
-"""Feed entries in one read; each is a batch."""
+SILENCE_SECONDS = 2.0
+"""After so long without anything from Redis the log is asked whether there is something."""
+DOUBT_SECONDS = 0.2
+"""The same, once the log had something that Redis did not bring."""
+REDIS_AWAY_SECONDS = 2.0
+"""How long the log alone is read before Redis is tried again."""
 
-FILL_LIMIT = 1000
-"""Events in one read of the log."""
+LOG_EVENTS = 500
+FEED_ENTRIES = 8
+"""Entries of one read; each is a batch of up to half a megabyte."""
 
 
 class RedisFeed:
-    """The port Feed."""
+    """The port Feed. Each `follow` has its own subscriber."""
 
-    def __init__(self, client: Redis, event_log: EventLog) -> None:
+    def __init__(self, client: Redis, event_log: EventLog, *, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._client = client
         self._log = event_log
+        self._silence_seconds = silence_seconds
 
     async def follow(self, after: Position) -> AsyncIterator[FeedBatch]:
-        """See the port."""
+        """Every event behind `after`, in order and without a gap, in batches, for as long as it is iterated.
+
+        Raises:
+            Unavailable: the log is needed and away. Follow again, from the last batch that came.
+        """
+        position = after
         while True:
-            # From the log until the feed can take over, and whenever the feed has been silent.
-            filled = await self._log.read(after, FILL_LIMIT)
-            if filled:
-                after = filled[-1].position
-                yield FeedBatch(filled[0].position, after, filled)
-            if len(filled) == FILL_LIMIT:
-                continue
             try:
-                async for batch in self._from_redis(after):
-                    after = batch.last
-                    yield batch
+                async with subscribed(self._client, FEED, entry_id(position), max_entries=FEED_ENTRIES) as subscription:
+                    async for batch in self._drain(subscription, position):
+                        position = batch.last
+                        yield batch
             except Unavailable as error:
-                log.warning("the feed is away, reading the log: %s", error)
-                await self._log.wait_for_append(after, 1.0)
+                if error.server != "redis":
+                    raise
+                log.warning("following the log itself: %s", error)
+                async for batch in self._read_log(position):
+                    position = batch.last
+                    yield batch
+                await self._log.wait_for_append(position, REDIS_AWAY_SECONDS)
 
-    async def _from_redis(self, after: Position) -> AsyncIterator[FeedBatch]:
-        """Batches behind `after` without a gap, until there is one or the stream is silent."""
-        place = f"{after}-0"
+    async def _drain(self, subscription: Subscription, position: Position) -> AsyncIterator[FeedBatch]:
+        """Batches behind `position` until the subscriber is found to be dead."""
+        doubts = 0
         while True:
-            with translated():
-                answer = await self._client.xread({FEED: place}, count=READ_COUNT, block=BLOCK_MS)
-            entries = _entries(answer)
-            if not entries:
+            entries = await subscription.next(DOUBT_SECONDS if doubts else self._silence_seconds)
+            if entries:
+                doubts = 0
+                async for batch in self._from_entries(entries, position):
+                    position = batch.last
+                    yield batch
+                continue
+            before = position
+            async for batch in self._from_silence(position):
+                position = batch.last
+                yield batch
+            doubts = await self._doubts(doubts, moved=position > before, position=position)
+            if doubts > _PATIENCE:
+                log.warning("the feed's subscriber brings nothing although the feed goes on: replacing it")
                 return
-            for entry_id, fields in entries:
-                last = Position(int(entry_id.split(b"-")[0]))
-                place = entry_id.decode()
-                first = Position(int(fields[b"from"]))
-                if first > after + 1 or not fields[b"events"]:
-                    return
-                events = [r for r in _decode(fields[b"events"]) if r.position > after]
-                if events:
-                    yield FeedBatch(events[0].position, last, events)
-                    after = last
+
+    async def _from_silence(self, position: Position) -> AsyncIterator[FeedBatch]:
+        try:
+            async for batch in self._read_log(position):
+                yield batch
+        except Unavailable as error:
+            # Nothing is known to be missing. Perhaps Redis brings it before the log is back.
+            log.warning("the feed is silent and the log can not be asked: %s", error)
+
+    async def _doubts(self, doubts: int, *, moved: bool, position: Position) -> int:
+        """How often in a row the log had something that the subscriber has not brought, though the feed has it."""
+        if not moved and not doubts:
+            return 0
+        with translated("tell where the feed ends"):
+            end = position_of(await last_id(self._client, FEED))
+        if end < position:
+            return 1  # the relay is behind: stay with the log, look often
+        return doubts + 1 if moved or doubts else 0
+
+    async def _from_entries(self, entries: list[Entry], position: Position) -> AsyncIterator[FeedBatch]:
+        for identity, fields in entries:
+            last = position_of(identity)
+            if last <= position:
+                continue
+            events = _events(identity, fields, position)
+            if events is None:
+                async for batch in self._read_log(position, until=last):
+                    position = batch.last
+                    yield batch
+                continue
+            if events[0].position > position + 1:
+                async for batch in self._read_log(position, until=Position(events[0].position - 1)):
+                    position = batch.last
+                    yield batch
+                events = [event for event in events if event.position > position]
+            if events and events[0].position == position + 1:
+                position = last
+                yield FeedBatch(events[0].position, last, events)
+
+    async def _read_log(self, position: Position, until: Position | None = None) -> AsyncIterator[FeedBatch]:
+        """What the log has behind `position`, to its end or at least up to `until`."""
+        while until is None or position < until:
+            events = await self._log.read(position, LOG_EVENTS)
+            if not events:
+                return
+            position = events[-1].position
+            yield FeedBatch(events[0].position, position, events)
+            if until is None and len(events) < LOG_EVENTS:
+                return
 
 
-class RedisControlChannel:
-    """The port ControlChannel."""
-
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-
-    async def follow(self) -> AsyncIterator[CancelNotice]:
-        """See the port."""
-        place = "$"
-        while True:
-            with translated():
-                if place == "$":
-                    place = await self._end()
-                answer = await self._client.xread({CONTROL: place}, count=100, block=BLOCK_MS)
-                if not answer and await self._end() < place:
-                    place = "0-0"  # the stream was emptied and begins anew
-            for entry_id, fields in _entries(answer):
-                place = entry_id.decode()
-                try:
-                    event = orjson.loads(fields[b"event"])
-                    data = event["data"]
-                    from uuid import UUID  # noqa: PLC0415
-
-                    yield CancelNotice(UUID(event["stream_id"]), data["attempt"], data["executor"], data["reason"])
-                except (KeyError, ValueError, TypeError) as error:
-                    log.error("ignored an unreadable control entry %r: %r", entry_id, error)  # noqa: TRY400
-
-    async def _end(self) -> str:
-        if not await self._client.exists(CONTROL):
-            return "0-0"
-        info = await self._client.xinfo_stream(CONTROL)
-        return bytes(info["last-generated-id"]).decode()
+_PATIENCE = 5
+"""Doubts, DOUBT_SECONDS apart, after which a subscriber counts as dead."""
 
 
-def _decode(events: bytes) -> list[Recorded]:
+def _events(identity: bytes, fields: dict[bytes, bytes] | None, after: Position) -> list[Recorded] | None:
+    """An entry's events behind `after`; None when the entry is not what the relay writes."""
     try:
-        return [from_json(fields) for fields in orjson.loads(events)]
-    except (RotaError, ValueError, KeyError, TypeError) as error:
-        raise Corruption(f"a feed entry can not be read: {error!r}") from error
-
-
-def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of an XREAD of one stream, in either of the protocol's shapes."""
-    if not answer:
-        return []
-    if isinstance(answer, dict):
-        (batches,) = answer.values()
-        return list(batches[0]) if batches and isinstance(batches[0], list) else list(batches)
-    return list(answer[0][1])
+        first, last = int((fields or {})[b"from"]), position_of(identity)
+        found: list[Any] = orjson.loads((fields or {})[b"events"])
+        events = [from_json(event) for event in found if event["position"] > after]
+        dense = [event.position for event in events] == list(range(max(first, after + 1), last + 1))
+    except (Corruption, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        log.warning("the feed's entry %r can not be read, asking the log: %r", identity, error)
+        return None
+    if not dense or not events:
+        log.warning("the feed's entry %r does not hold what it says, asking the log", identity)
+        return None
+    return events

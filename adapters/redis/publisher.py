@@ -17,7 +17,7 @@ import orjson
 from redis.asyncio import Redis
 
 from adapters.codec import to_json
-from adapters.redis.connection import Script, last_id, translated
+from adapters.redis.connection import Script, execute, last_id, translated
 from adapters.redis.streams import CONTROL, FEED, REFILL, entry_id, position_of, work_stream
 from domain.ids import Position, Version
 from domain.log import RawEvent
@@ -59,7 +59,7 @@ class RedisPublisher:
         """Where the feed ends, and which event stands there when it is still there and readable."""
         position = await self.last_published()
         with translated("read the feed's last entry"):
-            found = await self._client.execute_command("XRANGE", FEED, entry_id(position), entry_id(position))
+            found = await execute(self._client, "XRANGE", FEED, entry_id(position), entry_id(position))
         try:
             fields = dict(zip(found[0][1][::2], found[0][1][1::2], strict=False))
             event = orjson.loads(fields[b"events"])[-1]

@@ -1,32 +1,50 @@
-"""The names of Rota's Redis streams and the fields of their entries.
+"""The names of what Rota keeps in Redis, and how a position becomes an entry id and back.
 
-- `rota:feed`: the whole log; an entry is a batch, its id the last position in it (`4711-0`), its field `from` the
-  first one, its field `events` a JSON array of events as HTTP shows them.
-- `rota:work:{queue}:{priority}`: one entry a dispatch, its id the position; fields `job`, `version`, and `submitted`
-  (the event as JSON) when the job's submission is itself the dispatch.
-- `rota:control`: one entry a cancel request, its id the position; field `event`.
+Every stream's entry ids are positions of the log (`4711-0`), so a place in Redis and a place in the log are the
+same number. The work streams' names are derived from queue and priority inside scripts' key lists, and one script
+touches several of them: Redis Cluster is therefore not supported, one Redis (with replicas) is.
 """
 
 from __future__ import annotations
 
-from domain.specs import PRIORITIES
+from collections.abc import Iterable
+
+from domain.ids import Position
 
 FEED = "rota:feed"
 CONTROL = "rota:control"
+REFILL = "rota:refill"
+"""Holds the token of the refill that is under way; gone as soon as Redis loses its content once more."""
+
 GROUP = "executors"
+PRIORITIES = ("high", "normal", "low")
+
+_WORK = "rota:work:"
 
 
 def work_stream(queue: str, priority: str) -> str:
-    """The work stream of a queue and priority."""
-    return f"rota:work:{queue}:{priority}"
+    """The key of the work stream of a queue and priority."""
+    return f"{_WORK}{queue}:{priority}"
 
 
-def queue_of(stream: str) -> tuple[str, str]:
-    """The queue and priority of a work stream's name."""
-    queue, _, priority = stream.removeprefix("rota:work:").rpartition(":")
+def work_streams(queues: Iterable[str]) -> list[str]:
+    """The keys of all work streams of these queues, highest priority first, queues in the order given."""
+    names = list(queues)
+    return [work_stream(queue, priority) for priority in PRIORITIES for queue in names]
+
+
+def queue_and_priority(key: str) -> tuple[str, str]:
+    """What `work_stream` made the key from; a queue's name may itself contain colons."""
+    queue, _, priority = key.removeprefix(_WORK).rpartition(":")
     return queue, priority
 
 
-def work_streams_of(queues: list[str]) -> list[str]:
-    """All work streams of these queues, higher priorities first."""
-    return [work_stream(queue, priority) for priority in PRIORITIES for queue in queues]
+def entry_id(position: Position) -> str:
+    """The id of the entry that stands for, or ends at, this position."""
+    return f"{position}-0"
+
+
+def position_of(entry: bytes | str) -> Position:
+    """The position in an entry's id. Raises ValueError for anything that is not an id."""
+    text = entry.decode() if isinstance(entry, bytes) else entry
+    return Position(int(text.partition("-")[0]))

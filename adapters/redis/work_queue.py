@@ -1,97 +1,56 @@
 """An executor's end of the work streams.
 
-Taking is one Lua call that reads exactly as many entries as there are free slots, over all queues, higher
-priorities first: nothing is held that can not start. Waiting reads nothing: it only looks behind the streams' last
-ids. An entry is acknowledged and deleted in one go, after its claim is in the log.
+Takes no more than there are free slots for, so nothing lies taken while another executor is idle. Waiting takes
+nothing: it only looks for entries behind what the group was given last. Acknowledging also deletes. Whatever stands
+in a work stream is untrusted: what can not be read is dropped, counted and logged, and never stops the executor.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from adapters.codec import from_json
-from adapters.redis.connection import Script, translated
-from adapters.redis.streams import GROUP, queue_of, work_stream
+from adapters.redis.connection import BLOCK_SECONDS, Script, translated
+from adapters.redis.streams import (
+    GROUP,
+    entry_id,
+    position_of,
+    queue_and_priority,
+    work_stream,
+    work_streams,
+)
 from domain.errors import Corruption
 from domain.ids import Position, Version
+from domain.log import Recorded
 from domain.messaging import WorkItem
-from domain.specs import PRIORITIES
 
 log = logging.getLogger("rota.redis.work")
 
 RECLAIM_IDLE_SECONDS = 15.0
-"""An entry that was taken but neither claimed nor dropped for so long may be taken over."""
+"""An entry that was taken and neither claimed nor dropped for this long may be taken over."""
 
-MAX_TAKE = 500
+CONSUMER_GONE_SECONDS = 3600.0
+"""A consumer of the group that took nothing and asked nothing for this long is forgotten, if it holds nothing."""
 
-# KEYS: work streams in order. ARGV: group, consumer, free slots. Answers {last id of each stream}, {key index, entries}*
-_TAKE = """
-local free = tonumber(ARGV[3])
-local lasts, found = {}, {}
-for i, key in ipairs(KEYS) do
-  if free > 0 then
-    local got = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', free, 'STREAMS', key, '>')
-    if type(got) == 'table' and got.err then
-      redis.call('XGROUP', 'CREATE', key, ARGV[1], '0', 'MKSTREAM')
-      got = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', free, 'STREAMS', key, '>')
-    end
-    if got and got[1] then
-      free = free - #got[1][2]
-      found[#found + 1] = {i, got[1][2]}
-    end
-  end
-  local last = '0-0'
-  if redis.call('EXISTS', key) == 1 then
-    local info = redis.call('XINFO', 'STREAM', key)
-    for j = 1, #info, 2 do
-      if info[j] == 'last-generated-id' then last = info[j + 1] end
-    end
-  end
-  lasts[i] = last
-end
-return {lasts, found}
-"""
+MAX_TAKE = 1_000
 
-# KEYS: streams. ARGV: group, then for each stream: count, ids...
-_DONE = """
-local at = 2
-for _, key in ipairs(KEYS) do
-  local n = tonumber(ARGV[at])
-  local ids = {}
-  for i = 1, n do ids[i] = ARGV[at + i] end
-  redis.pcall('XACK', key, ARGV[1], unpack(ids))
-  redis.call('XDEL', key, unpack(ids))
-  at = at + n + 1
-end
-return 1
-"""
+Entry = tuple[bytes, list[bytes] | None]
 
-# KEYS: streams. ARGV: group, consumer, idle milliseconds, limit
-_RECLAIM = """
-local free = tonumber(ARGV[4])
-local found = {}
-for i, key in ipairs(KEYS) do
-  if free > 0 then
-    local got = redis.pcall('XAUTOCLAIM', key, ARGV[1], ARGV[2], ARGV[3], '0-0', 'COUNT', free)
-    if type(got) == 'table' and not got.err and got[2] and #got[2] > 0 then
-      free = free - #got[2]
-      found[#found + 1] = {i, got[2]}
-    end
-  end
-end
-return found
-"""
+_take = Script("take")
+_done = Script("done")
+_reclaim = Script("reclaim")
+_unreadable = Counter("rota_work_entries_unreadable", "Entries of work streams that could not be read")
 
 
 class RedisWorkQueue:
-    """The port WorkQueue for the queues of one executor, which is the consumer `consumer` of the group."""
+    """The work streams of some queues, for one consumer (an executor's id, never used by another process)."""
 
     def __init__(
         self,
@@ -105,86 +64,111 @@ class RedisWorkQueue:
         self._queues = list(queues)
         self._consumer = consumer
         self._idle_ms = int(reclaim_idle_seconds * 1000)
-        self._take = Script(client, _TAKE)
-        self._done = Script(client, _DONE)
-        self._reclaim = Script(client, _RECLAIM)
-        self._lasts: dict[str, bytes] = {}
-
-    def _streams(self) -> list[str]:
-        # Another order of the queues each time: none of one priority starves the others.
-        random.shuffle(self._queues)
-        return [work_stream(queue, priority) for priority in PRIORITIES for queue in self._queues]
+        # What the group was last given of each stream, by which `wait` recognises something new.
+        self._places: dict[str, bytes] = {}
+        self._left_something = True
+        self._reclaim_places: dict[str, bytes] = {}
 
     async def take(self, free_slots: int) -> list[WorkItem]:
-        """See the port."""
-        streams = self._streams()
-        lasts, found = await self._take.run(streams, [GROUP, self._consumer, min(free_slots, MAX_TAKE)])
-        self._lasts = dict(zip(streams, lasts, strict=True))
-        return await self._items(streams, found)
+        """At most `free_slots` items, higher priority first; they stay this consumer's until `done`.
+
+        The queues take turns at being first within a priority.
+        """
+        if free_slots <= 0:
+            return []
+        wanted = min(free_slots, MAX_TAKE)
+        self._queues.append(self._queues.pop(0))
+        keys = work_streams(self._queues)
+        with translated("give out work"):
+            taken, places = await _take(self._client, keys, (GROUP, self._consumer, wanted))
+        self._places = dict(zip(keys, places, strict=True))
+        self._left_something = sum(len(entries) for _, entries in taken) >= wanted
+        return await self._read(keys, taken)
 
     async def wait(self, timeout_seconds: float) -> None:
-        """See the port."""
-        if not self._lasts:
+        """Return when there may be something to take, at the latest after the timeout. Takes nothing.
+
+        Nothing is missed that came between the last `take` and this call: the wait begins at what `take` saw.
+        """
+        if self._left_something or timeout_seconds <= 0:
             return
-        places: dict[Any, Any] = dict(self._lasts)
-        with translated():
-            await self._client.xread(places, count=1, block=max(1, int(timeout_seconds * 1000)))
+        block_ms = max(1, int(min(timeout_seconds, BLOCK_SECONDS) * 1000))
+        places: dict[Any, Any] = dict(self._places)
+        with translated("wait for work"):
+            await self._client.xread(places, count=1, block=block_ms)
 
     async def done(self, items: Sequence[WorkItem]) -> None:
-        """See the port."""
-        by_stream: dict[str, list[str]] = {}
+        """Acknowledge and delete: each was claimed in the log, or has lost its point."""
+        by_key: dict[str, list[str]] = {}
         for item in items:
-            by_stream.setdefault(work_stream(item.queue, item.priority), []).append(f"{item.position}-0")
-        await self._finish(by_stream)
-
-    async def _finish(self, by_stream: dict[str, list[str]]) -> None:
-        arguments: list[str | int] = [GROUP]
-        for ids in by_stream.values():
-            arguments += (len(ids), *ids)
-        if by_stream:
-            await self._done.run(list(by_stream), arguments)
+            by_key.setdefault(work_stream(item.queue, item.priority), []).append(entry_id(item.position))
+        await self._drop(by_key)
 
     async def reclaim(self, limit: int) -> list[WorkItem]:
-        """See the port."""
-        streams = self._streams()
-        found = await self._reclaim.run(streams, [GROUP, self._consumer, self._idle_ms, min(limit, MAX_TAKE)])
-        return await self._items(streams, found)
+        """Take over items that were taken but neither claimed nor dropped for a while, by whomever."""
+        if limit <= 0:
+            return []
+        keys = work_streams(self._queues)
+        starts = [self._reclaim_places.get(key, b"0-0") for key in keys]
+        gone_ms = int(CONSUMER_GONE_SECONDS * 1000)
+        arguments = (GROUP, self._consumer, self._idle_ms, min(limit, MAX_TAKE), gone_ms, *starts)
+        with translated("hand over abandoned work"):
+            taken, places = await _reclaim(self._client, keys, arguments)
+        self._reclaim_places = dict(zip(keys, places, strict=True))
+        return await self._read(keys, taken)
 
-    async def forget(self) -> None:
-        """Leave the group where nothing is pending, so that consumers of stopped executors do not pile up."""
-        with translated():
-            for stream in self._streams():
-                pending = await self._client.xpending_range(
-                    stream, GROUP, min="-", max="+", count=1, consumername=self._consumer
-                )
-                if not pending:
-                    await self._client.xgroup_delconsumer(stream, GROUP, self._consumer)
-
-    async def _items(self, streams: list[str], found: list[Any]) -> list[WorkItem]:
-        items = []
+    async def _read(self, keys: Sequence[str], taken: list[tuple[int, list[Entry]]]) -> list[WorkItem]:
+        items: list[WorkItem] = []
         unreadable: dict[str, list[str]] = {}
-        for index, entries in found:
-            stream = streams[index - 1]
-            queue, priority = queue_of(stream)
-            for entry_id, fields in entries:
+        for index, entries in taken:
+            key = keys[index - 1]
+            queue, priority = queue_and_priority(key)
+            for entry in entries:
                 try:
-                    items.append(_item(queue, priority, entry_id, fields))
-                except (ValueError, KeyError, TypeError, IndexError, Corruption) as error:
-                    log.error("dropped an unreadable entry %r of %s: %r", entry_id, stream, error)  # noqa: TRY400
-                    unreadable.setdefault(stream, []).append(entry_id.decode())
-        await self._finish(unreadable)
+                    items.append(_work_item(queue, priority, entry))
+                except (ValueError, KeyError, TypeError) as error:
+                    unreadable.setdefault(key, []).append(entry[0].decode())
+                    reason = error
+        if unreadable:
+            count = sum(len(ids) for ids in unreadable.values())
+            _unreadable.inc(count)
+            log.error("dropped %d entries of %s that can not be read: %r", count, sorted(unreadable), reason)
+            await self._drop(unreadable)
         return items
 
+    async def _drop(self, by_key: dict[str, list[str]]) -> None:
+        if not by_key:
+            return
+        arguments: list[Any] = [GROUP]
+        for ids in by_key.values():
+            arguments += (len(ids), *ids)
+        with translated("delete finished work"):
+            await _done(self._client, list(by_key), arguments)
 
-def _item(queue: str, priority: str, entry_id: bytes, fields: list[bytes] | None) -> WorkItem:
-    pairs = fields or []
-    values = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    inline = values.get(b"submitted")
-    return WorkItem(
-        queue,
-        priority,
-        UUID(values[b"job"].decode()),
-        Version(int(values[b"version"])),
-        Position(int(entry_id.split(b"-")[0])),
-        None if inline is None else from_json(orjson.loads(inline)),
-    )
+
+def _work_item(queue: str, priority: str, entry: Entry) -> WorkItem:
+    """What an entry stands for. Raises ValueError, KeyError or TypeError when it is none of ours."""
+    identity, flat = entry
+    fields = dict(zip(cast("list[bytes]", flat)[::2], cast("list[bytes]", flat)[1::2], strict=True))
+    position = position_of(identity)
+    if identity != entry_id(position).encode():
+        raise ValueError(f"{identity!r} is not an id that the relay gives")
+    job_id = UUID(fields[b"job"].decode())
+    version = Version(int(fields[b"version"]))
+    if position < 1 or version < 1:
+        raise ValueError("positions and versions begin at 1")
+    submitted = None
+    if (text := fields.get(b"submitted")) is not None:
+        submitted = _submitted(text, job_id, version, position)
+    return WorkItem(queue, priority, job_id, version, position, submitted)
+
+
+def _submitted(text: bytes, job_id: UUID, version: Version, position: Position) -> Recorded | None:
+    """The event that came with the dispatch. None when it is not what the entry says: then the log is asked."""
+    try:
+        event = from_json(orjson.loads(text))
+    except (Corruption, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        log.warning("the event at %d can not be read from its work entry: %r", position, error)
+        return None
+    fits = event.stream_id == job_id and event.version == version and event.position == position
+    return event if fits else None

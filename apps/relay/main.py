@@ -10,10 +10,12 @@ from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_hel
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.redis.connection import connect
 from adapters.redis.publisher import RedisPublisher
+from apps.relay.metrics import RelayMetrics
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
 from observability import metrics
 from outbox.relay import Relay
+from outbox.routing import route
 
 
 def main(settings: Settings) -> int:
@@ -24,11 +26,9 @@ def main(settings: Settings) -> int:
         database = Database(database_url, pool_size=2, application="rota-relay")
         event_log = PostgresEventLog(database)
         redis = connect(redis_url)
-        relay = Relay(event_log, RedisPublisher(redis), PostgresJobIndex(database))
+        relay = Relay(event_log, RedisPublisher(redis, route), PostgresJobIndex(database), RelayMetrics())
         lock = ExclusiveLock(database, RELAY_LOCK)
         metrics.serve(settings.metrics_port)
-        metrics.gauge("rota_relay_position", "Position up to which the feed is published", lambda: relay.published)
-        metrics.gauge("rota_relay_realignments", "Times the feed's end was looked up", lambda: relay.realignments)
 
         async def maintain() -> None:
             while True:

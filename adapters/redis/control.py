@@ -1,0 +1,72 @@
+"""Requests to executors about attempts that run, as they come. Keeps no place beyond its process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from adapters.redis.connection import last_id, translated
+from adapters.redis.streams import CONTROL
+from adapters.redis.subscription import Entry, subscribed
+from domain.messaging import CancelNotice
+
+log = logging.getLogger("rota.redis.control")
+
+SILENCE_SECONDS = 2.0
+ENTRIES = 100
+
+
+class RedisControlChannel:
+    """The port ControlChannel on one Redis."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._place: str | None = None
+
+    async def follow(self) -> AsyncIterator[CancelNotice]:
+        """All notices from now on. After Unavailable, following again goes on where this ended.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        if self._place is None:
+            self._place = await self._end()
+        while True:
+            async with subscribed(self._client, CONTROL, self._place, max_entries=ENTRIES) as subscription:
+                silences = 0
+                while silences < 2:
+                    entries = await subscription.next(SILENCE_SECONDS)
+                    for entry in entries:
+                        self._place = entry[0].decode()
+                        notice = _notice(entry)
+                        if notice is not None:
+                            yield notice
+                    # Silent twice in a row with something there: the subscriber is dead.
+                    behind = not entries and _order(await self._end()) > _order(self._place)
+                    silences = silences + 1 if behind else 0
+
+    async def _end(self) -> str:
+        with translated("tell where the control stream ends"):
+            return (await last_id(self._client, CONTROL)).decode()
+
+
+def _order(identity: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in identity.split("-"))
+
+
+def _notice(entry: Entry) -> CancelNotice | None:
+    identity, fields = entry
+    try:
+        reason = fields.get(b"reason")
+        return CancelNotice(
+            UUID(fields[b"job"].decode()),
+            int(fields[b"attempt"]),
+            fields[b"executor"].decode(),
+            None if reason is None else reason.decode(),
+        )
+    except (ValueError, LookupError, AttributeError) as error:
+        log.warning("an entry %r of the control stream can not be read: %r", identity, error)
+        return None
