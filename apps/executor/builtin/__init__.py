@@ -1,0 +1,1 @@
+"""The tasks that every executor brings: HTTP, shell, e-mail, events."""
