@@ -1,0 +1,237 @@
+"""`rota submit` and `rota jobs ...`: what one does with jobs, through the store's HTTP interface.
+
+The store is the one that ROTA_URL names, else http://127.0.0.1:3000; ROTA_TOKEN is the bearer token.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from apps.cli.output import Failure, print_fields, print_json, print_table
+from rota import Client
+
+app = App(name="jobs", help="List, read and change jobs.")
+
+Tags = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+
+
+def submit(  # noqa: PLR0913 - each is an option
+    task: str,
+    *arguments: str,
+    wait: bool = False,
+    delay: float | None = None,
+    at: str | None = None,
+    queue: str | None = None,
+    priority: str | None = None,
+    timeout: float | None = None,
+    key: str | None = None,
+    tag: Tags = (),
+    json_: Annotated[str | None, Parameter(name="--json")] = None,
+    timeout_wait: float | None = None,
+) -> int:
+    """Submit a job; print its id, or with --wait its result.
+
+    Args:
+        task: The task's name.
+        arguments: name=value; a value that is JSON is taken as JSON, any other as text.
+        wait: Wait for the end; exit status 1 when it is not a success.
+        delay: Seconds to wait before it runs.
+        at: Not before this instant (RFC 3339 with an offset).
+        queue: The queue.
+        priority: high, normal or low.
+        timeout: Seconds that one attempt may take.
+        key: Idempotency key: a second submission with it answers the first job.
+        tag: name=value; may be given several times.
+        json_: Further fields of the job as a JSON object, as the HTTP contract has them.
+        timeout_wait: How many seconds to wait at most.
+    """
+    spec = _object(json_) if json_ is not None else {}
+    spec.update({"task": task})
+    if arguments:
+        spec["args"] = {**spec.get("args", {}), **_pairs(arguments, as_json=True)}
+    if tag:
+        spec["tags"] = _pairs(tag, as_json=False)
+    options = {"delay": delay, "run_at": at, "queue": queue, "priority": priority, "timeout": timeout}
+    spec.update({name: value for name, value in options.items() if value is not None})
+    with Client() as client:
+        job = client.submit_spec(spec, idempotency_key=key)
+        if not wait:
+            print(job["id"])
+            return 0
+        from rota.client import JobHandle
+
+        try:
+            ended = JobHandle(client, job["id"]).wait(timeout_wait, raise_on_failure=False)
+        except TimeoutError as error:
+            raise Failure(str(error)) from None
+        print_json(ended.fields)
+        return 0 if ended.state == "succeeded" else 1
+
+
+@app.command(name="list")
+def list_jobs(  # noqa: PLR0913 - each is a filter
+    *,
+    state: str | None = None,
+    queue: str | None = None,
+    task: str | None = None,
+    tag: Tags = (),
+    limit: int = 50,
+    json: bool = False,
+) -> None:
+    """List jobs, newest first.
+
+    Args:
+        state: Only those in this state.
+        queue: Only those of this queue.
+        task: Only those of this task.
+        tag: Only those with name:value; may be given several times.
+        limit: How many at most.
+        json: Print JSON.
+    """
+    with Client() as client:
+        found = list(client.list(limit=limit, state=state, queue=queue, task=task, tag=list(tag) or None))
+    if json:
+        print_json([job.fields for job in found])
+        return
+    print_table(
+        ("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "SUBMITTED"),
+        ((j.id, j.state, j.task, j.queue, j.attempt, j.submitted_at) for j in found),
+    )
+
+
+@app.command
+def show(id: str, *, at: str | None = None, json: bool = False) -> None:
+    """Show a job.
+
+    Args:
+        id: The job's id.
+        at: As it was at this position or instant.
+        json: Print JSON.
+    """
+    with Client() as client:
+        job = client.get(id, at=at)
+    if json:
+        print_json(job.fields)
+    else:
+        print_fields(job.fields)
+
+
+@app.command
+def events(id: str, *, json: bool = False) -> None:
+    """Print a job's history.
+
+    Args:
+        id: The job's id.
+        json: Print JSON.
+    """
+    with Client() as client:
+        history = client.events(id)
+    if json:
+        print_json(history)
+    else:
+        print_history(history)
+
+
+@app.command
+def logs(id: str, *, json: bool = False) -> None:
+    """Print what the job's task printed.
+
+    Args:
+        id: The job's id.
+        json: Print JSON.
+    """
+    with Client() as client:
+        parts = client.logs(id)
+    if json:
+        print_json(parts)
+    else:
+        for part in parts:
+            print(part["text"], end="")
+
+
+@app.command
+def cancel(id: str, *, reason: str | None = None, json: bool = False) -> None:
+    """End a job, whatever it does now.
+
+    Args:
+        id: The job's id.
+        reason: Why; kept in the history.
+        json: Print the job as JSON.
+    """
+    with Client() as client:
+        _print_state(client.cancel(id, reason).fields, json)
+
+
+@app.command
+def retry(id: str, *, reason: str | None = None, json: bool = False) -> None:
+    """Run an ended job again, or a retrying one at once.
+
+    Args:
+        id: The job's id.
+        reason: Why; kept in the history.
+        json: Print the job as JSON.
+    """
+    with Client() as client:
+        _print_state(client.retry(id, reason).fields, json)
+
+
+def print_history(history: Iterable[dict[str, Any]]) -> None:
+    """Events one a line: version, time, type, actor, what is worth knowing."""
+    print_table(
+        ("VERSION", "POSITION", "TIME", "EVENT", "ACTOR", "WHAT"),
+        (
+            (e["version"], e["position"], e["recorded_at"], e["type"], e["meta"].get("actor"), summary(e))
+            for e in history
+        ),
+    )
+
+
+def summary(event: dict[str, Any]) -> str:
+    """The few words that matter of an event's data."""
+    data = event["data"]
+    parts = []
+    for name in ("attempt", "executor", "reason", "retry_at", "run_at", "attempts", "fraction", "message"):
+        if data.get(name) is not None:
+            parts.append(f"{name}={data[name]}")
+    if data.get("error"):
+        parts.append(f"{data['error']['type']}: {data['error']['message'].splitlines()[0][:120]}")
+    if event["type"] == "JobSubmitted":
+        parts.append(f"task={data['spec']['task']}")
+    if event["type"] == "AttemptSucceeded":
+        parts.append("result=" + json_module.dumps(data["result"], ensure_ascii=False)[:120])
+    return " ".join(parts)
+
+
+def _print_state(fields: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - passed on
+    if as_json:
+        print_json(fields)
+    else:
+        waits = " (its executor has been asked to end it)" if fields["state"] == "running" else ""
+        print(f"{fields['id']} is {fields['state']}{waits}")
+
+
+def _pairs(words: Iterable[str], *, as_json: bool) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator or not name:
+            raise Failure(f"{word!r} is not name=value", status=2)
+        try:
+            pairs[name] = json_module.loads(text) if as_json else text
+        except ValueError:
+            pairs[name] = text
+    return pairs
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json_module.loads(text)
+    except ValueError as error:
+        raise Failure(f"--json: {error}", status=2) from None
+    if not isinstance(value, dict):
+        raise Failure("--json takes a JSON object", status=2)
+    return value

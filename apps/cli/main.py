@@ -1,0 +1,206 @@
+"""The command `rota`. Each command imports what it needs when it runs, so that `rota --help` is quick.
+
+Exit status: 0 done, 1 the operation failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from apps.cli import jobs, log
+from apps.cli.output import Failure
+
+app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
+app.command(jobs.submit)
+app.command(jobs.app)
+app.command(log.app)
+
+Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
+
+
+@app.command
+def up(  # noqa: PLR0913 - each is an option
+    *,
+    data_dir: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    executors: int = 1,
+    schedulers: int = 1,
+    tasks: Words = (),
+) -> int:
+    """Run the whole system on this machine until Ctrl-C.
+
+    Args:
+        data_dir: Where everything is kept (default: .rota).
+        host: Address of the store (default: 127.0.0.1).
+        port: Port of the store (default: 3000; 0: any free one).
+        executors: How many executors.
+        schedulers: How many schedulers (one leads, the others stand by).
+        tasks: A module or file with Python tasks; may be given several times.
+    """
+    from apps.cli.up import Plan
+    from apps.cli.up import up as run
+
+    settings = _settings(data_dir=data_dir, host=host, port=port)
+    if executors < 1 or schedulers < 1:
+        raise Failure("at least one executor and one scheduler are needed", status=2)
+    missing = [t for t in tasks if t.endswith(".py") and not Path(t).is_file()]
+    if missing:
+        raise Failure(f"there is no file {missing[0]}", status=2)
+    absolute = tuple(str(Path(t).absolute()) if t.endswith(".py") else t for t in tasks) or settings.tasks
+    return run(
+        settings,
+        Plan(
+            data_dir=settings.data_dir,
+            host=settings.host,
+            port=settings.port,
+            executors=executors,
+            schedulers=schedulers,
+            tasks=absolute,
+        ),
+    )
+
+
+@app.command
+def demo(*, data_dir: Path | None = None, json: bool = False) -> int:
+    """Start the system, run real jobs, show them live, end with one job's history.
+
+    Args:
+        data_dir: Keep the demo's data here instead of in a temporary directory.
+        json: Print the totals as JSON.
+    """
+    from apps.cli.demo import demo as run
+
+    return run(data_dir, as_json=json)
+
+
+@app.command
+def bench(*, json: bool = False, jobs: int = 20_000, seconds: float = 5.0, executors: int = 1, only: Words = ()) -> int:
+    """Measure the system; on embedded servers unless ROTA_DATABASE_URL and ROTA_REDIS_URL name others.
+
+    Args:
+        json: Print one JSON object.
+        jobs: Jobs of the end-to-end measurement.
+        seconds: Duration of each of the other measurements.
+        executors: How many executors.
+        only: Parts to measure (append, end_to_end, submit, latency, timers); all unless given.
+    """
+    from apps.cli.bench import bench as run
+
+    return run(as_json=json, jobs=jobs, seconds=seconds, executors=executors, only=tuple(only))
+
+
+@app.command
+def store(*, host: str | None = None, port: int | None = None, insecure: bool | None = None) -> int:
+    """Run a store: the HTTP service.
+
+    Args:
+        host: Address to listen on (default: 127.0.0.1).
+        port: Port (default: 3000).
+        insecure: Listen beyond loopback without tokens.
+    """
+    from apps.store.main import main as run
+
+    return run(_settings(host=host, port=port, insecure=insecure))
+
+
+@app.command
+def relay() -> int:
+    """Run a relay: it brings the log to Redis. Several may run; one is active."""
+    from apps.relay.main import main as run
+
+    return run(_settings())
+
+
+@app.command
+def scheduler() -> int:
+    """Run a scheduler. Several may run; one leads."""
+    from apps.scheduler.main import main as run
+
+    return run(_settings())
+
+
+@app.command
+def executor(*, tasks: Words = (), queues: Words = (), concurrency: int | None = None) -> int:
+    """Run an executor.
+
+    Args:
+        tasks: A module or file with Python tasks; may be given several times.
+        queues: A queue to work on; may be given several times.
+        concurrency: How many attempts run at once.
+    """
+    from apps.executor.main import main as run
+
+    return run(_settings(tasks=tasks or None, queues=queues or None, concurrency=concurrency))
+
+
+@app.command
+def migrate() -> int:
+    """Bring the database to this version's schema, as its owner (ROTA_OWNER_DATABASE_URL)."""
+    from apps.cli.servers import migrate_database
+
+    return migrate_database(_settings())
+
+
+@app.command
+def doctor(*, json: bool = False) -> int:
+    """Print the effective settings, secrets masked, and check every server.
+
+    Args:
+        json: Print one JSON object.
+    """
+    from apps.cli.servers import doctor as run
+
+    return run(_settings(), as_json=json)
+
+
+def _settings(**overrides: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from pydantic import ValidationError
+
+    from apps.settings import load_settings
+
+    try:
+        return load_settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "ROTA_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise Failure(f"{name}: {first['msg']}", status=2) from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(_run(lambda: app(arguments, exit_on_error=False, print_error=True, result_action="return_value")))
+
+
+def _run(command: Callable[[], object]) -> int:
+    from rota import RotaError, Unreachable
+
+    try:
+        status = command()
+    except CycloptsError:
+        return 2
+    except Failure as failure:
+        print(f"rota: {failure}", file=sys.stderr)
+        return failure.status
+    except Unreachable as error:
+        print(f"rota: the store can not be reached: {error}\nIs it running? `rota up` starts one.", file=sys.stderr)
+        return 1
+    except RotaError as error:
+        print(f"rota: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    main()

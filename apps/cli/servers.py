@@ -1,0 +1,115 @@
+"""`rota migrate` and `rota doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from adapters.postgres.connection import Database
+from adapters.postgres.facts import Facts, database_facts
+from adapters.postgres.migrate import expected_revision, migrate
+from adapters.redis.facts import redis_facts
+from apps.cli.output import Failure, print_fields, print_json
+from apps.settings import Settings, mask_url
+from domain.errors import RotaError, Unavailable
+
+CLOCK_LIMIT_SECONDS = 1.0
+POSTGRES_FLOOR = 15
+CHECK_SECONDS = 10.0
+
+
+def migrate_database(settings: Settings) -> int:
+    """Migrate as the owner, and give the application's role the password that ROTA_DATABASE_URL carries."""
+    owner_url = settings.require("owner_database_url")
+    password = urlsplit(settings.require("database_url")).password
+    if not password:
+        raise Failure("ROTA_DATABASE_URL carries no password for the application's role", status=2)
+    try:
+        url = asyncio.run(migrate(owner_url, unquote(password)))
+    except (RotaError, OSError, ValueError) as error:
+        raise Failure(str(error)) from error
+    print(f"The schema is at revision {expected_revision()}; services connect as {mask_url(url)}")
+    return 0
+
+
+def doctor(settings: Settings, *, as_json: bool) -> int:
+    """Settings and checks; status 1 when a check fails."""
+    checks = asyncio.run(_checks(settings))
+    good = all(check["ok"] for check in checks.values())
+    if as_json:
+        print_json({"settings": settings.masked(), "checks": checks, "ok": good})
+    else:
+        print_fields(settings.masked())
+        print()
+        for name, check in checks.items():
+            print(f"{'ok ' if check['ok'] else 'BAD'}  {name}: {check['message']}")
+    return 0 if good else 1
+
+
+async def _checks(settings: Settings) -> dict[str, dict[str, Any]]:
+    checks = {
+        "postgres": await _guarded(lambda: _postgres(settings)),
+        "redis": await _guarded(lambda: _redis(settings)),
+    }
+    if settings.zookeeper_hosts:
+        checks["zookeeper"] = await _guarded(lambda: _zookeeper(settings))
+    return checks
+
+
+async def _guarded(check: Callable[[], Awaitable[str]]) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return {"ok": True, "message": await check()}
+    except TimeoutError:
+        return {"ok": False, "message": f"no answer within {CHECK_SECONDS:.0f} s"}
+    except (RotaError, OSError) as error:
+        return {"ok": False, "message": str(error)}
+
+
+async def _postgres(settings: Settings) -> str:
+    if settings.database_url is None:
+        return "ROTA_DATABASE_URL is not set; `rota up` brings its own"
+    database = Database(settings.database_url, pool_size=1, application="rota-doctor")
+    try:
+        facts: Facts = await database_facts(database)
+    finally:
+        await database.close()
+    skew = facts.clock - time.time()
+    problems = []
+    if facts.major < POSTGRES_FLOOR:
+        problems.append(f"version {facts.version} is older than {POSTGRES_FLOOR}")
+    if facts.revision != expected_revision():
+        problems.append(f"schema revision {facts.revision or 'none'}, {expected_revision()} is needed: rota migrate")
+    if abs(skew) > CLOCK_LIMIT_SECONDS:
+        problems.append(f"its clock differs from this machine's by {skew:.3f} s")
+    if facts.fsync != "on" or facts.synchronous_commit == "off":
+        problems.append("fsync or synchronous_commit is off: accepted jobs could be lost")
+    if problems:
+        raise Unavailable("; ".join(problems), server="postgres")
+    return (
+        f"{mask_url(settings.database_url)}: version {facts.version}, revision {facts.revision}, "
+        f"clock skew {skew * 1000:.0f} ms, last position {facts.last_position}"
+    )
+
+
+async def _redis(settings: Settings) -> str:
+    if settings.redis_url is None:
+        return "ROTA_REDIS_URL is not set; `rota up` brings its own"
+    facts = await redis_facts(settings.redis_url)
+    skew = facts["clock"] - time.time()
+    if abs(skew) > CLOCK_LIMIT_SECONDS:
+        raise Unavailable(f"its clock differs from this machine's by {skew:.3f} s", server="redis")
+    policy = facts["maxmemory_policy"]
+    if policy not in ("noeviction", "unknown"):
+        raise Unavailable(f"maxmemory-policy is {policy}: it may evict work; use noeviction", server="redis")
+    return f"{mask_url(settings.redis_url)}: {facts['server']} {facts['version']}, clock skew {skew * 1000:.0f} ms"
+
+
+async def _zookeeper(settings: Settings) -> str:
+    from adapters.zookeeper.facts import zookeeper_facts  # noqa: PLC0415 - kazoo only where it is used
+
+    version = await zookeeper_facts(settings.require("zookeeper_hosts"))
+    return f"{settings.zookeeper_hosts}: version {version}"

@@ -1,0 +1,219 @@
+"""`rota up`: the whole system on this machine, from wheels alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.embedded.directory import DataDirectory, usable_port
+from adapters.embedded.postgres import EmbeddedPostgres
+from adapters.embedded.valkey import EmbeddedValkey
+from adapters.postgres.migrate import migrate
+from apps.settings import Settings
+from apps.supervisor import Misconfigured, Role, Server, Supervisor
+from domain.errors import RotaError
+from observability.logs import configure_logging
+from rota import Client
+from rota import RotaError as ClientError
+
+log = logging.getLogger("rota.up")
+
+READY_SECONDS = 60.0
+CHECK_SECONDS = 0.2
+DRAIN_SECONDS = 10.0
+STATE_FILE = "up.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What `rota up` is asked for."""
+
+    data_dir: Path
+    host: str
+    port: int
+    executors: int
+    schedulers: int
+    tasks: tuple[str, ...]
+
+
+def up(settings: Settings, plan: Plan) -> int:
+    """Run until SIGINT or SIGTERM; the exit status. Prints where to look once everything serves."""
+    configure_logging("up", "WARNING")
+    stop = _stop_signals()
+    try:
+        with DataDirectory(plan.data_dir) as directory, ExitStack() as stack:
+            urls, servers = _servers(settings, directory, stack)
+            port = usable_port(plan.port) if plan.port == 0 else plan.port
+            supervisor = Supervisor(servers, _roles(settings, plan, urls, port), directory.path / "logs")
+            state = directory.path / STATE_FILE
+            try:
+                supervisor.start()
+                url = f"http://{_shown_host(plan.host)}:{port}"
+                _wait_until_ready(supervisor, url, settings, plan, stop)
+                _write_state(state, url, supervisor)
+                if not stop:
+                    _say_where(url, directory.path, plan)
+                while not stop:
+                    supervisor.check()
+                    _write_state(state, url, supervisor)
+                    time.sleep(CHECK_SECONDS)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    state.unlink()
+                supervisor.stop(DRAIN_SECONDS + 5)
+    except Misconfigured as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (RotaError, OSError) as error:
+        print(f"rota up: {error}", file=sys.stderr)
+        return 1
+    print("Everything has stopped.", flush=True)
+    return 0
+
+
+def _stop_signals() -> list[int]:
+    """A list that is no longer empty once somebody wants an end."""
+    got: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _frame: got.append(n))
+    return got
+
+
+def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> tuple[dict[str, str], list[Server]]:
+    """The URLs of PostgreSQL and Redis: the given ones, or those of embedded servers that are started here."""
+    urls: dict[str, str] = {}
+    servers = []
+    if settings.database_url is None:
+        postgres = stack.enter_context(EmbeddedPostgres(directory))
+        remembered = directory.remembered()
+        urls["database_url"] = asyncio.run(migrate(postgres.url, remembered["app_password"]))
+        urls["owner_database_url"] = postgres.url
+        servers.append(Server("PostgreSQL", lambda: postgres.alive, postgres.start))
+    else:
+        urls["database_url"] = settings.database_url
+    if settings.redis_url is None:
+        valkey = stack.enter_context(EmbeddedValkey(directory))
+        urls["redis_url"] = valkey.url
+        servers.append(Server("Valkey", lambda: valkey.alive, valkey.start))
+    else:
+        urls["redis_url"] = settings.redis_url
+    return urls, servers
+
+
+def _roles(settings: Settings, plan: Plan, urls: dict[str, str], port: int) -> list[Role]:
+    loopback = plan.host in ("127.0.0.1", "::1", "localhost")
+    env = {
+        "ROTA_DATABASE_URL": urls["database_url"],
+        "ROTA_REDIS_URL": urls["redis_url"],
+        "ROTA_HOST": plan.host,
+        "ROTA_PORT": str(port),
+        "ROTA_DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "ROTA_LOG_LEVEL": settings.log_level,
+        "ROTA_TASKS": ",".join(plan.tasks),
+    }
+    if "ROTA_ALLOW_SHELL" not in os.environ and loopback:
+        env["ROTA_ALLOW_SHELL"] = "true"
+
+    def role(name: str, kind: str) -> Role:
+        return Role(name, [sys.executable, "-m", "apps.cli.main", kind], env)
+
+    return [
+        role("relay", "relay"),
+        *(role(f"scheduler-{n}" if plan.schedulers > 1 else "scheduler", "scheduler") for n in _count(plan.schedulers)),
+        *(role(f"executor-{n}" if plan.executors > 1 else "executor", "executor") for n in _count(plan.executors)),
+        role("store", "store"),
+    ]
+
+
+def _count(number: int) -> range:
+    return range(1, number + 1)
+
+
+def _shown_host(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - only shown
+
+
+def _wait_until_ready(supervisor: Supervisor, url: str, settings: Settings, plan: Plan, stop: list[int]) -> None:
+    """Wait until the store serves, somebody leads, and every executor has announced itself."""
+    deadline = time.monotonic() + READY_SECONDS
+    token = settings.api_tokens[0].rpartition(":")[2] if settings.api_tokens else None
+    with Client(url, token=token, timeout=5) as client:
+        while not stop:
+            supervisor.check()
+            try:
+                cluster = client.call("GET", "/v1/cluster")
+                executors = client.call("GET", "/v1/executors")["items"]
+                if cluster.get("leader") and len(executors) >= plan.executors:
+                    return
+            except ClientError:
+                pass
+            if time.monotonic() > deadline:
+                words = "\n".join(f"{r.name}: {supervisor.last_words(r, 3)}" for r in supervisor.roles)
+                raise OSError(f"the system did not become ready within {READY_SECONDS:.0f} s\n{words}")
+            time.sleep(0.05)
+
+
+def _write_state(path: Path, url: str, supervisor: Supervisor) -> None:
+    """Who runs, for tools and people; written only when it has changed."""
+    state = {
+        "url": url,
+        "supervisor": os.getpid(),
+        "processes": {role.name: role.process.pid for role in supervisor.roles if role.process is not None},
+    }
+    text = json.dumps(state)
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
+def _say_where(url: str, data_dir: Path, plan: Plan) -> None:
+    tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
+    print(
+        f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
+        "Submit a job:\n"
+        f"  curl -s {url}/v1/jobs -H 'Content-Type: application/json' \\\n"
+        '    -d \'{"task": "shell.run", "args": {"command": ["echo", "hello"]}}\'\n'
+        "Ctrl-C stops everything; the data stay.",
+        flush=True,
+    )
+
+
+@contextmanager
+def running_system(data_dir: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """A `rota up` in a process of its own, for commands that need a system; yields its state (url, processes)."""
+    import subprocess  # noqa: PLC0415 - only these commands need it
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "apps.cli.main", "up", "--data-dir", str(data_dir), "--port", "0", *options]
+    with (data_dir / "up.log").open("wb") as out:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **(env or {})}
+        )
+    try:
+        state = data_dir / STATE_FILE
+        while not state.exists():
+            if process.poll() is not None:
+                raise OSError("the system did not start:\n" + (data_dir / "up.log").read_text(errors="replace"))
+            time.sleep(0.05)
+        yield json.loads(state.read_text(encoding="utf-8"))
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
