@@ -1,0 +1,24 @@
+"""Which coordination a process uses: ZooKeeper when its hosts are set, else PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from adapters.postgres.connection import Database
+from adapters.postgres.coordination import PostgresCoordination
+from adapters.postgres.fence import PostgresFence
+from apps.settings import Settings
+from domain.ports import Coordination
+
+
+@asynccontextmanager
+async def coordination_for(settings: Settings, database: Database) -> AsyncIterator[Coordination]:
+    """The coordination that the settings choose, connected while the context lasts."""
+    if settings.zookeeper_hosts:
+        from adapters.zookeeper.coordination import ZooKeeperCoordination  # noqa: PLC0415 - only where it is used
+
+        async with ZooKeeperCoordination(settings.zookeeper_hosts, PostgresFence(database)) as zookeeper:
+            yield zookeeper
+    else:
+        yield PostgresCoordination(database)
