@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 from domain.errors import RotaError, Unavailable
@@ -86,10 +86,37 @@ async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> N
             await backoff.pause()
 
 
-async def run_until(stop: asyncio.Event, *services: Coroutine[Any, Any, None]) -> None:
-    """Run the services side by side until `stop` is set; an error of one ends all and comes through."""
+async def run_until(
+    stop: asyncio.Event,
+    *,
+    finish: Callable[[], Awaitable[None]] | None = None,
+    keep: Collection[str] = (),
+    **services: Coroutine[Any, Any, None],
+) -> None:
+    """Run the named services side by side until `stop` is set; an error of one ends all and comes through.
+
+    Then `finish()` runs while the services named in `keep` go on.
+    """
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(service) for service in services]
+        tasks = {name: group.create_task(service, name=name) for name, service in services.items()}
         await stop.wait()
-        for task in tasks:
+        for name, task in tasks.items():
+            if name not in keep:
+                task.cancel()
+        if finish is not None:
+            await finish()
+        for task in tasks.values():
             task.cancel()
+
+
+async def until_done(name: str, action: Callable[[], Awaitable[Any]]) -> None:
+    """Do something once, however long its server takes to come."""
+    backoff = Backoff()
+    while True:
+        try:
+            await action()
+        except Unavailable as error:
+            log.warning("%s waits: %s", name, error)
+            await backoff.pause()
+        else:
+            return

@@ -69,10 +69,11 @@ class Unit:
 
 
 class Appended(NamedTuple):
-    """The unit is in the log, at these positions (both inclusive)."""
+    """The unit is in the log, at these positions (both inclusive), recorded at this instant."""
 
     first_position: Position
     last_position: Position
+    recorded_at: datetime
 
 
 class Conflicted(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import Counter, Gauge, start_http_server
 
 LOOPBACK = "127.0.0.1"
 
@@ -18,3 +18,14 @@ def serve(port: int | None) -> None:
 def gauge(name: str, description: str, value: Callable[[], float]) -> None:
     """A gauge that is read when somebody looks."""
     Gauge(name, description).set_function(value)
+
+
+class AttemptMetrics:
+    """What an executor counts."""
+
+    def __init__(self) -> None:
+        self._ended = Counter("rota_attempts_total", "Attempts by task and how they ended", ["task", "outcome"])
+
+    def ended(self, task: str, outcome: str) -> None:
+        """An attempt was reported; `outcome` is the event's type."""
+        self._ended.labels(task, outcome or "nothing").inc()

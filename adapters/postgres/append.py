@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from domain.ids import Position
 from domain.log import Appended, Unit
 
 APPEND = (
-    "select base, conflicts, current_term from rota_append($1::bigint,"
+    "select base, recorded, conflicts, current_term from rota_append($1::bigint,"
     "$2::uuid[],$3::int[],$4::int[],$5::int[],$6::text[],$7::int[],$8::text[],$9::text[],$10::text[],$11::text[],"
     "$12::timestamptz[],"
     "$13::uuid[],$14::int[],$15::int[],$16::int[],$17::text[],$18::int[],$19::timestamptz[],"
@@ -35,9 +36,9 @@ class AppendArrays:
             offset = self._add(unit, offset)
             self.spans.append((first, offset))
 
-    def appended(self, base: int) -> list[Appended]:
+    def appended(self, base: int, recorded_at: datetime) -> list[Appended]:
         """Where the units are, when the event before the first one is at `base`."""
-        return [Appended(Position(base + first), Position(base + last)) for first, last in self.spans]
+        return [Appended(Position(base + first), Position(base + last), recorded_at) for first, last in self.spans]
 
     def _add(self, unit: Unit, offset: int) -> int:
         (ji_id, ji_version, ji_last, ji_first, ji_state, ji_attempt, ji_queue, ji_priority, ji_task, ji_tags, ji_due,

@@ -56,7 +56,6 @@ class _Registration:
         self._id = member_id
         self._info = dict(info)
         self._lost = asyncio.Event()
-        self._beaten_at = 0.0
 
     @property
     def lost(self) -> bool:
@@ -69,38 +68,36 @@ class _Registration:
         self._info = dict(info)
 
     async def enter(self) -> None:
-        now = asyncio.get_running_loop().time()
         async with self._database.begin() as connection:
             await connection.execute(
                 delete(members).where(members.c.beat_at < func.clock_timestamp() - text("interval '1 hour'"))
             )
-            await connection.execute(insert(members).values(role=self._role, id=self._id, info=self._info))
-        self._beaten_at = now
+            statement = insert(members).values(role=self._role, id=self._id, info=self._info)
+            renewed = {"info": statement.excluded.info, "beat_at": func.clock_timestamp()}
+            await connection.execute(statement.on_conflict_do_update(index_elements=["role", "id"], set_=renewed))
 
     async def beat(self) -> None:
-        """Beat until the row was not refreshed within its time to live: then others take us for dead."""
-        loop = asyncio.get_running_loop()
+        """Beat for as long as the row is there.
+
+        While PostgreSQL is away nobody can be declared dead; a process that was cut off alone for longer than the time
+        to live finds out by its attempts' heads that they were declared lost.
+        """
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            began = loop.time()
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
                     alive = await self._refresh()
             except (Unavailable, TimeoutError):
-                # PostgreSQL's clock stands still for our row as well as for everybody who would look at it; what
-                # decides is whether the row is still fresh when the server is back.
                 continue
             if not alive:
                 self._lost.set()
                 return
-            self._beaten_at = began
 
     async def _refresh(self) -> bool:
-        fresh = members.c.beat_at > func.clock_timestamp() - text(f"interval '{TTL_SECONDS} s'")
         async with self._database.begin() as connection:
             result = await connection.execute(
                 members.update()
-                .where(members.c.role == self._role, members.c.id == self._id, fresh)
+                .where(members.c.role == self._role, members.c.id == self._id)
                 .values(beat_at=func.clock_timestamp(), info=self._info)
             )
         return result.rowcount == 1

@@ -33,9 +33,14 @@ _COLUMNS = "position, stream_id, version, type, recorded_at, data, meta"
 _TAIL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"
 _STREAM = f"select {_COLUMNS} from events where stream_id = $1 order by version"
 _STREAMS = f"select {_COLUMNS} from events where stream_id = any($1::uuid[]) order by stream_id, version"
+_FILTERED = f"""
+select {_COLUMNS} from events
+where position > $1 and ($3::text is null or type = $3) and ($4::text is null or meta->>'correlation_id' = $4)
+order by position limit $2
+"""
 _LAST = "select position from events order by position desc limit 1"
 _UNITS = """
-select e.stream_id, e.position, e.meta from events e
+select e.stream_id, e.position, e.meta, e.recorded_at from events e
 join unnest($1::uuid[], $2::int[]) as wanted (stream_id, version) using (stream_id, version)
 """
 
@@ -67,7 +72,7 @@ class PostgresEventLog:
                     current_term=row["current_term"],
                 )
             if row["base"] is not None:
-                results.update(zip((u.id for u in pending), arrays.appended(row["base"]), strict=True))
+                results.update(zip((u.id for u in pending), arrays.appended(row["base"], row["recorded"]), strict=True))
                 pending = []
                 break
             pending = await self._settle(pending, set(row["conflicts"]), results)
@@ -98,7 +103,8 @@ class PostgresEventLog:
             row = by_stream.get(unit.writes[0].stream_id)
             if row is not None and f'"unit":"{unit.id.hex}"' in row["meta"]:
                 count = sum(len(w.events) for w in unit.writes)
-                found[unit.id] = Appended(row["position"], Position(row["position"] + count - 1))
+                last = Position(row["position"] + count - 1)
+                found[unit.id] = Appended(row["position"], last, row["recorded_at"])
         return found
 
     async def read(self, after: Position, limit: int) -> list[Recorded]:
@@ -120,6 +126,13 @@ class PostgresEventLog:
     async def read_stream(self, stream_id: UUID) -> list[Recorded]:
         """See the port."""
         return [decode(_raw(row)) for row in await self._reader.fetch(_STREAM, stream_id)]
+
+    async def find_raw(
+        self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
+    ) -> list[RawEvent]:
+        """Events behind `after` of a type or with a correlation id, in order. Reads on until `limit` are found."""
+        rows = await self._reader.fetch(_FILTERED, after, limit, event_type, correlation)
+        return [_raw(row) for row in rows]
 
     async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
         """As `read_stream`, undecoded."""

@@ -13,7 +13,7 @@ async def redis_facts(url: str) -> dict[str, Any]:
     """`server`, `version`, `clock` (seconds since the epoch), `maxmemory_policy`. Raises Unavailable."""
     client = connect(url)
     try:
-        with translated():
+        with translated("ask for facts"):
             info = await client.info()
             seconds, micros = await client.time()
             try:

@@ -38,8 +38,8 @@ def main(settings: Settings) -> int:
         try:
             await run_until(
                 stop,
-                keep_running("relay", lambda: run_while_held(lock, relay.run)),
-                keep_running("partitions", maintain),
+                relay=keep_running("relay", lambda: run_while_held(lock, relay.run)),
+                partitions=keep_running("partitions", maintain),
             )
         finally:
             await event_log.close()

@@ -1,1 +1,1 @@
-"""Rota."""
+"""The HTTP service."""

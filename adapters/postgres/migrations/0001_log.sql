@@ -111,7 +111,7 @@ create function rota_append(
     si_id uuid[], si_version integer[], si_offset integer[],
     su_id uuid[], su_expected integer[], su_version integer[], su_offset integer[],
     e_stream uuid[], e_version integer[], e_type text[], e_data text[], e_meta text[],
-    out base bigint, out conflicts uuid[], out current_term bigint
+    out base bigint, out recorded timestamptz, out conflicts uuid[], out current_term bigint
 ) language plpgsql volatile security definer set search_path = public, pg_temp set lock_timeout = '20s' as $$
 declare
     at timestamptz;
@@ -193,6 +193,7 @@ begin
     from unnest(e_stream, e_version, e_type, e_data, e_meta)
         with ordinality as new (stream_id, version, type, data, meta, place);
 
+    recorded := at;
     perform pg_notify('rota_log', (base + cardinality(e_stream))::text);
 end $$;
 

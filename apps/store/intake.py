@@ -1,0 +1,248 @@
+"""From a request's bytes to a checked job. Everything that is wrong is refused with the field's name.
+
+Checks what the rules take for granted: types, sizes, text that databases and programs can hold, times that exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
+from domain.errors import Rejected
+from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
+from domain.specs import DEFAULT_TIMEOUT_SECONDS, JobSpec
+
+ARGS_LIMIT_BYTES = 256 * 1024
+TAGS_LIMIT = 20
+DEPTH_LIMIT = 64
+FUTURE_LIMIT_SECONDS = 10 * 366 * 24 * 3600
+TIMEOUT_LIMIT_SECONDS = 30 * 24 * 3600
+KEY_PATTERN = re.compile(r"^[\x21-\x7e][\x20-\x7e]{0,254}$")
+
+RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$")
+
+
+def parse_instant(value: Any) -> Any:
+    """An RFC 3339 text with an offset as an instant."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text in RFC 3339, such as 2027-01-01T09:00:00+01:00")  # noqa: TRY004 - pydantic's
+    if not RFC3339.match(value):
+        if re.match(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?$", value):
+            raise ValueError("needs an offset, such as Z or +01:00")
+        raise ValueError("must be an instant in RFC 3339 with an offset, such as 2027-01-01T09:00:00+01:00")
+    instant = datetime.fromisoformat(value.upper())
+    if not 2000 <= instant.year <= 2200:
+        raise ValueError("must lie between the years 2000 and 2200")
+    return instant
+
+
+Instant = Annotated[datetime, BeforeValidator(parse_instant)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}$")]
+TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
+TagValue = Annotated[str, StringConstraints(max_length=256)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class RetryRequest(BaseModel):
+    """How often and after which delays (seconds) failed attempts are repeated."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    max_attempts: int = Field(5, ge=1, le=MAX_ATTEMPTS_LIMIT)
+    backoff: Literal["exponential", "linear", "fixed"] = "exponential"
+    initial: Number = Field(1.0, ge=0, le=DELAY_LIMIT_SECONDS)
+    factor: Number = Field(2.0, ge=1, le=1000)
+    maximum: Number = Field(3600.0, ge=0, le=DELAY_LIMIT_SECONDS)
+    jitter: Number = Field(0.1, ge=0, le=1)
+
+
+class JobRequest(BaseModel):
+    """A job as submitted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    task: TaskName
+    args: dict[str, Any] = Field(default_factory=dict)
+    queue: Name = "default"
+    priority: Literal["high", "normal", "low"] = "normal"
+    run_at: Instant | None = None
+    delay: Number | None = Field(None, ge=0, le=FUTURE_LIMIT_SECONDS)
+    timeout: Number | None = Field(DEFAULT_TIMEOUT_SECONDS, gt=0, le=TIMEOUT_LIMIT_SECONDS)
+    expires_at: Instant | None = None
+    tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=TAGS_LIMIT)
+    retry: RetryRequest = Field(default_factory=RetryRequest)
+    idempotency_key: str | None = Field(None, description="in bulk requests, instead of the header")
+
+
+_DEFAULT_RETRY = RetryPolicy()
+
+
+def load_json(body: bytes) -> Any:
+    """The decoded body. Raises Rejected that says where it is wrong, or which field holds unusable text."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        _explain_bad_text(body)
+        message = f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise Rejected(message, code="malformed-json") from None
+    if b"\\u0000" in body:
+        _refuse_bad_text(value, "")
+    return value
+
+
+def _explain_bad_text(body: bytes) -> None:
+    """A lone surrogate is no valid JSON text for us; say in which field it stands."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    _refuse_bad_text(value, "")
+
+
+def _refuse_bad_text(value: Any, path: str, depth: int = 0) -> None:
+    if depth > DEPTH_LIMIT:
+        raise Rejected(f"nested deeper than {DEPTH_LIMIT}", field=path, code="too-deep")
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            raise Rejected(f"{path or 'the body'}: contains a NUL or a lone surrogate", field=path, code="invalid-text")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            shown = key.encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
+            inner = f"{path}.{shown}" if path else shown
+            _refuse_bad_text(key, inner, depth + 1)
+            _refuse_bad_text(part, inner, depth + 1)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            _refuse_bad_text(part, f"{path}.{index}" if path else str(index), depth + 1)
+
+
+def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] | None) -> JobSpec:
+    """The checked job.
+
+    `known` holds the announced tasks and their options, which apply where the request is silent; None: any task is
+    accepted. Raises Rejected.
+    """
+    if not isinstance(value, dict):
+        raise Rejected("a job is a JSON object", code="wrong-type")
+    task = value.get("task")
+    options = known.get(task) if known is not None and isinstance(task, str) else None
+    if options:
+        own = {name: options[name] for name in ("queue", "priority", "timeout", "retry", "tags") if name in options}
+        value = {**own, **value}
+    try:
+        request = JobRequest.model_validate(value)
+    except ValidationError as error:
+        raise _rejected(error) from None
+    if request.run_at is not None and request.delay:
+        raise Rejected("run_at and delay exclude each other", field="delay", code="invalid-argument")
+    _check_args(request.args)
+    if request.task in BUILTIN_TASKS:
+        check_arguments(request.task, request.args)
+    elif known is not None and options is None:
+        message = f"no executor has announced a task {request.task!r}"
+        raise Rejected(message, field="task", code="unknown-task")
+    elif options is not None:
+        _check_parameters(request, options)
+    return _spec(request, now)
+
+
+def _spec(request: JobRequest, now: datetime) -> JobSpec:
+    run_at = request.run_at
+    if request.delay:
+        run_at = now + timedelta(seconds=request.delay)
+    retry = request.retry
+    return JobSpec(
+        task=request.task,
+        args=request.args,
+        queue=request.queue,
+        priority=request.priority,
+        run_at=run_at,
+        timeout_seconds=request.timeout,
+        expires_at=request.expires_at,
+        tags=request.tags,
+        retry=RetryPolicy(
+            max_attempts=retry.max_attempts,
+            backoff=retry.backoff,
+            initial_seconds=retry.initial,
+            factor=retry.factor,
+            maximum_seconds=retry.maximum,
+            jitter=retry.jitter,
+        )
+        if "retry" in request.model_fields_set
+        else _DEFAULT_RETRY,
+    )
+
+
+def _check_args(args: dict[str, Any]) -> None:
+    try:
+        size = len(orjson.dumps(args)) if args else 0
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Rejected(f"args: {error}", field="args", code="invalid-argument") from None
+    if size > ARGS_LIMIT_BYTES:
+        message = f"args has {size} bytes as JSON; the limit is {ARGS_LIMIT_BYTES}"
+        raise Rejected(message, field="args", code="too-large")
+    if args:
+        _check_depth(args, "args", 1)
+
+
+def _check_depth(value: Any, path: str, depth: int) -> None:
+    if depth > DEPTH_LIMIT:
+        raise Rejected(f"{path[:100]} is nested deeper than {DEPTH_LIMIT}", field="args", code="too-deep")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        if isinstance(part, dict | list):
+            _check_depth(part, path, depth + 1)
+
+
+def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
+    """A task that announced its parameters gets those, or the submission is refused at once."""
+    parameters = options.get("parameters")
+    if not isinstance(parameters, dict):
+        return
+    for name, needed in parameters.items():
+        if needed and name not in request.args:
+            raise Rejected(f"args.{name}: {request.task} needs it", field=f"args.{name}", code="missing")
+    if not options.get("any_keyword"):
+        for name in request.args:
+            if name not in parameters:
+                raise Rejected(f"args.{name}: {request.task} does not take it", field=f"args.{name}", code="unknown-field")
+
+
+def _rejected(error: ValidationError) -> Rejected:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    message = str(first["msg"]).removeprefix("Value error, ")
+    code = {"extra_forbidden": "unknown-field", "missing": "missing"}.get(first["type"], "invalid-argument")
+    if code == "unknown-field":
+        message = "there is no such field"
+    return Rejected(f"{path}: {message}" if path else message, field=path or None, code=code)
+
+
+def validate(model: type[BaseModel], value: Any) -> Any:
+    """The model of this value. Raises Rejected that names the first wrong field."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _rejected(error) from None
+
+
+def check_key(key: str | None) -> str | None:
+    """A usable idempotency key. Raises Rejected."""
+    if key is not None and not KEY_PATTERN.match(key):
+        message = "an idempotency key has 1 to 255 printable ASCII characters"
+        raise Rejected(message, field="Idempotency-Key", code="invalid-argument")
+    return key
+
+
+def digest_of(value: Any) -> str:
+    """What two equal requests have in common, whatever the order of their fields."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -1,0 +1,68 @@
+"""Errors as `application/problem+json` (RFC 9457). Never a traceback, never a secret."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from domain.errors import NotFound, NotPossible, Rejected
+
+MEDIA_TYPE = "application/problem+json"
+STATUSES = {
+    "malformed-json": 400,
+    "too-large": 413,
+    "key-reused": 409,
+    "media-type": 415,
+    "unauthenticated": 401,
+    "forbidden": 403,
+}
+TITLES = {
+    400: "Bad request",
+    401: "Authentication needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Invalid",
+    500: "Internal error",
+    503: "Unavailable",
+}
+
+
+def status_of(error: Rejected) -> int:
+    """The HTTP status that stands for this refusal."""
+    if isinstance(error, NotFound):
+        return 404
+    if isinstance(error, NotPossible):
+        return 409
+    return STATUSES.get(error.code, 422)
+
+
+def problem(status: int, detail: str, *, code: str | None = None, field: str | None = None) -> dict[str, Any]:
+    """The problem document."""
+    document: dict[str, Any] = {
+        "type": f"urn:rota:problem:{code}" if code else "about:blank",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+    }
+    if code is not None:
+        document["code"] = code
+    if field is not None:
+        document["field"] = field
+    return document
+
+
+def problem_of(error: Rejected) -> dict[str, Any]:
+    """The problem document of a refusal."""
+    return problem(status_of(error), error.message, code=error.code, field=error.field)
+
+
+def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """The response that carries the document."""
+    content = orjson.dumps(document, default=str)
+    return Response(content, document["status"], headers, MEDIA_TYPE)

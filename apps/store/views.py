@@ -1,0 +1,52 @@
+"""How a job reads from outside: the contract's names, RFC 3339 instants, seconds. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from domain.jobs import Job
+from observability.tracing import trace_id_of
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    """The job as JSON (instants are left to the encoder)."""
+    spec = job.spec
+    retry = spec.retry
+    progress = None
+    if job.progress is not None:
+        progress = {"fraction": job.progress[0], "message": job.progress[1]}
+    return {
+        "id": job.id,
+        "task": spec.task,
+        "args": spec.args,
+        "queue": spec.queue,
+        "priority": spec.priority,
+        "state": job.state,
+        "attempt": job.attempt,
+        "version": job.version,
+        "position": job.position,
+        "run_at": job.run_at if job.run_at is not None else spec.run_at,
+        "timeout": spec.timeout_seconds,
+        "expires_at": job.expires_at,
+        "tags": spec.tags,
+        "retry": {
+            "max_attempts": retry.max_attempts,
+            "backoff": retry.backoff,
+            "initial": retry.initial_seconds,
+            "factor": retry.factor,
+            "maximum": retry.maximum_seconds,
+            "jitter": retry.jitter,
+        },
+        "submitted_at": job.submitted_at,
+        "dispatched_at": job.dispatched_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "result": job.result,
+        "error": job.error,
+        "executor": job.executor,
+        "reason": job.reason,
+        "progress": progress,
+        "cancel_requested": job.cancel_requested,
+        "idempotency_key": job.idempotency_key,
+        "trace_id": trace_id_of(job.submitted_meta.traceparent),
+    }
