@@ -65,9 +65,14 @@ def _dispatch(job: Job, reason: e.DispatchReason) -> Events:
     return [e.JobDispatched(queue=job.spec.queue, priority=job.spec.priority, reason=reason)]
 
 
+def _place(job: Job) -> dict[str, Any]:
+    """What a reader of the feed needs to count queued jobs without knowing each."""
+    return {"was": job.state, "queue": job.spec.queue, "priority": job.spec.priority}
+
+
 def _expire(job: Job) -> Events:
     assert job.expires_at is not None  # noqa: S101 - callers have compared it
-    return [e.JobExpired(expires_at=job.expires_at)]
+    return [e.JobExpired(expires_at=job.expires_at, **_place(job))]
 
 
 def _decide_dispatch(job: Job, command: c.DispatchJob, now: datetime) -> Events:
@@ -133,7 +138,7 @@ def _retry_at(job: Job, now: datetime) -> datetime | None:
 def _after_last(job: Job, last: Event, reason: str) -> Events:
     """The last attempt's end, and what it means for the job."""
     if job.cancel_requested:
-        return [last, e.JobCancelled(attempt=job.attempt, reason=job.reason)]
+        return [last, e.JobCancelled(attempt=job.attempt, reason=job.reason, **_place(job))]
     return [last, e.JobDead(attempts=job.attempt, reason=reason)]
 
 
@@ -163,13 +168,13 @@ def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events
         raise NotPossible(f"job {job.id} has {job.state} and can not be cancelled any more", code="ended")
     if job.state == "running":
         return [e.CancelRequested(attempt=job.attempt, executor=job.executor or "", reason=command.reason)]
-    return [e.JobCancelled(attempt=job.attempt, reason=command.reason)]
+    return [e.JobCancelled(attempt=job.attempt, reason=command.reason, **_place(job))]
 
 
 def _decide_cancelled(job: Job, command: c.ConfirmCancel, _now: datetime) -> Events:
     if not _runs(job, command.attempt):
         return _too_late(job, command.attempt, command.executor, "cancelled")
-    return [e.JobCancelled(attempt=command.attempt, reason=job.reason, forced=command.forced)]
+    return [e.JobCancelled(attempt=command.attempt, reason=job.reason, forced=command.forced, **_place(job))]
 
 
 def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
@@ -183,7 +188,7 @@ def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
 def _decide_reschedule(job: Job, command: c.RescheduleJob, _now: datetime) -> Events:
     if job.state not in ("scheduled", "retrying", "queued", "waiting"):
         raise NotPossible(f"job {job.id} is {job.state} and can not be given another time")
-    return [e.JobRescheduled(run_at=command.run_at, reason=command.reason)]
+    return [e.JobRescheduled(run_at=command.run_at, reason=command.reason, **_place(job))]
 
 
 def _decide_progress(job: Job, command: c.ReportProgress, _now: datetime) -> Events:

@@ -204,10 +204,13 @@ class CancelRequested(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled(Event):
-    """The job has ended because that was asked for. `forced`: the task had to be killed."""
+    """The job has ended because that was asked for. `forced`: the task had to be killed. `was`: the state before."""
 
     attempt: int
     reason: str | None
+    was: str
+    queue: str
+    priority: Priority
     forced: bool = False
 
 
@@ -223,14 +226,17 @@ class JobDead(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExpired(Event):
-    """The job was not started before it expired, and never will be."""
+    """The job was not started before it expired, and never will be. `was`: the state before."""
 
     expires_at: datetime
+    was: str
+    queue: str
+    priority: Priority
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobExpired:
         """Build nested values from their JSON objects."""
-        return cls(expires_at=datetime.fromisoformat(data["expires_at"]))
+        return cls(**{**data, "expires_at": datetime.fromisoformat(data["expires_at"])})
 
 
 @event
@@ -246,15 +252,18 @@ class JobRequeued(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRescheduled(Event):
-    """The job is not to run before `run_at`."""
+    """The job is not to run before `run_at`. `was`: the state before."""
 
     run_at: datetime
     reason: str | None
+    was: str
+    queue: str
+    priority: Priority
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobRescheduled:
         """Build nested values from their JSON objects."""
-        return cls(run_at=datetime.fromisoformat(data["run_at"]), reason=data["reason"])
+        return cls(**{**data, "run_at": datetime.fromisoformat(data["run_at"])})
 
 
 @event

@@ -24,8 +24,8 @@ from domain.ids import Term
 from domain.ports import Member
 
 BEAT_SECONDS = 2.0
-TTL_SECONDS = 8.0
-WATCH_SECONDS = 1.0
+TTL_SECONDS = 6.0
+WATCH_SECONDS = 0.5
 
 
 class _Leadership:

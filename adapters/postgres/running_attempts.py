@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, text, update
@@ -12,21 +10,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import checkpoints, queue_counts, running_attempts
+from domain.brain import RunningAttempt
 from domain.ids import Position, Version
 
 CHECKPOINT = "scheduler"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningAttempt:
-    """An attempt that stands in the log as running."""
-
-    job_id: UUID
-    attempt: int
-    version: Version
-    executor: str
-    started_at: datetime
-    timeout_seconds: float | None
 
 
 class PostgresRunningAttempts:

@@ -1,1 +1,1 @@
-"""Rota."""
+"""The scheduler's process."""

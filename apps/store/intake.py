@@ -214,7 +214,9 @@ def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
     if not options.get("any_keyword"):
         for name in request.args:
             if name not in parameters:
-                raise Rejected(f"args.{name}: {request.task} does not take it", field=f"args.{name}", code="unknown-field")
+                raise Rejected(
+                    f"args.{name}: {request.task} does not take it", field=f"args.{name}", code="unknown-field"
+                )
 
 
 def _rejected(error: ValidationError) -> Rejected:

@@ -61,9 +61,7 @@ class TaskNames:
 class Jobs:
     """The store's handlers, without HTTP."""
 
-    def __init__(
-        self, log: EventLog, commit: GroupCommit, tasks: TaskNames, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, log: EventLog, commit: GroupCommit, tasks: TaskNames, now: Callable[[], datetime]) -> None:
         self._log = log
         self._commit = commit
         self._tasks = tasks
@@ -183,5 +181,3 @@ def _placed(job: Job, result: Appended) -> Job:
     copy = object.__new__(Job)
     copy.__dict__.update(job.__dict__ | changes)
     return copy
-
-

@@ -1,0 +1,86 @@
+"""Carries the brain's decisions out: load the jobs, decide on their own streams, append in batches under the term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from uuid_utils.compat import uuid7
+
+from domain import commands as c
+from domain.brain import Brain, Decision
+from domain.decisions import decide, write_for
+from domain.events import Event, JobDispatched
+from domain.ids import Term
+from domain.jobs import Job, fold
+from domain.log import Meta, Unit
+from domain.ports import EventLog
+from observability import tracing
+
+BATCH = 500
+
+
+class CarriesOut:
+    """Under one term of leadership."""
+
+    def __init__(self, log: EventLog, brain: Brain, term: Term, node: str, now: Callable[[], datetime]) -> None:
+        self._log = log
+        self._brain = brain
+        self._term = term
+        self._actor = f"scheduler:{node}"
+        self._now = now
+
+    async def carry_out(self, decisions: Sequence[Decision]) -> int:
+        """Do it; the number of jobs that something was recorded for.
+
+        A job that moved meanwhile is left alone: what moved it comes by the feed. Raises NotLeader.
+        """
+        done = 0
+        for start in range(0, len(decisions), BATCH):
+            done += await self._batch(decisions[start : start + BATCH])
+        return done
+
+    async def _batch(self, decisions: Sequence[Decision]) -> int:
+        histories = await self._log.read_streams([d.job_id for d in decisions])
+        now = self._now()
+        units = []
+        spans = []
+        for decision in decisions:
+            job = fold(histories.get(decision.job_id, ()))
+            if job is None:
+                continue
+            events = decide(job, decision.command, now)
+            if events:
+                span = _span(job, events)
+                spans.append(span)
+                unit, after = self._unit(job, events, now, span.traceparent)
+                units.append(unit)
+                job = after
+            if job.due_at is not None and isinstance(decision.command, c.ActOnTime):
+                self._brain.schedule(job.id, job.due_at)
+        if units:
+            await self._log.append(units, fence=self._term)
+        for span in spans:
+            span.end()
+        return len(units)
+
+    def _unit(self, job: Job, events: Sequence[Event], now: datetime, traceparent: str | None) -> tuple[Unit, Job]:
+        correlation = job.submitted_meta.correlation_id
+        meta = Meta(actor=self._actor, correlation_id=correlation, traceparent=traceparent, term=self._term)
+        write, after = write_for(job, job.id, events, meta, now)
+        return Unit(id=uuid7(), writes=[write], meta=meta), after
+
+
+def _span(job: Job, events: Sequence[Event]) -> tracing.SpanHandle:
+    """A first dispatch belongs to the submission's trace; a retry is a trace of its own, linked to it."""
+    origin = job.submitted_meta.traceparent
+    if not tracing.enabled():
+        return tracing.SpanHandle(None, origin)
+    retry = isinstance(events[0], JobDispatched) and job.attempt > 0
+    return tracing.start_span(
+        f"scheduler {type(events[0]).__name__}",
+        parent=None if retry else origin,
+        links=(origin,) if retry else (),
+        attributes={"rota.job.id": str(job.id), "rota.attempt": job.attempt},
+        kind="producer",
+    )
