@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.store.problems import problem, problem_of, problem_response
@@ -63,11 +65,13 @@ class Guard:
             actor = self._admit(scope, headers)
             scope["rota"] = {"actor": actor, "request_id": request_id}
             await self._app(scope, receive, send_with_id)
-        except Exception as error:  # noqa: BLE001 - the outermost loop of a request
+        except Rejected as error:
             document, extra = _explain(error, request_id)
-            if started:
-                raise
             await problem_response(document, extra)(scope, receive, send_with_id)
+        except Exception:
+            # Starlette hands an error on after it was answered (and logged, below); nobody is left to tell.
+            if not started:
+                raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)
@@ -95,6 +99,12 @@ class Guard:
             if origin is not None and re.sub(r"^https?://|:\d+$", "", origin) not in LOOPBACK_NAMES:
                 raise Rejected("requests of other sites' pages are refused", field="Origin", code="forbidden")
         return "anonymous"
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """What an error inside the application is answered with."""
+    document, extra = _explain(error, request.scope["rota"]["request_id"])
+    return problem_response(document, extra)
 
 
 def _named(token: str) -> tuple[str, str]:

@@ -32,13 +32,13 @@ from apps.coordination import coordination_for
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.event_routes import event_routes
-from apps.store.guard import Guard
+from apps.store.guard import Guard, answer_error
 from apps.store.job_routes import job_routes
 from apps.store.jobs import Jobs, TaskNames
 from apps.store.positions import Positions
 from apps.store.problems import problem, problem_response
 from apps.store.system_routes import system_routes
-from domain.errors import Unavailable
+from domain.errors import Rejected, Unavailable
 from domain.ports import Coordination
 from observability.metrics import RequestMetrics, StoreGauges
 
@@ -135,6 +135,8 @@ def _application(
 
     app = FastAPI(title="Rota", version=VERSION, description="Jobs that are never lost, and their whole history.")
     app.add_exception_handler(HTTPException, _http_problem)  # type: ignore[arg-type]
+    for expected in (Rejected, Unavailable, Exception):
+        app.add_exception_handler(expected, answer_error)
     app.include_router(job_routes(jobs, index, event_log, PostgresJobLogs(database), positions))
     app.include_router(event_routes(event_log, commit, positions, stop))
     app.include_router(system_routes(coordination, positions, ready, refresh, _asyncapi))
