@@ -1,1 +1,1 @@
-"""Rota."""
+"""Everything that speaks to ZooKeeper; kazoo's threads and asyncio meet here only."""
