@@ -9,8 +9,8 @@ from uuid import uuid4
 import orjson
 import pytest
 from redis.asyncio import Redis
-from redis_tools import empty_redis, publish_all, until
-from small_log import SmallLog
+from tests.integration.redis_tools import empty_redis, publish_all, until
+from tests.integration.small_log import SmallLog
 
 from adapters.codec import decode
 from adapters.redis.connection import connect
@@ -290,7 +290,7 @@ async def test_consumers_that_are_gone_are_forgotten_unless_they_hold_something(
     await until(forgotten, "the idle consumer is forgotten")
 
 
-async def test_a_server_that_is_away_is_unavailable(unused_tcp_port_factory=None):
+async def test_a_server_that_is_away_is_unavailable_and_its_password_stays_secret():
     client = connect("redis://:secret-word@127.0.0.1:1/0")
     work = RedisWorkQueue(client, ["default"], "e1")
     with pytest.raises(Unavailable) as caught:

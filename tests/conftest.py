@@ -1,0 +1,92 @@
+"""Fixtures for all tests: a database, a Redis database, a corner of ZooKeeper, each test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio  # noqa: F401 - the plugin must be there
+
+from tests import servers
+
+RUN = "ROTA_TEST_RUN"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN] = tempfile.mkdtemp(prefix="rota-tests-run-")
+        os.environ["ROTA_TEST_RUN_PID"] = str(os.getpid())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and RUN in os.environ:
+        servers.end_keepers(Path(os.environ.pop(RUN)))
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A migrated database of the test's own; `url` as the application's role, `owner_url` as the owner."""
+
+    __test__ = False
+    url: str
+    owner_url: str
+
+
+def _run() -> Path:
+    return Path(os.environ[RUN])
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> str:
+    """The shared server's URL, as the owner."""
+    return str(servers.shared("postgres", _run())["url"])
+
+
+@pytest.fixture
+def database(postgres_server: str) -> Iterator[TestDatabase]:
+    name = f"t{servers.next_number(_run(), 'databases')}"
+    asyncio.run(_execute(postgres_server, f"create database {name} template rota_template"))
+    owner_url = postgres_server.rpartition("/")[0] + f"/{name}"
+    host = postgres_server.rpartition("@")[2].rpartition("/")[0]
+    yield TestDatabase(f"postgresql://rota_app:{servers.APP_PASSWORD}@{host}/{name}", owner_url)
+    asyncio.run(_execute(postgres_server, f"drop database {name} with (force)"))
+
+
+@pytest.fixture
+def postgres_url(database: TestDatabase) -> str:
+    return database.url
+
+
+async def _execute(url: str, statement: str) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def redis_url() -> str:
+    number = servers.next_number(_run(), "redis")
+    return f"{servers.shared('redis', _run())['url']}/{number % servers.REDIS_DATABASES}"
+
+
+@pytest.fixture
+def zookeeper_hosts() -> str:
+    from kazoo.client import KazooClient
+
+    hosts = str(servers.shared("zookeeper", _run())["hosts"])
+    chroot = f"/test{servers.next_number(_run(), 'zookeeper')}"
+    client = KazooClient(hosts=hosts, timeout=10)
+    client.start(timeout=20)
+    client.ensure_path(chroot)
+    client.stop()
+    client.close()
+    return hosts + chroot

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+from tests.integration.redis_tools import Quiet, empty_redis, publish_all, until
+from tests.integration.small_log import SmallLog
+
+from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
+from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
+from adapters.redis.work_queue import RedisWorkQueue
+from domain import commands as c
+from domain.errors import Corruption, Unavailable
+from domain.ids import Position
+from domain.log import RawEvent
+from domain.messaging import WorkItem
+from outbox import relay as relay_module
+from outbox.relay import Relay
+from outbox.routing import route
+
+NORMAL = work_stream("default", "normal")
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with empty_redis(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def log() -> SmallLog:
+    return SmallLog()
+
+
+@pytest.fixture
+def publisher(redis: Redis) -> RedisPublisher:
+    return RedisPublisher(redis, route)
+
+
+@asynccontextmanager
+async def running(log: Any, publisher: Any, observer: Quiet | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(Relay(log, publisher, log, observer or Quiet()).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def published(publisher: RedisPublisher, position: int) -> None:
+    async def arrived() -> bool:
+        return await publisher.last_published() == position
+
+    await until(arrived, f"the feed ends at {position}")
+
+
+async def work_positions(redis: Redis, key: str = NORMAL) -> list[int]:
+    return [int(identity.split(b"-")[0]) for identity, _ in await redis.xrange(key)]
+
+
+async def feed_positions(redis: Redis) -> list[int]:
+    return [event["position"] for _, f in await redis.xrange(FEED) for event in orjson.loads(f[b"events"])]
+
+
+async def test_everything_goes_to_the_feed_and_dispatches_to_work(redis, log, publisher):
+    first, second = log.submit(2)
+    log.start(first)
+    log.command(first, c.RequestCancel(reason="enough"))
+    async with running(log, publisher):
+        await published(publisher, 4)
+    assert await feed_positions(redis) == [1, 2, 3, 4]
+    assert await work_positions(redis) == [1, 2]
+    ((identity, notice),) = await redis.xrange(CONTROL)
+    expected = {b"job": str(first).encode(), b"attempt": b"1", b"executor": b"e1", b"reason": b"enough"}
+    assert (identity, notice) == (b"4-0", expected)
+    assert second is not None
+
+
+async def test_what_is_appended_later_follows_at_once(redis, log, publisher):
+    async with running(log, publisher):
+        for count in range(1, 4):
+            log.submit()
+            await published(publisher, count)
+    assert await work_positions(redis) == [1, 2, 3]
+
+
+async def test_a_large_batch_becomes_several_entries_that_follow_each_other(redis, log, publisher):
+    log.submit(12, args={"text": "x" * (ENTRY_BYTES // 4)})
+    await publish_all(publisher, log.events)
+    entries = await redis.xrange(FEED)
+    assert len(entries) == 3
+    assert [(int(i.split(b"-")[0]), int(f[b"from"])) for i, f in entries] == [(4, 1), (8, 5), (12, 9)]
+    assert await feed_positions(redis) == list(range(1, 13))
+
+
+async def test_publishing_again_is_refused_and_changes_nothing(redis, log, publisher):
+    log.submit(3)
+    assert await publisher.publish(log.events, expected_last=Position(0))
+    assert not await publisher.publish(log.events, expected_last=Position(0))
+    assert not await publisher.publish(log.events, expected_last=Position(7))
+    assert await work_positions(redis) == [1, 2, 3]
+    assert await feed_positions(redis) == [1, 2, 3]
+
+
+async def test_a_crash_between_publishing_and_noting_it_is_harmless(redis, log, publisher):
+    class DiesAfterPublishing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(publisher, name)
+
+        async def publish(self, batch: Sequence[RawEvent], *, expected_last: Position) -> bool:
+            await publisher.publish(batch, expected_last=expected_last)
+            raise Unavailable("the answer was lost", server="postgres")
+
+    log.submit(5)
+    with pytest.raises(Unavailable):
+        await Relay(log, DiesAfterPublishing(), log, Quiet()).run()
+    log.submit(1)
+    async with running(log, publisher):
+        await published(publisher, 6)
+    assert await work_positions(redis) == [1, 2, 3, 4, 5, 6]
+    assert await feed_positions(redis) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_two_relays_at_once_leave_neither_duplicate_nor_hole(redis, log, publisher):
+    observers = [Quiet(), Quiet()]
+    async with running(log, publisher, observers[0]), running(log, publisher, observers[1]):
+        for _ in range(50):
+            log.submit(7)
+            await asyncio.sleep(0)
+        await published(publisher, 350)
+    assert await feed_positions(redis) == list(range(1, 351))
+    assert await work_positions(redis) == list(range(1, 351))
+    assert observers[0].events + observers[1].events == 350
+
+
+async def test_a_stale_relay_is_refused_and_goes_on_from_the_feeds_end(redis, log, publisher):
+    log.submit(2)
+    stale = Quiet()
+    async with running(log, publisher, stale):
+        await published(publisher, 2)
+        log.events_before = len(log.events)
+        log.submit(3)
+        await publisher.publish(log.events[2:], expected_last=Position(2))
+        log.submit(1)
+        await published(publisher, 6)
+    assert await feed_positions(redis) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_an_emptied_redis_is_filled_with_what_is_queued_and_the_feed_goes_on(redis, log, publisher):
+    ids = log.submit(5)
+    log.submit(2, queue="mail", priority="high")
+    observer = Quiet()
+    async with running(log, publisher, observer):
+        await published(publisher, 7)
+        log.start(ids[1])
+        await published(publisher, 8)
+        await redis.flushall()
+        await published(publisher, 8)
+        log.submit(1)
+        await published(publisher, 9)
+    assert await work_positions(redis) == [1, 3, 4, 5, 9]
+    assert await work_positions(redis, work_stream("mail", "high")) == [6, 7]
+    assert await feed_positions(redis) == [9]
+    assert "refill" in observer.reasons
+    assert not await redis.exists(REFILL)
+
+
+async def test_an_idle_relay_notices_that_redis_was_emptied(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr(relay_module, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(relay_module, "CHECK_SECONDS", 0.05)
+    log.submit(3)
+    async with running(log, publisher):
+        await published(publisher, 3)
+        await redis.flushall()
+        await published(publisher, 3)
+    assert await work_positions(redis) == [1, 2, 3]
+
+
+async def test_a_refilled_job_can_be_taken_and_is_read_from_the_log(redis, log, publisher):
+    (job_id,) = log.submit()
+    async with running(log, publisher):
+        await published(publisher, 1)
+        await redis.flushall()
+        log.submit()
+        await published(publisher, 2)
+    items = await RedisWorkQueue(redis, ["default"], "e1").take(10)
+    assert items[0] == WorkItem("default", "normal", job_id, items[0].version, Position(1), None)
+    assert (items[1].position, items[1].submitted is None) == (2, False)
+
+
+async def test_redis_emptied_once_more_during_the_refill_makes_it_start_over(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr(relay_module, "REFILL_ROWS", 10)
+    log.submit(35)
+
+    class EmptiedInBetween(SmallLog):
+        pages = 0
+
+        async def queued(self, after: Position, limit: int) -> Any:
+            self.pages += 1
+            if self.pages == 3:
+                await redis.flushall()
+            return await log.queued(after, limit)
+
+    index = EmptiedInBetween()
+    task = asyncio.create_task(Relay(log, publisher, index, Quiet()).run())
+    await published(publisher, 35)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await work_positions(redis) == list(range(1, 36))
+
+
+async def test_a_refill_that_was_cut_short_is_repeated_without_giving_out_twice(redis, log, publisher):
+    log.submit(20)
+    refill = await publisher.begin_refill()
+    assert refill is not None
+    rows = await log.queued(Position(0), 8)
+    assert await refill.add([WorkItem(r.queue, r.priority, r.id, r.version, r.position, None) for r in rows])
+    work = RedisWorkQueue(redis, ["default"], "e1")
+    await work.done(await work.take(5))
+    async with running(log, publisher):
+        await published(publisher, 20)
+    assert await work_positions(redis) == list(range(6, 21))
+    assert not await refill.add([])
+    assert not await refill.finish(Position(99))
+
+
+async def test_of_two_refills_at_once_only_the_later_one_writes(redis, log, publisher):
+    first, second = await publisher.begin_refill(), await publisher.begin_refill()
+    assert first is not None
+    assert second is not None
+    assert not await first.finish(Position(5))
+    assert await second.finish(Position(5))
+    assert await publisher.last_published() == 5
+    assert await publisher.begin_refill() is None
+
+
+async def test_what_happens_during_a_refill_is_published_after_it(redis, log, publisher):
+    ids = log.submit(4)
+
+    class BusyIndex:
+        async def queued(self, after: Position, limit: int) -> Any:
+            rows = await log.queued(after, limit)
+            log.start(ids[0])
+            log.submit(1)
+            return rows
+
+    task = asyncio.create_task(Relay(log, publisher, BusyIndex(), Quiet()).run())
+    await published(publisher, 6)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await work_positions(redis) == [1, 2, 3, 4, 6]
+    assert await feed_positions(redis) == [5, 6]
+
+
+async def test_an_older_copy_of_redis_is_brought_up_to_date_without_doubling_work(redis, log, publisher):
+    log.submit(3)
+    await publish_all(publisher, log.events)
+    copies = {key: await redis.dump(key) for key in (FEED, NORMAL)}
+    log.submit(3)
+    await publish_all(publisher, log.events)
+    await redis.restore(FEED, 0, copies[FEED], replace=True)  # the feed went back, the work stream did not
+    async with running(log, publisher):
+        await published(publisher, 6)
+    assert await work_positions(redis) == [1, 2, 3, 4, 5, 6]
+    await redis.restore(FEED, 0, copies[FEED], replace=True)
+    await redis.restore(NORMAL, 0, copies[NORMAL], replace=True)
+    async with running(log, publisher):
+        await published(publisher, 6)
+    assert await work_positions(redis) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_redis_that_is_ahead_of_the_log_is_refused(redis, log, publisher):
+    log.submit(3)
+    await publish_all(publisher, log.events)
+    del log.events[2:]
+    with pytest.raises(Corruption, match="not this log's"):
+        await Relay(log, publisher, log, Quiet()).run()
+
+
+async def test_a_redis_with_another_logs_feed_is_refused(redis, log, publisher):
+    log.submit(3)
+    await publish_all(publisher, log.events)
+    other = SmallLog()
+    other.submit(10)
+    with pytest.raises(Corruption, match="another event stands at position 3"):
+        await Relay(other, publisher, other, Quiet()).run()
+    assert await feed_positions(redis) == [1, 2, 3]
+
+
+async def test_a_hole_in_the_log_stops_the_relay(redis, log, publisher):
+    log.submit(5)
+    del log.events[2]
+    with pytest.raises(Corruption, match="hole"):
+        await Relay(log, publisher, log, Quiet()).run()
+    assert await feed_positions(redis) == []
+
+
+async def test_an_outage_of_redis_is_waited_out(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr(relay_module, "RETRY_SECONDS", 0.01)
+
+    class AwayForAWhile:
+        calls = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(publisher, name)
+
+        async def publish(self, batch: Sequence[RawEvent], *, expected_last: Position) -> bool:
+            self.calls += 1
+            if self.calls <= 3:
+                raise Unavailable("gone", server="redis")
+            return await publisher.publish(batch, expected_last=expected_last)
+
+    log.submit(2)
+    async with running(log, AwayForAWhile()):
+        await published(publisher, 2)
+    assert await work_positions(redis) == [1, 2]
+
+
+async def test_foreign_types_in_our_keys_do_not_stop_the_relay(redis, log, publisher):
+    for key in (FEED, CONTROL, NORMAL):
+        await redis.set(key, "surprise")
+    (job_id,) = log.submit()
+    log.start(job_id)
+    log.command(job_id, c.RequestCancel(reason=None))
+    async with running(log, publisher):
+        await published(publisher, 3)
+        log.submit()
+        await published(publisher, 4)
+    assert await work_positions(redis) == [4]
+
+
+async def test_the_feed_is_trimmed_by_events(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr("adapters.redis.publisher.FEED_EVENTS", 200)
+    log.submit(3_000)
+    await publish_all(publisher, log.events, at_a_time=10)
+    assert 20 <= await redis.xlen(FEED) <= 150
+    assert await publisher.last_published() == 3_000
+
+
+async def test_the_feed_is_trimmed_by_size(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr("adapters.redis.publisher.FEED_BYTES", 200_000)
+    log.submit(400, args={"text": "x" * 5_000})
+    await publish_all(publisher, log.events, at_a_time=5)
+    size = sum(len(f[b"events"]) for _, f in await redis.xrange(FEED))
+    assert size < 600_000
+
+
+async def test_large_events_are_read_and_published_in_small_portions(redis, log, publisher, monkeypatch):
+    monkeypatch.setattr(relay_module, "PUBLISH_BYTES", 100_000)
+    log.submit(1_200, args={"text": "x" * 2_000})
+    asked: list[int] = []
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(log, name)
+
+        async def read_raw(self, after: Position, limit: int) -> Any:
+            asked.append(limit)
+            return await log.read_raw(after, limit)
+
+    async with running(Asked(), publisher):
+        await published(publisher, 1_200)
+    assert asked[0] == 1_000
+    assert max(asked[2:]) < 100
+    assert await feed_positions(redis) == list(range(1, 1_201))
