@@ -50,10 +50,10 @@ async def current_revision(database: Database) -> str | None:
         return (await connection.execute(text("select version_num from alembic_version"))).scalar()
 
 
-async def migrate(owner_url: str, app_password: str) -> str:
+async def migrate(owner_url: str, app_password: str | None) -> str:
     """Apply all migrations and give the application's role its password and grants. Safe to repeat.
 
-    Returns the URL that services use. Raises Unavailable when the server can not be reached.
+    Without a password the role is left alone. Returns the URL that services use. Raises Unavailable when the server can not be reached.
     """
     engine = create_async_engine(driver_url(owner_url))
     try:
@@ -63,7 +63,8 @@ async def migrate(owner_url: str, app_password: str) -> str:
                 await guard.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
                 async with engine.connect() as connection:
                     await connection.run_sync(_upgrade)
-                await _make_role(owner_url, app_password)
+                if app_password is not None:
+                    await _make_role(owner_url, app_password)
     finally:
         await engine.dispose()
     url = make_url(owner_url).set(username=APP_ROLE, password=app_password)

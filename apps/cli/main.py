@@ -178,6 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(command: Callable[[], object]) -> int:
+    from domain.errors import RotaError as ServiceError
     from rota import RotaError, Unreachable
 
     try:
@@ -193,10 +194,13 @@ def _run(command: Callable[[], object]) -> int:
     except RotaError as error:
         print(f"rota: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        # Whoever read our output has had enough.
-        sys.stderr.close()
-        return 0
+    except (ServiceError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has had enough.
+            sys.stderr.close()
+            return 0
+        print(f"rota: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return status if isinstance(status, int) else 0

@@ -1,0 +1,309 @@
+"""`rota bench`: what the contract promises to measure, all in one run on the same servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from adapters.embedded.directory import DataDirectory
+from adapters.postgres.bench import copy_rate, scratch_database
+from adapters.postgres.connection import Database
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.facts import database_facts
+from adapters.postgres.job_index import PostgresJobIndex
+from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.redis.facts import redis_facts
+from apps.cli.bench_append import append_rate
+from apps.cli.bench_http import Connection, post_for
+from apps.cli.output import Failure, print_json
+from apps.cli.up import running_system
+from domain.ids import Position
+from domain.ports import JobFilter
+
+PARTS = ("append", "end_to_end", "submit", "latency", "timers")
+BULK_JOBS = 1000
+CONNECTIONS = 64
+LATENCY_SAMPLES = 200
+TIMER_JOBS = 10_000
+TIMER_SECONDS = 10.0
+WAIT_SECONDS = 300.0
+NOOP = b'{"task":"bench.noop","queue":"bench"}'
+
+
+def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tuple[str, ...]) -> int:
+    """Run it and print the report; status 1 when it could not be measured."""
+    unknown = set(only) - set(PARTS)
+    if unknown:
+        raise Failure(f"there is no part {unknown.pop()}; there are {', '.join(PARTS)}", status=2)
+    given = {name: os.environ.get(f"ROTA_{name}") for name in ("DATABASE_URL", "REDIS_URL", "OWNER_DATABASE_URL")}
+    if bool(given["DATABASE_URL"]) != bool(given["REDIS_URL"]):
+        raise Failure("give both ROTA_DATABASE_URL and ROTA_REDIS_URL, or neither", status=2)
+    environment = {
+        "ROTA_CONCURRENCY": os.environ.get("ROTA_CONCURRENCY", "1000"),
+        "ROTA_TASK_PROCESSES": os.environ.get("ROTA_TASK_PROCESSES", "1"),
+        "ROTA_QUEUES": "default,bench",
+        "ROTA_LOG_LEVEL": "WARNING",
+    }
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rota-bench-")))
+        place.chmod(0o755)
+        tasks = str(Path(__file__).with_name("bench_tasks.py"))
+        options = ("--tasks", tasks, "--executors", str(executors))
+        state = stack.enter_context(running_system(place, *options, env=environment))
+        urls = _urls(place, given)
+        system = System(state["url"], **urls, jobs=jobs, seconds=seconds, executors=executors)
+        report = asyncio.run(system.measure(only or PARTS))
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    return 0
+
+
+def _urls(place: Path, given: dict[str, str | None]) -> dict[str, str | None]:
+    if given["DATABASE_URL"]:
+        return {
+            "database_url": given["DATABASE_URL"],
+            "redis_url": given["REDIS_URL"],
+            "owner_url": given["OWNER_DATABASE_URL"],
+        }
+    known = DataDirectory(place).remembered()
+    where = f"127.0.0.1:{known['postgres_port']}/rota"
+    return {
+        "database_url": f"postgresql://rota_app:{known['app_password']}@{where}",
+        "redis_url": f"redis://:{known['valkey_password']}@127.0.0.1:{known['valkey_port']}/0",
+        "owner_url": f"postgresql://rota:{known['owner_password']}@{where}",
+    }
+
+
+class System:
+    """A running system, and the measurements on it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        database_url: str | None,
+        redis_url: str | None,
+        owner_url: str | None,
+        jobs: int,
+        seconds: float,
+        executors: int,
+    ) -> None:
+        self._url = url
+        self._database_url = database_url or ""
+        self._redis_url = redis_url or ""
+        self._owner_url = owner_url
+        self._jobs = jobs
+        self._seconds = seconds
+        self._executors = executors
+        self._log: PostgresEventLog
+        self._index: PostgresJobIndex
+        self._projection: PostgresRunningAttempts
+
+    async def measure(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        """The contract's object; parts that were not asked for are missing."""
+        database = Database(self._database_url, application="rota-bench")
+        self._log, self._index = PostgresEventLog(database), PostgresJobIndex(database)
+        self._projection = PostgresRunningAttempts(database)
+        report: dict[str, Any] = {}
+        measures: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
+            "append": self._append,
+            "end_to_end": self._end_to_end,
+            "submit": self._submit,
+            "latency": self._latency,
+            "timers": self._timers,
+        }
+        try:
+            for part in PARTS:
+                if part in parts:
+                    _progress(part)
+                    report |= await measures[part]()
+                    await self._rest()
+            report["machine"] = await self._machine(database)
+        finally:
+            await self._log.close()
+            await database.close()
+        return report
+
+    async def _append(self) -> dict[str, Any]:
+        """The raw log alone, on a database of its own on the same server, and a bare COPY of such rows beside it."""
+        if self._owner_url is None:
+            raise Failure("append needs ROTA_OWNER_DATABASE_URL: it measures on a scratch database")
+        async with scratch_database(self._owner_url) as database:
+            copied = await copy_rate(database, seconds=min(self._seconds, 3.0))
+            appended = await append_rate(database, seconds=self._seconds)
+        return {"append": {"events_per_s": round(appended), "copy_events_per_s": round(copied)}}
+
+    async def _end_to_end(self) -> dict[str, Any]:
+        """Submit and run at the same time; until all are in `jobs` as succeeded."""
+        first = await self._log.last_position()
+        lags: list[float] = []
+        measuring = asyncio.create_task(self._measure_lag(lags))
+        began = time.perf_counter()
+        submitted = asyncio.create_task(self._submit_bulk(self._jobs, NOOP))
+        where = JobFilter(state="succeeded", queue="bench")
+        already = 0
+        deadline = began + WAIT_SECONDS
+        while (already := await self._index.count(where)) < self._jobs:
+            if time.perf_counter() > deadline:
+                raise Failure(f"only {already} of {self._jobs} jobs had succeeded after {WAIT_SECONDS:.0f} s")
+            await asyncio.sleep(0.1)
+        took = time.perf_counter() - began
+        await submitted
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+        events = await self._log.last_position() - first
+        return {
+            "end_to_end": {
+                "jobs": self._jobs,
+                "jobs_per_s": round(self._jobs / took, 1),
+                "events_per_job": round(events / self._jobs, 3),
+                "executors": self._executors,
+            },
+            "projection_lag_ms": _percentiles(lags, (50, 99)),
+        }
+
+    async def _submit_bulk(self, jobs: int, job: bytes) -> None:
+        connections = [await Connection.open(self._url, "/v1/jobs/bulk") for _ in range(2)]
+        remaining = jobs
+
+        async def load(connection: Connection) -> None:
+            nonlocal remaining
+            while remaining > 0:
+                count = min(BULK_JOBS, remaining)
+                remaining -= count
+                status, answer = await connection.post(b"[" + b",".join([job] * count) + b"]")
+                if status != 200 or b'"problem"' in answer:
+                    raise Failure(f"the store answered {status}: {answer[:300]!r}")
+
+        await asyncio.gather(*(load(connection) for connection in connections))
+        for connection in connections:
+            connection.close()
+
+    async def _measure_lag(self, lags: list[float]) -> None:
+        """How long after an event is in the log the leader's projection has it."""
+        while True:
+            position = await self._log.last_position()
+            began = time.perf_counter()
+            while await self._projection.checkpoint() < position:
+                await asyncio.sleep(0.002)
+            lags.append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(0.02)
+
+    async def _submit(self) -> dict[str, Any]:
+        """Submissions alone: onto a queue that nobody works on, where they expire soon."""
+
+        def parked() -> bytes:
+            expires_at = (datetime.now(UTC) + timedelta(seconds=self._seconds * 2 + 20)).isoformat()
+            job = {"task": "bench.noop", "queue": "bench-parked", "expires_at": expires_at}
+            return json.dumps(job).encode()
+
+        job = parked()
+        bulk = b"[" + b",".join([job] * BULK_JOBS) + b"]"
+        single, single_seconds = await post_for(
+            self._url, "/v1/jobs", lambda: job, connections=CONNECTIONS, seconds=self._seconds, expected=201
+        )
+        requests, bulk_seconds = await post_for(
+            self._url, "/v1/jobs/bulk", lambda: bulk, connections=2, seconds=self._seconds, expected=200
+        )
+        return {
+            "submit": {
+                "http_single_per_s": round(single / single_seconds, 1),
+                "http_bulk_jobs_per_s": round(requests * BULK_JOBS / bulk_seconds, 1),
+            }
+        }
+
+    async def _latency(self) -> dict[str, Any]:
+        """From the request's first byte to the recorded start, one job at a time on an idle system."""
+        connection = await Connection.open(self._url, "/v1/jobs")
+        sent: dict[str, float] = {}
+        first = await self._log.last_position()
+        for _ in range(LATENCY_SAMPLES):
+            at = time.time()
+            _, answer = await connection.post(NOOP)
+            sent[json.loads(answer)["id"]] = at
+            await asyncio.sleep(0.03)
+        connection.close()
+        started = await self._started_after(first, len(sent))
+        return {"start_latency_ms": _percentiles([(started[j] - sent[j]) * 1000 for j in sent], (50, 95, 99))}
+
+    async def _timers(self) -> dict[str, Any]:
+        """Many jobs due within ten seconds; how much later than asked each is started."""
+        first = await self._log.last_position()
+        begin = datetime.now(UTC) + timedelta(seconds=6)
+        due = [begin + timedelta(seconds=TIMER_SECONDS * n / TIMER_JOBS) for n in range(TIMER_JOBS)]
+        connection = await Connection.open(self._url, "/v1/jobs/bulk")
+        wanted: dict[str, float] = {}
+        for start in range(0, TIMER_JOBS, BULK_JOBS):
+            part = due[start : start + BULK_JOBS]
+            specs = [{"task": "bench.noop", "queue": "bench", "run_at": at.isoformat()} for at in part]
+            _, answer = await connection.post(json.dumps(specs).encode())
+            results = json.loads(answer)["results"]
+            wanted |= {result["id"]: at.timestamp() for result, at in zip(results, part, strict=True)}
+        connection.close()
+        started = await self._started_after(first, TIMER_JOBS)
+        return {"timer_lateness_ms": _percentiles([(started[j] - wanted[j]) * 1000 for j in wanted], (50, 99))}
+
+    async def _started_after(self, position: int, count: int) -> dict[str, float]:
+        """When each of so many jobs was started, by the log's clock."""
+        started: dict[str, float] = {}
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(started) < count:
+            events = await self._log.read_raw(Position(position), 2000)
+            for event in events:
+                position = event.position
+                if event.type == "AttemptStarted":
+                    started[str(event.stream_id)] = event.recorded_at.timestamp()
+            if not events:
+                if time.monotonic() > deadline:
+                    raise Failure(f"only {len(started)} of {count} jobs were started")
+                await asyncio.sleep(0.2)
+        return started
+
+    async def _rest(self) -> None:
+        """Let the system come to rest between two measurements."""
+        before = Position(-1)
+        deadline = time.monotonic() + 30
+        while (position := await self._log.last_position()) != before and time.monotonic() < deadline:
+            before = position
+            await asyncio.sleep(0.5)
+
+    async def _machine(self, database: Database) -> dict[str, Any]:
+        facts = await database_facts(database)
+        redis = await redis_facts(self._redis_url)
+        return {
+            "cores": os.cpu_count(),
+            "postgres": facts.version,
+            "fsync": facts.fsync,
+            "redis": f"{redis['server']} {redis['version']}",
+            "python": platform.python_version(),
+        }
+
+
+def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, float]:
+    if len(values) < 2:
+        return {f"p{p}": round(values[0], 2) if values else 0.0 for p in wanted}
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return {f"p{p}": round(cuts[p - 1], 2) for p in wanted}
+
+
+def _progress(part: str) -> None:
+    if sys.stderr.isatty():
+        print(f"measuring {part} ...", file=sys.stderr, flush=True)
+
+
+def _show(report: dict[str, Any]) -> None:
+    for part, values in report.items():
+        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
