@@ -13,6 +13,7 @@ from domain.errors import Corruption
 from domain.events import Event, event_from_json
 from domain.ids import Position, Term, Version
 from domain.log import Meta, RawEvent, Recorded
+from domain.messaging import FeedEvent
 
 
 def encode_event(event: Event) -> bytes:
@@ -62,7 +63,7 @@ def decode(raw: RawEvent) -> Recorded:
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise Corruption(f"event {raw.position} is not readable: {error!r}", position=raw.position) from error
     event = event_from_json(raw.type, data, meta.schema)
-    return Recorded(raw.position, raw.stream_id, raw.version, event, meta, raw.recorded_at)
+    return Recorded(raw.position, UUID(int=raw.stream_id.int), raw.version, event, meta, raw.recorded_at)
 
 
 def to_json(raw: RawEvent) -> bytes:
@@ -84,4 +85,23 @@ def from_json(fields: Mapping[str, Any]) -> Recorded:
         event_from_json(fields["type"], fields["data"], meta.schema),
         meta,
         datetime.fromisoformat(fields["recorded_at"]),
+    )
+
+
+def feed_event(fields: Mapping[str, Any]) -> FeedEvent:
+    """The event that `to_json` wrote, from its decoded JSON object, its data left as they are."""
+    return FeedEvent(
+        fields["position"],
+        fields["stream_id"],
+        fields["version"],
+        fields["type"],
+        fields["data"],
+        fields["recorded_at"],
+    )
+
+
+def feed_event_of(raw: RawEvent) -> FeedEvent:
+    """A stored event as the feed would bring it."""
+    return FeedEvent(
+        raw.position, str(raw.stream_id), raw.version, raw.type, orjson.loads(raw.data), raw.recorded_at.isoformat()
     )

@@ -10,16 +10,16 @@ is carried out, so a decision that is made twice, or too late, is harmless.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain import commands as c
-from domain import events as e
+from domain.errors import Corruption
 from domain.ids import Position, Version
-from domain.log import Recorded
+from domain.messaging import FeedEvent
 from domain.ports import HeadRow
 
 HORIZON = timedelta(seconds=60)
@@ -50,6 +50,16 @@ class RunningAttempt:
     timeout_seconds: float | None
 
 
+class Running(NamedTuple):
+    """What the brain keeps of an attempt that runs."""
+
+    attempt: int
+    version: Version
+    executor: str
+    started_at: datetime
+    timeout_seconds: float | None
+
+
 class Decision(NamedTuple):
     """What is to be done with a job."""
 
@@ -73,89 +83,104 @@ class Brain:
         self, position: Position, running: Iterable[RunningAttempt], queued: Mapping[tuple[str, str], int]
     ) -> None:
         self.position = position
-        self.running = {attempt.job_id: attempt for attempt in running}
+        self._running = {
+            str(a.job_id): Running(a.attempt, a.version, a.executor, a.started_at, a.timeout_seconds) for a in running
+        }
         self.queued = dict(queued)
         self.known_until: datetime | None = None
-        self._timers: list[tuple[datetime, UUID]] = []
-        self._due: dict[UUID, datetime] = {}
+        self._timers: list[tuple[datetime, str]] = []
+        self._due: dict[str, datetime] = {}
         self._members: frozenset[str] | None = None
         self._missing_since: dict[str, datetime] = {}
-        self._decided_at: dict[UUID, datetime] = {}
-        self._saved = set(self.running)
-        self._started: dict[UUID, RunningAttempt] = {}
-        self._ended: set[UUID] = set()
+        self._decided_at: dict[str, datetime] = {}
+        self._saved = set(self._running)
+        self._started: dict[str, Running] = {}
+        self._ended: set[str] = set()
         self._counted: set[tuple[str, str]] = set()
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    def apply(self, events: Sequence[Recorded]) -> None:
+    def apply(self, events: Sequence[FeedEvent]) -> None:
         """Take in events, in order and without a gap."""
-        for recorded in events:
-            if recorded.position != self.position + 1:
-                raise ValueError(f"position {recorded.position} does not follow {self.position}")
-            self.position = recorded.position
-            self._apply(recorded)
+        for event in events:
+            if event.position != self.position + 1:
+                raise Corruption(f"position {event.position} does not follow {self.position}", position=event.position)
+            self.position = event.position
+            effect = _EFFECTS.get(event.type)
+            if effect is not None:
+                effect(self, event, event.data)
 
-    def _apply(self, recorded: Recorded) -> None:
-        event, job_id = recorded.event, recorded.stream_id
-        match event:
-            case e.JobSubmitted(spec=spec):
-                if spec.run_at is None:
-                    self._count(spec.queue, spec.priority, 1)
-                times = [t for t in (spec.run_at, spec.expires_at) if t is not None]
-                if times:
-                    self._near(job_id, min(times))
-            case e.AttemptStarted():
-                self._count(event.queue, event.priority, -1)
-                self._start(recorded, event)
-            case e.AttemptSucceeded() | e.JobDead():
-                self._end(job_id)
-            case e.AttemptFailed(retry_at=retry_at) | e.AttemptLost(retry_at=retry_at):
-                self._end(job_id)
-                if retry_at is not None:
-                    self._near(job_id, retry_at)
-            case e.JobDispatched(queue=queue, priority=priority, reason=reason):
-                if reason != "missing":
-                    self._count(queue, priority, 1)
-            case e.JobRequeued(queue=queue, priority=priority):
-                self._count(queue, priority, 1)
-            case e.JobCancelled() | e.JobExpired() | e.JobRescheduled():
-                self._end(job_id)
-                if event.was == "queued":
-                    self._count(event.queue, event.priority, -1)
-                if isinstance(event, e.JobRescheduled):
-                    self._near(job_id, event.run_at)
+    def _submitted(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        spec = data["spec"]
+        if spec["run_at"] is None:
+            self._count(spec["queue"], spec["priority"], 1)
+            if spec["expires_at"] is None:
+                return
+        times = [datetime.fromisoformat(t) for t in (spec["run_at"], spec["expires_at"]) if t is not None]
+        self._near(event.stream_id, min(times))
+
+    def _attempt_started(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        self._count(data["queue"], data["priority"], -1)
+        started_at = datetime.fromisoformat(event.recorded_at)
+        attempt = Running(data["attempt"], event.version, data["executor"], started_at, data["timeout_seconds"])
+        self._running[event.stream_id] = attempt
+        self._started[event.stream_id] = attempt
+        self._ended.discard(event.stream_id)
+
+    def _attempt_over(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        self._end(event.stream_id)
+        retry_at = data.get("retry_at")
+        if retry_at is not None:
+            self._near(event.stream_id, datetime.fromisoformat(retry_at))
+
+    def _dispatched(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
+        if data.get("reason") != "missing":
+            self._count(data["queue"], data["priority"], 1)
+
+    def _requeued(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
+        self._count(data["queue"], data["priority"], 1)
+
+    def _left(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        """Cancelled, expired or given another time."""
+        self._end(event.stream_id)
+        if data["was"] == "queued":
+            self._count(data["queue"], data["priority"], -1)
+        if event.type == "JobRescheduled":
+            self._near(event.stream_id, datetime.fromisoformat(data["run_at"]))
 
     def _count(self, queue: str, priority: str, change: int) -> None:
         key = (queue, priority)
         self.queued[key] = self.queued.get(key, 0) + change
         self._counted.add(key)
 
-    def _start(self, recorded: Recorded, event: e.AttemptStarted) -> None:
-        attempt = RunningAttempt(
-            job_id=recorded.stream_id,
-            attempt=event.attempt,
-            version=recorded.version,
-            executor=event.executor,
-            started_at=recorded.recorded_at,
-            timeout_seconds=event.timeout_seconds,
-        )
-        self.running[attempt.job_id] = attempt
-        self._started[attempt.job_id] = attempt
-        self._ended.discard(attempt.job_id)
-
-    def _end(self, job_id: UUID) -> None:
-        if self.running.pop(job_id, None) is None:
+    def _end(self, job_id: str) -> None:
+        if self._running.pop(job_id, None) is None:
             return
         self._decided_at.pop(job_id, None)
         self._started.pop(job_id, None)
         if job_id in self._saved:
             self._ended.add(job_id)
 
+    @property
+    def running_count(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
+
     def take_change(self) -> Change:
         """What the projection has to save now. What started and ended in between leaves no trace."""
         counts = {key: self.queued[key] for key in self._counted}
-        change = Change(self.position, list(self._started.values()), list(self._ended), counts)
+        started = [
+            RunningAttempt(
+                job_id=UUID(job_id),
+                attempt=running.attempt,
+                version=running.version,
+                executor=running.executor,
+                started_at=running.started_at,
+                timeout_seconds=running.timeout_seconds,
+            )
+            for job_id, running in self._started.items()
+        ]
+        change = Change(self.position, started, [UUID(job_id) for job_id in self._ended], counts)
         self._saved.difference_update(self._ended)
         self._saved.update(self._started)
         self._started, self._ended, self._counted = {}, set(), set()
@@ -169,7 +194,7 @@ class Brain:
         """Take in the jobs that are due up to `until`, earliest first; `TIMERS_LIMIT` of them may not be all."""
         for row in rows:
             if row.due_at is not None:
-                self.schedule(row.id, row.due_at)
+                self._schedule(str(row.id), row.due_at)
         complete = len(rows) < TIMERS_LIMIT
         last = rows[-1].due_at if rows else None
         self.known_until = until if complete or last is None else last
@@ -183,15 +208,18 @@ class Brain:
         return False
 
     def schedule(self, job_id: UUID, due_at: datetime) -> None:
-        """Look at the job at `due_at`; a later timer of the same job is replaced."""
+        """Look at the job at `due_at`; an other timer of the same job is replaced."""
+        self._schedule(str(job_id), due_at)
+
+    def _schedule(self, job_id: str, due_at: datetime) -> None:
         if self._due.get(job_id) == due_at:
             return
         self._due[job_id] = due_at
         heapq.heappush(self._timers, (due_at, job_id))
 
-    def _near(self, job_id: UUID, due_at: datetime) -> None:
+    def _near(self, job_id: str, due_at: datetime) -> None:
         if self.known_until is not None and due_at <= self.known_until:
-            self.schedule(job_id, due_at)
+            self._schedule(job_id, due_at)
 
     def next_timer(self) -> datetime | None:
         """When the next timer is due."""
@@ -211,7 +239,7 @@ class Brain:
         """Executors that have been missing for longer than the grace."""
         if self._members is None:
             return set()
-        executors = {attempt.executor for attempt in self.running.values()}
+        executors = {running.executor for running in self._running.values()}
         missing = executors - self._members
         for executor in list(self._missing_since):
             if executor not in missing:
@@ -228,14 +256,14 @@ class Brain:
         while len(decisions) < limit and (at := self.next_timer()) is not None and at <= now:
             _, job_id = heapq.heappop(self._timers)
             del self._due[job_id]
-            decisions.append(Decision(job_id, c.ActOnTime()))
+            decisions.append(Decision(UUID(job_id), c.ActOnTime()))
         return decisions
 
     def lost(self, now: datetime, limit: int) -> list[Decision]:
         """Attempts that nobody runs any more, at most `limit`."""
         gone = self._gone(now)
         decisions = []
-        for attempt in self.running.values():
+        for job_id, attempt in self._running.items():
             reason = None
             if attempt.executor in gone:
                 reason = f"executor {attempt.executor} is gone"
@@ -245,11 +273,25 @@ class Brain:
                     reason = "its timeout has passed and its executor has not ended it"
             if reason is None:
                 continue
-            decided_at = self._decided_at.get(attempt.job_id)
+            decided_at = self._decided_at.get(job_id)
             if decided_at is not None and now - decided_at < REPEAT:
                 continue
-            self._decided_at[attempt.job_id] = now
-            decisions.append(Decision(attempt.job_id, c.LoseAttempt(attempt=attempt.attempt, reason=reason)))
+            self._decided_at[job_id] = now
+            decisions.append(Decision(UUID(job_id), c.LoseAttempt(attempt=attempt.attempt, reason=reason)))
             if len(decisions) >= limit:
                 break
         return decisions
+
+
+_EFFECTS: dict[str, Callable[[Brain, FeedEvent, Mapping[str, Any]], None]] = {
+    "JobSubmitted": Brain._submitted,  # noqa: SLF001 - the table is part of the class
+    "JobDispatched": Brain._dispatched,  # noqa: SLF001
+    "JobRequeued": Brain._requeued,  # noqa: SLF001
+    "AttemptStarted": Brain._attempt_started,  # noqa: SLF001
+    "AttemptSucceeded": Brain._attempt_over,  # noqa: SLF001
+    "AttemptFailed": Brain._attempt_over,  # noqa: SLF001
+    "AttemptLost": Brain._attempt_over,  # noqa: SLF001
+    "JobCancelled": Brain._left,  # noqa: SLF001
+    "JobExpired": Brain._left,  # noqa: SLF001
+    "JobRescheduled": Brain._left,  # noqa: SLF001
+}

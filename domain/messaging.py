@@ -5,8 +5,8 @@ The broker is a transport: everything in it can be lost and comes again from the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from domain.ids import Position, Version
@@ -59,12 +59,23 @@ class ControlChannel(Protocol):
         """All notices from now on; after an outage some may be missing."""
 
 
+class FeedEvent(NamedTuple):
+    """An event of the feed, its data undecoded beyond JSON: most readers look only at a few fields of a few types."""
+
+    position: Position
+    stream_id: str
+    version: Version
+    type: str
+    data: Mapping[str, Any]
+    recorded_at: str
+
+
 class FeedBatch(NamedTuple):
     """Events of the log without a gap, from `first` to `last` inclusive."""
 
     first: Position
     last: Position
-    events: list[Recorded]
+    events: list[FeedEvent]
 
 
 class Feed(Protocol):

@@ -19,7 +19,7 @@ from adapters.codec import decode
 from adapters.postgres.append import APPEND, AppendArrays
 from adapters.postgres.connection import Database
 from domain.errors import Corruption, NotLeader, Unavailable
-from domain.ids import Position, Term, Version
+from domain.ids import Position, Term
 from domain.log import Appended, AppendResult, Conflicted, RawEvent, Recorded, Unit
 
 log = logging.getLogger("rota.postgres.log")
@@ -196,6 +196,5 @@ class PostgresEventLog:
 
 
 def _raw(row: Any) -> RawEvent:
-    return RawEvent(
-        Position(row[0]), UUID(int=row[1].int), Version(row[2]), row[3], recorded_at=row[4], data=row[5], meta=row[6]
-    )
+    # asyncpg's own kind of UUID is kept: it is compared and printed like any other, and converting costs.
+    return RawEvent(row[0], row[1], row[2], row[3], row[4], row[5], row[6])

@@ -14,14 +14,13 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from adapters.codec import from_json
+from adapters.codec import feed_event, feed_event_of
 from adapters.redis.connection import last_id, translated
 from adapters.redis.streams import FEED, entry_id, position_of
 from adapters.redis.subscription import Entry, Subscription, subscribed
 from domain.errors import Corruption, Unavailable
 from domain.ids import Position
-from domain.log import Recorded
-from domain.messaging import FeedBatch
+from domain.messaging import FeedBatch, FeedEvent
 from domain.ports import EventLog
 
 log = logging.getLogger("rota.redis.feed")
@@ -129,7 +128,7 @@ class RedisFeed:
     async def _read_log(self, position: Position, until: Position | None = None) -> AsyncIterator[FeedBatch]:
         """What the log has behind `position`, to its end or at least up to `until`."""
         while until is None or position < until:
-            events = await self._log.read(position, LOG_EVENTS)
+            events = [feed_event_of(raw) for raw in await self._log.read_raw(position, LOG_EVENTS)]
             if not events:
                 return
             position = events[-1].position
@@ -142,12 +141,12 @@ _PATIENCE = 5
 """Doubts, DOUBT_SECONDS apart, after which a subscriber counts as dead."""
 
 
-def _events(identity: bytes, fields: dict[bytes, bytes] | None, after: Position) -> list[Recorded] | None:
+def _events(identity: bytes, fields: dict[bytes, bytes] | None, after: Position) -> list[FeedEvent] | None:
     """An entry's events behind `after`; None when the entry is not what the relay writes."""
     try:
         first, last = int((fields or {})[b"from"]), position_of(identity)
         found: list[Any] = orjson.loads((fields or {})[b"events"])
-        events = [from_json(event) for event in found if event["position"] > after]
+        events = [feed_event(event) for event in found if event["position"] > after]
         dense = [event.position for event in events] == list(range(max(first, after + 1), last + 1))
     except (Corruption, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         log.warning("the feed's entry %r can not be read, asking the log: %r", identity, error)

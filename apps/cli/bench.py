@@ -159,7 +159,7 @@ class System:
         while (already := await self._index.count(where)) < self._jobs:
             if time.perf_counter() > deadline:
                 raise Failure(f"only {already} of {self._jobs} jobs had succeeded after {WAIT_SECONDS:.0f} s")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.25)
         took = time.perf_counter() - began
         await submitted
         measuring.cancel()
@@ -198,9 +198,9 @@ class System:
             position = await self._log.last_position()
             began = time.perf_counter()
             while await self._projection.checkpoint() < position:
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
             lags.append((time.perf_counter() - began) * 1000)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
 
     async def _submit(self) -> dict[str, Any]:
         """Submissions alone: onto a queue that nobody works on, where they expire soon."""

@@ -71,7 +71,7 @@ class Scheduler:
         metrics.gauge(
             "rota_scheduler_running",
             "Attempts that run",
-            lambda: len(self._leading.brain.running) if self._leading else 0,
+            lambda: self._leading.brain.running_count if self._leading else 0,
         )
         try:
             await until_done("clock", self._clock.sample)
