@@ -28,8 +28,8 @@ def page(items: Sequence[Any], position: int, next_cursor: str | None = None) ->
     return {"items": items, "next_cursor": next_cursor, "position": position}
 
 
-def events_response(events: Sequence[RawEvent], position: int) -> Response:
+def events_response(events: Sequence[RawEvent], position: int, next_cursor: str | None = None) -> Response:
     """A list of events, their data and meta exactly as stored."""
     items = b",".join(to_json(event) for event in events)
-    content = b'{"items":[' + items + b'],"next_cursor":null,"position":%d}' % position
+    content = b'{"items":[' + items + b'],"next_cursor":%b,"position":%d}' % (orjson.dumps(next_cursor), position)
     return Response(content, 200, None, "application/json")

@@ -1,120 +1,110 @@
-"""The HTTP routes of the log: read it, follow it, publish into it."""
+"""The HTTP routes of the log: read it, publish into it."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+import orjson
+from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from uuid_utils.compat import uuid7
 
-from adapters.codec import to_json
-from adapters.group_commit import GroupCommit
+from apps.store import schemas
 from apps.store.answers import events_response, written
 from apps.store.cloudevents import read_events
+from apps.store.live import Live
+from apps.store.parts import Parts
 from apps.store.positions import Positions
-from apps.store.requests import meta_of, number
-from domain.errors import Rejected, Unavailable
+from apps.store.requests import meta_of, number, traceparent_of
+from apps.store.routing import Routes
+from domain.errors import Corruption, Rejected
 from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
-from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.log import Appended, Meta, RawEvent, Recorded, StreamWrite, Unit
 from observability import tracing
 
 PAGE_LIMIT = 1000
-STREAM_PAGE = 500
-HEARTBEAT_SECONDS = 15.0
+TEXT_LIMIT_CHARS = 300
+STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def event_routes(log: Any, commit: GroupCommit, positions: Positions, stop: asyncio.Event) -> APIRouter:
-    """The router; live streams end when `stop` is set."""
-    router = APIRouter(prefix="/v1/events", tags=["events"])
+class EventRoutes:
+    """The handlers."""
 
-    @router.get("")
-    async def read(request: Request) -> Response:
+    def __init__(self, parts: Parts, positions: Positions, live: Live) -> None:
+        self._log = parts.log
+        self._commit = parts.commit
+        self._positions = positions
+        self._live = live
+
+    def add_to(self, app: FastAPI) -> None:
+        """Serve them."""
+        routes = Routes(app, "events")
+        routes.add("GET", "/v1/events", self.read_log, **schemas.READ_LOG)
+        routes.add("GET", "/v1/events/stream", self.follow_log, **schemas.FOLLOW_LOG)
+        routes.add("POST", "/v1/events", self.publish_events, **schemas.PUBLISH)
+
+    async def read_log(self, request: Request) -> Response:
         """The log behind position `after`; `type`, `stream` and `correlation` filter it."""
-        await positions.at_least(request)
         after = Position(number(request, "after", 0))
         limit = number(request, "limit", 100, low=1, high=PAGE_LIMIT)
-        stream, kind = request.query_params.get("stream"), request.query_params.get("type")
-        correlation = request.query_params.get("correlation")
-        position = await positions.last()
+        stream, kind = _stream(request), _text(request, "type")
+        correlation = _text(request, "correlation")
+        await self._positions.at_least(request)
+        position = await self._positions.last()
         if stream is not None:
-            events = [e for e in await log.read_stream_raw(_uuid(stream)) if e.position > after]
-            events = [e for e in events if kind is None or e.type == kind][:limit]
+            found = await self._log.read_stream_raw(stream)
+            wanted = (e for e in found if e.position > after and kind in (None, e.type))
+            events = [e for e in wanted if correlation in (None, _correlation(e))][:limit]
         elif kind is not None or correlation is not None:
-            events = await log.find_raw(after, limit, event_type=kind, correlation=correlation)
+            events = await self._log.find_raw(after, limit, event_type=kind, correlation=correlation)
         else:
-            events = await log.read_raw(after, limit)
+            events = await self._log.read_raw(after, limit)
         return events_response(events, position)
 
-    @router.get("/stream")
-    async def follow(request: Request) -> Response:
-        """The log, live, as server-sent events; the id is the position. Honours `Last-Event-ID` and `after`."""
-        given = request.headers.get("last-event-id") or request.query_params.get("after")
+    async def follow_log(self, request: Request) -> Response:
+        """The log, live, as server-sent events; the id is the position. Honours `Last-Event-ID`, else `after`."""
+        name = "Last-Event-ID" if "last-event-id" in request.headers else "after"
+        given = request.headers.get("last-event-id", request.query_params.get("after"))
         if given is None:
-            after = await positions.last()
-        elif re.fullmatch(r"\d{1,18}", given):
+            after = await self._positions.last()
+        elif re.fullmatch(r"[0-9]{1,18}", given):
             after = Position(int(given))
         else:
-            raise Rejected("Last-Event-ID: must be a position", field="Last-Event-ID", code="invalid-argument")
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(_live(after), headers=headers, media_type="text/event-stream")
+            raise Rejected(f"{name}: must be a position", field=name, code="invalid-argument")
+        return StreamingResponse(self._live.follow(after), headers=STREAM_HEADERS, media_type="text/event-stream")
 
-    async def _live(after: Position) -> AsyncIterator[bytes]:
-        yield b"retry: 1000\n\n"
-        while not stop.is_set():
-            try:
-                events = await log.read_raw(after, STREAM_PAGE)
-                if not events:
-                    await _next(after)
-                    yield b": still here\n\n"
-                    continue
-            except Unavailable:
-                # The reader connects again and goes on where it was.
-                return
-            after = events[-1].position
-            yield b"".join(
-                b"id: %d\nevent: %s\ndata: %s\n\n" % (e.position, e.type.encode(), to_json(e)) for e in events
-            )
+    async def publish_events(self, request: Request) -> Response:
+        """Publish events: CloudEvents 1.0 over HTTP, binary, structured or batched.
 
-    async def _next(after: Position) -> None:
-        waiting = asyncio.ensure_future(log.wait_for_append(after, HEARTBEAT_SECONDS))
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-        finally:
-            waiting.cancel()
-            stopping.cancel()
-
-    @router.post("", status_code=201)
-    async def publish(request: Request) -> Response:
-        """Publish events: CloudEvents 1.0 over HTTP, binary, structured or batched."""
-        events = await read_events(request)
-        parent = tracing.valid_traceparent(request.headers.get("traceparent"))
-        with tracing.span("POST /v1/events", parent=parent, kind="server") as span:
+        One that was published before (same source and id) is answered with its first position.
+        """
+        with tracing.span("POST /v1/events", parent=traceparent_of(request), kind="server") as span:
             meta = meta_of(request, span.traceparent)
-            results = await commit.append_all([_unit(event, meta) for event in events])
-        items = []
-        last = 0
-        for event, result in zip(events, results, strict=True):
+            events, batched = await read_events(request)
+            results = await self._commit.append_all([_unit(event, meta) for event in events])
+        streams = [event_stream_id(event.source, event.id) for event in events]
+        repeated = [s for s, result in zip(streams, results, strict=True) if not isinstance(result, Appended)]
+        first = await self._log.read_streams(repeated) if repeated else {}
+        items: list[dict[str, Any]] = []
+        for event, stream, result in zip(events, streams, results, strict=True):
             if isinstance(result, Appended):
-                last = max(last, result.last_position)
-                items.append({"id": event.id, "source": event.source, "position": result.first_position, "status": 201})
+                status, position = 201, result.first_position
             else:
-                (first, *_) = await log.read_stream(event_stream_id(event.source, event.id))
-                last = max(last, first.position)
-                items.append({"id": event.id, "source": event.source, "position": first.position, "status": 200})
+                status, position = 200, _first_position(first, stream)
+            items.append({"status": status, "id": event.id, "source": event.source, "position": position})
+        last = max(item["position"] for item in items)
         status = 201 if any(item["status"] == 201 for item in items) else 200
-        value = items[0] if len(items) == 1 else {"results": items}
-        return written(value, last, status)
+        return written({"results": items} if batched else items[0], last, status)
 
-    return router
+
+def _first_position(histories: dict[UUID, list[Recorded]], stream: UUID) -> Position:
+    if stream not in histories:
+        raise Corruption(f"stream {stream} refused its first event but has none")
+    return histories[stream][0].position
 
 
 def _unit(event: EventPublished, meta: Meta) -> Unit:
@@ -123,8 +113,22 @@ def _unit(event: EventPublished, meta: Meta) -> Unit:
     return Unit(id=uuid7(), writes=[write], meta=meta)
 
 
-def _uuid(text: str) -> UUID:
+def _correlation(event: RawEvent) -> str | None:
+    found: str | None = orjson.loads(event.meta).get("correlation_id")
+    return found
+
+
+def _stream(request: Request) -> UUID | None:
+    text = request.query_params.get("stream")
     try:
-        return UUID(text)
+        return None if text is None else UUID(text)
     except ValueError:
         raise Rejected("stream: must be the id of a stream", field="stream", code="invalid-argument") from None
+
+
+def _text(request: Request, name: str) -> str | None:
+    text = request.query_params.get(name)
+    if text is not None and ("\x00" in text or len(text) > TEXT_LIMIT_CHARS):
+        message = f"{name}: must be a text of up to {TEXT_LIMIT_CHARS} characters"
+        raise Rejected(message, field=name, code="invalid-argument")
+    return text

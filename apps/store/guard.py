@@ -1,6 +1,6 @@
 """The outermost layer of the store: who may call, request ids, errors as problems, counts.
 
-Plain ASGI, since it is on the path of every request.
+Plain ASGI, since it is on the path of every request. Lets no request through that it does not know to be allowed.
 """
 
 from __future__ import annotations
@@ -10,30 +10,37 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apps.store.positions import NotReached
 from apps.store.problems import problem, problem_of, problem_response
 from domain.errors import Rejected, Unavailable
 from observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store")
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/asyncapi"})
+"""What needs no token: it tells nothing that the documentation does not."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 RETRY_AFTER_SECONDS = "2"
-REQUEST_ID = re.compile(r"^[\x21-\x7e]{1,128}$")
+WORD = re.compile(r"[\x21-\x7e]{1,128}")
+ANONYMOUS = "anonymous"
+
+Headers = Mapping[bytes, str]
 
 
 class Guard:
     """Wraps the application.
 
-    `tokens`: `name:token` or `token`; without any, and `loopback_only`, only requests that were meant for this
-    machine are answered: a web page elsewhere must not reach the store through somebody's browser.
+    `tokens`: `name:token` or `token`; the name is the actor. Without any, and `loopback_only`, only requests that were
+    meant for this machine are answered: a web page elsewhere must not reach the store through somebody's browser.
     """
 
     def __init__(self, app: ASGIApp, *, tokens: Sequence[str], loopback_only: bool, metrics: RequestMetrics) -> None:
@@ -45,66 +52,53 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         given = headers.get(b"x-request-id", "")
-        request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+        request_id = given if WORD.fullmatch(given) else secrets.token_hex(8)
         began = time.perf_counter()
-        status = 500
-        started = False
+        status = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status, started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started, status = True, message["status"]
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
-            actor = self._admit(scope, headers)
-            scope["rota"] = {"actor": actor, "request_id": request_id}
+            _refuse_bad_query(scope["query_string"])
+            scope["rota"] = {"actor": self._admit(scope, headers), "request_id": request_id}
             await self._app(scope, receive, send_with_id)
-        except Rejected as error:
-            document, extra = _explain(error, request_id)
-            await problem_response(document, extra)(scope, receive, send_with_id)
-        except Exception:
-            # Starlette hands an error on after it was answered (and logged, below); nobody is left to tell.
-            if not started:
+        except Exception as error:
+            if status:  # the answer has begun: all that is left is to break it off
                 raise
+            document, extra = _explain(error, scope, request_id)
+            await problem_response(document, extra)(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)
 
-    def _admit(self, scope: Scope, headers: dict[bytes, str]) -> str:
+    def _admit(self, scope: Scope, headers: Headers) -> str:
         """The actor's name. Raises Rejected."""
         if self._tokens:
-            if scope["path"] in OPEN_PATHS:
-                return "anonymous"
-            kind, _, token = headers.get(b"authorization", "").partition(" ")
-            found = None
-            for name, expected in self._tokens:
-                if hmac.compare_digest(expected.encode(), token.strip().encode()):
-                    found = name
-            if kind.lower() != "bearer" or found is None:
-                raise Rejected("a bearer token is needed", field="Authorization", code="unauthenticated")
-            return found
+            return ANONYMOUS if scope["path"] in OPEN_PATHS else self._token_name(headers)
         if self._loopback_only:
-            host = re.sub(r":\d+$", "", headers.get(b"host", "localhost"))
-            if host not in LOOPBACK_NAMES:
-                raise Rejected(
-                    f"this store only answers on loopback, not as {host[:100]!r}", field="Host", code="forbidden"
-                )
-            origin = headers.get(b"origin")
-            if origin is not None and re.sub(r"^https?://|:\d+$", "", origin) not in LOOPBACK_NAMES:
-                raise Rejected("requests of other sites' pages are refused", field="Origin", code="forbidden")
-        return "anonymous"
+            _refuse_foreign_pages(scope["method"], headers)
+        actor = headers.get(b"rota-actor", ANONYMOUS)
+        if not WORD.fullmatch(actor):
+            message = "Rota-Actor: must have 1 to 128 printable ASCII characters without spaces"
+            raise Rejected(message, field="Rota-Actor", code="invalid-argument")
+        return actor
 
-
-async def answer_error(request: Request, error: Exception) -> Response:
-    """What an error inside the application is answered with."""
-    document, extra = _explain(error, request.scope["rota"]["request_id"])
-    return problem_response(document, extra)
+    def _token_name(self, headers: Headers) -> str:
+        kind, _, token = headers.get(b"authorization", "").partition(" ")
+        given = token.strip().encode()
+        # Every token is compared, so that the time taken tells nothing.
+        found = [name for name, secret in self._tokens if hmac.compare_digest(secret.encode(), given)]
+        if kind.lower() != "bearer" or not found:
+            raise Rejected("Authorization: a bearer token is needed", field="Authorization", code="unauthenticated")
+        return found[0]
 
 
 def _named(token: str) -> tuple[str, str]:
@@ -112,14 +106,46 @@ def _named(token: str) -> tuple[str, str]:
     return (name, secret) if separator and name else ("token", token)
 
 
-def _explain(error: Exception, request_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+def _refuse_foreign_pages(method: str, headers: Headers) -> None:
+    """Against DNS rebinding: our own name must be a loopback one. Against forged requests: a page must be our own."""
+    host = headers.get(b"host", "localhost")
+    if _host_name(host) not in LOOPBACK_NAMES:
+        message = f"Host: this store answers on loopback only, not as {host[:100]}"
+        raise Rejected(message, field="Host", code="forbidden")
+    origin = headers.get(b"origin")
+    if origin is not None and method not in SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
+        message = "Origin: requests that change something are refused from other sites' pages"
+        raise Rejected(message, field="Origin", code="forbidden")
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _refuse_bad_query(query: bytes) -> None:
+    """PostgreSQL's texts have no NUL; no parameter of ours needs one."""
+    if b"%00" in query or b"\x00" in query:
+        names = [name for name, value in parse_qsl(query.decode("latin-1"), True) if "\x00" in name + value]
+        field = names[0] if names else "query"
+        raise Rejected(f"{field.replace(chr(0), '')}: contains a NUL", field=field, code="invalid-text")
+
+
+def _explain(error: Exception, scope: Scope, request_id: str) -> tuple[dict[str, Any], dict[str, str]]:
     if isinstance(error, Rejected):
         document = problem_of(error)
-        extra = {"www-authenticate": "Bearer"} if document["status"] == 401 else {}
-        return document, extra
+        return document, {"www-authenticate": 'Bearer realm="rota"'} if document["status"] == 401 else {}
     if isinstance(error, Unavailable):
-        log.warning("answered 503: %s", error)
-        detail = f"{error.server} is not available now; whether a write took effect may be unknown"
-        return problem(503, detail, code="unavailable"), {"retry-after": RETRY_AFTER_SECONDS}
+        log.warning("request %s answered with 503: %s", request_id, error)
+        document = problem_of(error, writing=scope["method"] not in SAFE_METHODS)
+        return document, {"retry-after": RETRY_AFTER_SECONDS}
+    if isinstance(error, NotReached):
+        return problem(503, str(error), code="not-reached", field="at_least"), {"retry-after": RETRY_AFTER_SECONDS}
+    if isinstance(error, HTTPException):  # no such path, no such method
+        return problem(error.status_code, f"{error.detail}: {scope['method']} {scope['path']}"), dict(
+            error.headers or {}
+        )
     log.error("request %s failed", request_id, exc_info=error)
     return problem(500, f"an internal error; the store's log has it under {request_id}", code="internal"), {}

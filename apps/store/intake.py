@@ -6,7 +6,6 @@ Checks what the rules take for granted: types, sizes, text that databases and pr
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from apps.store.json_body import check_depth, shown
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
 from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
@@ -22,20 +22,20 @@ from domain.specs import DEFAULT_TIMEOUT_SECONDS, JobSpec
 
 ARGS_LIMIT_BYTES = 256 * 1024
 TAGS_LIMIT = 20
-DEPTH_LIMIT = 64
 FUTURE_LIMIT_SECONDS = 10 * 366 * 24 * 3600
 TIMEOUT_LIMIT_SECONDS = 30 * 24 * 3600
-KEY_PATTERN = re.compile(r"^[\x21-\x7e][\x20-\x7e]{0,254}$")
+KEY_PATTERN = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
 
-RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$")
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+WITHOUT_OFFSET = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
 
 
 def parse_instant(value: Any) -> Any:
     """An RFC 3339 text with an offset as an instant."""
     if not isinstance(value, str):
         raise ValueError("must be a text in RFC 3339, such as 2027-01-01T09:00:00+01:00")  # noqa: TRY004 - pydantic's
-    if not RFC3339.match(value):
-        if re.match(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?$", value):
+    if not RFC3339.fullmatch(value):
+        if WITHOUT_OFFSET.fullmatch(value):
             raise ValueError("needs an offset, such as Z or +01:00")
         raise ValueError("must be an instant in RFC 3339 with an offset, such as 2027-01-01T09:00:00+01:00")
     instant = datetime.fromisoformat(value.upper())
@@ -86,45 +86,6 @@ class JobRequest(BaseModel):
 _DEFAULT_RETRY = RetryPolicy()
 
 
-def load_json(body: bytes) -> Any:
-    """The decoded body. Raises Rejected that says where it is wrong, or which field holds unusable text."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        _explain_bad_text(body)
-        message = f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
-        raise Rejected(message, code="malformed-json") from None
-    if b"\\u0000" in body:
-        _refuse_bad_text(value, "")
-    return value
-
-
-def _explain_bad_text(body: bytes) -> None:
-    """A lone surrogate is no valid JSON text for us; say in which field it stands."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return
-    _refuse_bad_text(value, "")
-
-
-def _refuse_bad_text(value: Any, path: str, depth: int = 0) -> None:
-    if depth > DEPTH_LIMIT:
-        raise Rejected(f"nested deeper than {DEPTH_LIMIT}", field=path, code="too-deep")
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
-            raise Rejected(f"{path or 'the body'}: contains a NUL or a lone surrogate", field=path, code="invalid-text")
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            shown = key.encode("ascii", "backslashreplace").decode().replace("\x00", "\\x00")
-            inner = f"{path}.{shown}" if path else shown
-            _refuse_bad_text(key, inner, depth + 1)
-            _refuse_bad_text(part, inner, depth + 1)
-    elif isinstance(value, list):
-        for index, part in enumerate(value):
-            _refuse_bad_text(part, f"{path}.{index}" if path else str(index), depth + 1)
-
-
 def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] | None) -> JobSpec:
     """The checked job.
 
@@ -136,29 +97,41 @@ def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] 
     task = value.get("task")
     options = known.get(task) if known is not None and isinstance(task, str) else None
     if options:
-        own = {name: options[name] for name in ("queue", "priority", "timeout", "retry", "tags") if name in options}
-        value = {**own, **value}
+        value = _with_defaults(value, options)
     try:
         request = JobRequest.model_validate(value)
     except ValidationError as error:
         raise _rejected(error) from None
     if request.run_at is not None and request.delay:
-        raise Rejected("run_at and delay exclude each other", field="delay", code="invalid-argument")
+        raise Rejected("delay: run_at and delay exclude each other", field="delay", code="invalid-argument")
     _check_args(request.args)
     if request.task in BUILTIN_TASKS:
         check_arguments(request.task, request.args)
     elif known is not None and options is None:
-        message = f"no executor has announced a task {request.task!r}"
+        message = f"task: no executor has announced {request.task!r}"
         raise Rejected(message, field="task", code="unknown-task")
     elif options is not None:
         _check_parameters(request, options)
     return _spec(request, now)
 
 
+def _with_defaults(value: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The job with what its task was declared with, where the job itself is silent."""
+    own = {name: options[name] for name in ("queue", "priority", "timeout", "retry", "tags") if name in options}
+    merged = {**own, **value}
+    for name in ("retry", "tags"):
+        if isinstance(own.get(name), dict) and isinstance(value.get(name), dict):
+            merged[name] = {**own[name], **value[name]}
+    return merged
+
+
 def _spec(request: JobRequest, now: datetime) -> JobSpec:
     run_at = request.run_at
     if request.delay:
         run_at = now + timedelta(seconds=request.delay)
+    if request.expires_at is not None and run_at is not None and request.expires_at <= run_at:
+        message = "expires_at: must be later than the time at which the job is to run"
+        raise Rejected(message, field="expires_at", code="invalid-argument")
     retry = request.retry
     return JobSpec(
         task=request.task,
@@ -183,24 +156,13 @@ def _spec(request: JobRequest, now: datetime) -> JobSpec:
 
 
 def _check_args(args: dict[str, Any]) -> None:
-    try:
-        size = len(orjson.dumps(args)) if args else 0
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Rejected(f"args: {error}", field="args", code="invalid-argument") from None
+    if not args:
+        return
+    check_depth(args, "args")
+    size = len(orjson.dumps(args))
     if size > ARGS_LIMIT_BYTES:
-        message = f"args has {size} bytes as JSON; the limit is {ARGS_LIMIT_BYTES}"
+        message = f"args: {size} bytes as JSON; the limit is {ARGS_LIMIT_BYTES}"
         raise Rejected(message, field="args", code="too-large")
-    if args:
-        _check_depth(args, "args", 1)
-
-
-def _check_depth(value: Any, path: str, depth: int) -> None:
-    if depth > DEPTH_LIMIT:
-        raise Rejected(f"{path[:100]} is nested deeper than {DEPTH_LIMIT}", field="args", code="too-deep")
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in parts:
-        if isinstance(part, dict | list):
-            _check_depth(part, path, depth + 1)
 
 
 def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
@@ -221,7 +183,7 @@ def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
 
 def _rejected(error: ValidationError) -> Rejected:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    path = shown(".".join(str(part) for part in first["loc"] if part != "[key]"))
     message = str(first["msg"]).removeprefix("Value error, ")
     code = {"extra_forbidden": "unknown-field", "missing": "missing"}.get(first["type"], "invalid-argument")
     if code == "unknown-field":
@@ -229,18 +191,10 @@ def _rejected(error: ValidationError) -> Rejected:
     return Rejected(f"{path}: {message}" if path else message, field=path or None, code=code)
 
 
-def validate(model: type[BaseModel], value: Any) -> Any:
-    """The model of this value. Raises Rejected that names the first wrong field."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise _rejected(error) from None
-
-
 def check_key(key: str | None) -> str | None:
     """A usable idempotency key. Raises Rejected."""
-    if key is not None and not KEY_PATTERN.match(key):
-        message = "an idempotency key has 1 to 255 printable ASCII characters"
+    if key is not None and not KEY_PATTERN.fullmatch(key):
+        message = "Idempotency-Key: must have 1 to 255 printable ASCII characters"
         raise Rejected(message, field="Idempotency-Key", code="invalid-argument")
     return key
 

@@ -1,17 +1,19 @@
-"""The HTTP routes of jobs."""
+"""The HTTP routes that submit and read jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import Response
 
-from adapters.postgres.job_logs import PostgresJobLogs
 from apps.store import schemas
 from apps.store.answers import events_response, json_response, page, written
-from apps.store.intake import JobRequest, load_json, parse_instant
-from apps.store.jobs import Jobs, Submitted
+from apps.store.filters import filter_of_query
+from apps.store.jobs import Jobs, SubmitResult, Submitted
+from apps.store.json_body import load_items, load_lines
+from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.problems import problem_of
 from apps.store.requests import (
@@ -20,192 +22,133 @@ from apps.store.requests import (
     at_of,
     cursor_for,
     cursor_of,
-    filter_of,
     job_id_of,
+    media_type,
     meta_of,
     number,
     read_body,
     read_json,
-    read_options,
+    traceparent_of,
 )
+from apps.store.routing import Routes
 from apps.store.views import job_view
-from domain import commands as c
-from domain.errors import NotFound, Rejected, RotaError
-from domain.ports import JobIndex
+from domain.errors import NotFound, Rejected, Unavailable
 from observability import tracing
 
 BULK_LIMIT = 10_000
-ACTION_PAGE = 500
-ACTION_LIMIT = 100_000
+NDJSON = ("application/x-ndjson", "application/ndjson")
+OUTPUT_LIMIT = 1000
+PART_LIMIT = 2**31 - 1
 
 
-def job_routes(jobs: Jobs, index: JobIndex, log: Any, logs: PostgresJobLogs, positions: Positions) -> APIRouter:  # noqa: C901, PLR0915
-    """The router, over the store's parts."""
-    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+class JobRoutes:
+    """The handlers."""
 
-    @router.post("", **schemas.body(JobRequest, 201, "The job was accepted."))
-    async def submit(request: Request) -> Response:
+    def __init__(self, parts: Parts, jobs: Jobs, positions: Positions) -> None:
+        self._log = parts.log
+        self._index = parts.index
+        self._logs = parts.logs
+        self._jobs = jobs
+        self._positions = positions
+
+    def add_to(self, app: FastAPI) -> None:
+        """Serve them."""
+        routes = Routes(app, "jobs")
+        routes.add("POST", "/v1/jobs", self.submit_job, **schemas.SUBMIT)
+        routes.add("POST", "/v1/jobs/bulk", self.submit_jobs, **schemas.SUBMIT_BULK)
+        routes.add("GET", "/v1/jobs", self.list_jobs, **schemas.LIST_JOBS)
+        routes.add("GET", "/v1/jobs/{id}", self.get_job, **schemas.GET_JOB)
+        routes.add("GET", "/v1/jobs/{id}/events", self.get_job_events, **schemas.GET_JOB_EVENTS)
+        routes.add("GET", "/v1/jobs/{id}/logs", self.get_job_logs, **schemas.GET_JOB_LOGS)
+
+    async def submit_job(self, request: Request) -> Response:
         """Submit a job. `200` with the first job when the `Idempotency-Key` was used before."""
-        parent = tracing.valid_traceparent(request.headers.get("traceparent"))
+        parent = traceparent_of(request)
         if not tracing.enabled():
-            return await _submit(request, parent)
+            return await self._submit(request, parent)
         with tracing.span("POST /v1/jobs", parent=parent, kind="server") as span:
-            return await _submit(request, span.traceparent)
+            return await self._submit(request, span.traceparent)
 
-    async def _submit(request: Request, traceparent: str | None) -> Response:
+    async def _submit(self, request: Request, traceparent: str | None) -> Response:
+        meta = meta_of(request, traceparent)
         value = await read_json(request)
-        key = request.headers.get("idempotency-key")
-        answer = await jobs.submit(value, key, meta_of(request, traceparent))
+        answer = await self._jobs.submit(value, request.headers.get("idempotency-key"), meta)
         job = answer.job
-        status = 201 if answer.created else 200
-        return written(job_view(job), job.position, status, location=f"/v1/jobs/{job.id}")
+        return written(job_view(job), job.position, 201 if answer.created else 200, location=f"/v1/jobs/{job.id}")
 
-    @router.post("/bulk", **schemas.bulk(JobRequest))
-    async def submit_bulk(request: Request) -> Response:
+    async def submit_jobs(self, request: Request) -> Response:
         """Submit up to 10,000 jobs, as a JSON array or NDJSON; one result each, in order."""
-        parent = tracing.valid_traceparent(request.headers.get("traceparent"))
-        with tracing.span("POST /v1/jobs/bulk", parent=parent, kind="server") as span:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            body = await read_body(request, BULK_LIMIT_BYTES)
-            values = _ndjson(body) if kind in ("application/x-ndjson", "application/ndjson") else load_json(body)
-            if not isinstance(values, list):
-                raise Rejected("the body is a JSON array of jobs", code="wrong-type")
-            if not 1 <= len(values) <= BULK_LIMIT:
-                raise Rejected(f"1 to {BULK_LIMIT} jobs in one request, not {len(values)}", code="too-many")
-            bad = {i: v for i, v in enumerate(values) if isinstance(v, Rejected)}
+        with tracing.span("POST /v1/jobs/bulk", parent=traceparent_of(request), kind="server") as span:
             meta = meta_of(request, span.traceparent)
-            requests = [{} if i in bad else v for i, v in enumerate(values)]
-            answers = await jobs.submit_all(requests, [None] * len(values), meta)
-            results = [_bulk_result(bad.get(i) or answer) for i, answer in enumerate(answers)]
-            last = max((a.job.position for a in answers if isinstance(a, Submitted)), default=0)
-            return written({"results": results}, last)
+            if "idempotency-key" in request.headers:
+                message = "Idempotency-Key: give each job of a bulk request its own field idempotency_key"
+                raise Rejected(message, field="Idempotency-Key", code="invalid-argument")
+            kind = media_type(request, "application/json", *NDJSON)
+            body = await read_body(request, BULK_LIMIT_BYTES)
+            values = load_lines(body, BULK_LIMIT) if kind in NDJSON else load_items(body)
+            if not 1 <= len(values) <= BULK_LIMIT:
+                raise Rejected(f"the body must hold 1 to {BULK_LIMIT} jobs", code="wrong-count")
+            answers = await self._jobs.submit_many(values, meta)
+        away = [answer for answer in answers if isinstance(answer, Unavailable)]
+        if len(away) == len(answers):
+            raise away[0]
+        last = max((a.job.position for a in answers if isinstance(a, Submitted)), default=0)
+        return written({"results": [_bulk_result(answer) for answer in answers]}, last)
 
-    @router.post("/actions", **schemas.actions())
-    async def act_on_many(request: Request) -> Response:
-        """Cancel, retry or reschedule all jobs that match a filter; `dry_run` counts them."""
-        fields = frozenset({"action", "filter", "dry_run", "reason", "run_at"})
-        options = await read_options(request, fields)
-        wanted = options.get("filter")
-        if not isinstance(wanted, dict) or not wanted:
-            raise Rejected("filter: a JSON object with at least one filter", field="filter", code="missing")
-        tags = wanted.get("tag", [])
-        where = filter_of(wanted, [tags] if isinstance(tags, str) else tags)
-        command = _command(options.get("action"), options, field="action")
-        if options.get("dry_run") not in (None, True, False):
-            raise Rejected("dry_run: must be true or false", field="dry_run", code="invalid-argument")
-        if options.get("dry_run"):
-            return json_response({"matched": await index.count(where), "done": 0, "refused": 0, "dry_run": True})
-        meta = meta_of(request, None)
-        matched = done = refused = last = 0
-        before = None
-        while matched < ACTION_LIMIT and (rows := await index.find(where, before=before, limit=ACTION_PAGE)):
-            before = rows[-1].first_position
-            for row in rows:
-                matched += 1
-                try:
-                    last = max(last, (await jobs.act(row.id, command, meta)).position)
-                    done += 1
-                except Rejected:
-                    refused += 1
-        return written({"matched": matched, "done": done, "refused": refused, "dry_run": False}, last)
-
-    @router.get("", **schemas.job_list())
-    async def list_jobs(request: Request) -> Response:
+    async def list_jobs(self, request: Request) -> Response:
         """Jobs that match the filters, newest first."""
-        await positions.at_least(request)
+        where = filter_of_query(request)
         limit = number(request, "limit", 50, low=1, high=LIST_LIMIT)
-        where = filter_of(request.query_params, request.query_params.getlist("tag"))
-        if "schedule" in request.query_params:
-            return json_response(page([], await positions.last()))
-        position = await positions.last()
-        rows = await index.find(where, before=cursor_of(request), limit=limit + 1)
-        found = await jobs.get_all([row.id for row in rows[:limit]])
+        before = cursor_of(request)
+        await self._positions.at_least(request)
+        position = await self._positions.last()
+        if where is None:
+            return json_response(page([], position))
+        rows = await self._index.find(where, before=before, limit=limit + 1)
+        found = await self._jobs.get_all([row.id for row in rows[:limit]])
         following = cursor_for(rows[limit - 1].first_position) if len(rows) > limit else None
         return json_response(page([job_view(job) for job in found], position, following))
 
-    @router.get("/{id}")
-    async def get(request: Request) -> Response:
+    async def get_job(self, request: Request) -> Response:
         """The job as its own stream says; `?at=<position or instant>`: as it was then."""
-        await positions.at_least(request)
-        return json_response(job_view(await jobs.get(job_id_of(request), at=at_of(request))))
+        job_id, at = job_id_of(request), at_of(request)
+        await self._positions.at_least(request)
+        return json_response(job_view(await self._jobs.get(job_id, at=at)))
 
-    @router.get("/{id}/events")
-    async def history(request: Request) -> Response:
-        """The job's history."""
-        await positions.at_least(request)
-        events = await log.read_stream_raw(job_id_of(request))
-        if not events:
-            raise NotFound(f"there is no job {job_id_of(request)}", field="id")
-        return events_response(events, await positions.last())
+    async def get_job_events(self, request: Request) -> Response:
+        """The job's history: all of it, or `limit` events a page."""
+        job_id, after = job_id_of(request), cursor_of(request) or 0
+        limit = number(request, "limit", 2**31, low=1)
+        await self._positions.at_least(request)
+        position = await self._positions.last()
+        events = await self._log.read_stream_raw(job_id)
+        if not events or events[0].type != "JobSubmitted":
+            raise NotFound(f"there is no job {job_id}", field="id")
+        rest = [event for event in events if event.version > after]
+        following = cursor_for(rest[limit - 1].version) if len(rest) > limit else None
+        return events_response(rest[:limit], position, following)
 
-    @router.get("/{id}/logs")
-    async def output(request: Request) -> Response:
+    async def get_job_logs(self, request: Request) -> Response:
         """What the job's attempts printed, in pieces."""
-        job_id = job_id_of(request)
-        after = cursor_of(request) or 0
-        place = (after >> 32, after & 0xFFFFFFFF)
-        parts = await logs.read(job_id, after=place, limit=1001)
-        if not parts:
-            await jobs.get(job_id)
-        following = cursor_for(parts[999].attempt << 32 | parts[999].part) if len(parts) > 1000 else None
+        job_id, after = job_id_of(request), cursor_of(request) or 0
+        limit = number(request, "limit", OUTPUT_LIMIT, low=1, high=OUTPUT_LIMIT)
+        await self._positions.at_least(request)
+        position = await self._positions.last()
+        place = (after >> 32, min(after & 0xFFFFFFFF, PART_LIMIT))
+        found = await self._logs.read(job_id, after=place, limit=limit + 1)
+        if not found:
+            await self._jobs.get(job_id)
+        last = found[limit - 1] if len(found) > limit else None
+        following = None if last is None else cursor_for(last.attempt << 32 | last.part)
         items = [
-            {"attempt": p.attempt, "part": p.part, "stream": p.stream, "text": p.text, "at": p.at} for p in parts[:1000]
+            {"attempt": p.attempt, "part": p.part, "stream": p.stream, "text": p.text, "at": p.at}
+            for p in found[:limit]
         ]
-        return json_response(page(items, await positions.last(), following))
-
-    def add_action(action: str, allowed: frozenset[str]) -> None:
-        async def endpoint(request: Request) -> Response:
-            options = await read_options(request, allowed)
-            command = _command(action, options, field=None)
-            parent = tracing.valid_traceparent(request.headers.get("traceparent"))
-            job = await jobs.act(job_id_of(request), command, meta_of(request, parent))
-            return written(job_view(job), job.position)
-
-        endpoint.__doc__ = f"Ask for the job's {action}, with an optional `reason`."
-        router.post(f"/{{id}}/{action}", name=action)(endpoint)
-
-    add_action("cancel", frozenset({"reason"}))
-    add_action("retry", frozenset({"reason"}))
-    add_action("reschedule", frozenset({"reason", "run_at"}))
-    return router
+        return json_response(page(items, position, following))
 
 
-def _command(action: Any, options: dict[str, Any], *, field: str | None) -> c.Command:
-    reason = options.get("reason")
-    match action:
-        case "cancel":
-            return c.RequestCancel(reason=reason)
-        case "retry":
-            return c.RetryJob(reason=reason)
-        case "reschedule":
-            if "run_at" not in options:
-                raise Rejected("run_at: when should it run?", field="run_at", code="missing")
-            try:
-                run_at = parse_instant(options["run_at"])
-            except ValueError as error:
-                raise Rejected(f"run_at: {error}", field="run_at", code="invalid-argument") from None
-            return c.RescheduleJob(run_at=run_at, reason=reason)
-    raise Rejected("action: one of cancel, retry, reschedule", field=field, code="invalid-argument")
-
-
-def _ndjson(body: bytes) -> list[Any]:
-    """One value a line; a line that is no JSON becomes its own refusal."""
-    values: list[Any] = []
-    for line in body.split(b"\n"):
-        if not line.strip():
-            continue
-        if len(values) > BULK_LIMIT:
-            break
-        try:
-            values.append(load_json(line))
-        except Rejected as error:
-            values.append(error)
-    return values
-
-
-def _bulk_result(answer: Submitted | Rejected | RotaError) -> dict[str, Any]:
+def _bulk_result(answer: SubmitResult) -> dict[str, Any]:
     if isinstance(answer, Submitted):
-        return {"status": 201 if answer.created else 200, "id": answer.job.id}
-    assert isinstance(answer, Rejected)  # noqa: S101 - nothing else is put there
+        return {"status": 201 if answer.created else 200, "id": answer.job.id, "position": answer.job.position}
     document = problem_of(answer)
     return {"status": document["status"], "problem": document}

@@ -1,34 +1,40 @@
-"""What the store does with jobs: submit, read, change. A positive answer means that the log has it."""
+"""What the store does with jobs: submit, read, change. A positive answer means that the log has it.
+
+Never answers before the append is committed, and never invents an outcome: what is unknown is Unavailable.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.store.intake import check_key, digest_of, parse_job
+from apps.store.parts import Parts
+from apps.store.task_names import TaskNames
 from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.builtin_tasks import BUILTIN_TASKS
+from domain.decisions import decide, write_for
 from domain.errors import NotFound, Rejected, Unavailable
 from domain.events import JobSubmitted
 from domain.ids import job_id_from_key
 from domain.jobs import Job, fold
 from domain.log import Appended, AppendResult, Meta, Recorded, Unit
-from domain.ports import EventLog
+
+CHUNK_UNITS = 500
+"""Units of one request that are handed to the group commit together: about one call's worth."""
+
+TURN_UNITS = 50
+"""Jobs that are checked before others get a turn: a few milliseconds' worth."""
 
 MAX_ROUNDS = 20
-CATALOG_SECONDS = 1.0
-"""How old the known tasks may be when a job names one that is not among them."""
 
-CATALOG_RENEW_SECONDS = 30.0
+Known = Mapping[str, Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,69 +45,55 @@ class Submitted:
     created: bool
 
 
-class TaskNames:
-    """The announced tasks, cached."""
-
-    def __init__(self, catalog: PostgresTaskCatalog | None) -> None:
-        self._catalog = catalog
-        self._known: dict[str, dict[str, Any]] = {}
-        self._read_at = -CATALOG_RENEW_SECONDS
-
-    async def including(self, tasks: set[str]) -> Mapping[str, Mapping[str, Any]] | None:
-        """The known tasks, read anew if one of these is missing; None when any task is accepted."""
-        if self._catalog is None:
-            return None
-        age = time.monotonic() - self._read_at
-        if age > CATALOG_RENEW_SECONDS or (age > CATALOG_SECONDS and not tasks <= self._known.keys()):
-            self._known = await self._catalog.all()
-            self._read_at = time.monotonic()
-        return self._known
+SubmitResult = Submitted | Rejected | Unavailable
+ActResult = Job | Rejected | Unavailable
 
 
 class Jobs:
     """The store's handlers, without HTTP."""
 
-    def __init__(self, log: EventLog, commit: GroupCommit, tasks: TaskNames, now: Callable[[], datetime]) -> None:
-        self._log = log
-        self._commit = commit
-        self._tasks = tasks
-        self._now = now
+    def __init__(self, parts: Parts) -> None:
+        self._log = parts.log
+        self._commit = parts.commit
+        self._tasks = TaskNames(parts.catalog)
+        self._now = parts.now
 
     async def submit(self, request: Any, key: str | None, meta: Meta) -> Submitted:
         """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
-        (result,) = await self.submit_all([request], [key], meta)
-        if isinstance(result, Rejected):
-            raise result
-        return result
+        known = await self._tasks.including(_unknown_names((request,)))
+        unit, job = self._unit(request, key, known, meta, self._now())
+        (result,) = await self._commit.append_all([unit])
+        if isinstance(result, Appended):
+            return Submitted(job=_placed(job, result), created=True)
+        return _repeated(job, await self.get(job.id))
 
-    async def submit_all(
-        self, requests: Sequence[Any], keys: Sequence[str | None], meta: Meta
-    ) -> list[Submitted | Rejected]:
-        """Accept each job on its own; what is wrong with one is its own answer."""
-        names = {r["task"] for r in requests if isinstance(r, dict) and isinstance(r.get("task"), str)}
-        known = await self._tasks.including(names - BUILTIN_TASKS)
-        now = self._now()
-        answers: list[Submitted | Rejected | None] = [None] * len(requests)
-        units: list[Unit] = []
-        places: list[int] = []
-        jobs: list[Job] = []
-        for index, (request, given) in enumerate(zip(requests, keys, strict=True)):
-            try:
-                unit, job = self._unit(request, given, known, meta, now)
-            except Rejected as error:
-                answers[index] = error
-                continue
-            units.append(unit)
-            jobs.append(job)
-            places.append(index)
-        results: list[AppendResult] = await self._commit.append_all(units)
-        for index, job, result in zip(places, jobs, results, strict=True):
-            answers[index] = await self._answer(job, result)
-        return [answer for answer in answers if answer is not None]
+    async def submit_many(self, requests: Sequence[Any], meta: Meta) -> list[SubmitResult]:
+        """Accept each job on its own, in order; what is wrong with one is its own answer.
 
-    def _unit(
-        self, request: Any, given: str | None, known: Mapping[str, Any] | None, meta: Meta, now: datetime
-    ) -> tuple[Unit, Job]:
+        A request that is a Rejected already stands for itself. Chunks are appended while later ones are still being
+        checked, and others get their turns.
+        """
+        known = await self._tasks.including(_unknown_names(requests))
+        answers: list[SubmitResult] = [Unavailable("not reached", server="postgres")] * len(requests)
+        async with asyncio.TaskGroup() as group:
+            accepted: list[tuple[int, Unit, Job]] = []
+            for index, request in enumerate(requests):
+                if index % TURN_UNITS == 0:
+                    await asyncio.sleep(0)
+                try:
+                    accepted.append((index, *self._unit(request, None, known, meta, self._now())))
+                except Rejected as error:
+                    answers[index] = error
+                if len(accepted) == CHUNK_UNITS:
+                    group.create_task(self._append(accepted, answers))
+                    accepted = []
+            if accepted:
+                group.create_task(self._append(accepted, answers))
+        return answers
+
+    def _unit(self, request: Any, given: str | None, known: Known, meta: Meta, now: datetime) -> tuple[Unit, Job]:
+        if isinstance(request, Rejected):
+            raise request
         spec = parse_job(request, now, known)
         key = check_key(given if given is not None else request.get("idempotency_key"))
         digest = None
@@ -114,14 +106,17 @@ class Jobs:
         write, job = write_for(None, job_id, decide(None, command, now), meta, now)
         return Unit(id=uuid7(), writes=[write], meta=meta), job
 
-    async def _answer(self, job: Job, result: AppendResult) -> Submitted | Rejected:
-        if isinstance(result, Appended):
-            return Submitted(job=_placed(job, result), created=True)
-        first = await self.get(job.id)
-        if first.request_digest != job.request_digest:
-            message = "this idempotency key was used for another request"
-            return Rejected(message, field="Idempotency-Key", code="key-reused")
-        return Submitted(job=first, created=False)
+    async def _append(self, accepted: Sequence[tuple[int, Unit, Job]], answers: list[SubmitResult]) -> None:
+        try:
+            results = await self._commit.append_all([unit for _, unit, _ in accepted])
+            lost = [job.id for (_, _, job), r in zip(accepted, results, strict=True) if not isinstance(r, Appended)]
+            histories = await self._log.read_streams(lost) if lost else {}
+        except Unavailable as error:
+            for index, _, _ in accepted:
+                answers[index] = error
+            return
+        for (index, _, job), result in zip(accepted, results, strict=True):
+            answers[index] = _submit_result(job, result, histories)
 
     async def get(self, job_id: UUID, *, at: int | datetime | None = None) -> Job:
         """The job as its stream says, now or at a position or instant. Raises NotFound."""
@@ -130,38 +125,105 @@ class Jobs:
             history = [r for r in history if r.position <= at]
         elif at is not None:
             history = [r for r in history if r.recorded_at <= at]
-        if not history or not isinstance(history[0].event, JobSubmitted):
-            when = "" if at is None else " at that time"
-            raise NotFound(f"there is no job {job_id}{when}", field="id")
-        job = fold(history)
-        assert job is not None  # noqa: S101 - the history is not empty
+        job = _job_of(history)
+        if job is None:
+            raise _not_found(job_id, "" if at is None else " at that time")
         return job
 
     async def get_all(self, job_ids: Sequence[UUID]) -> list[Job]:
         """The jobs, in this order."""
+        if not job_ids:
+            return []
         histories = await self._log.read_streams(job_ids)
-        folded = (fold(histories.get(job_id, ())) for job_id in job_ids)
+        folded = (_job_of(histories.get(job_id, ())) for job_id in job_ids)
         return [job for job in folded if job is not None]
 
     async def act(self, job_id: UUID, command: c.Command, meta: Meta) -> Job:
-        """Carry a command out. Raises NotFound, NotPossible."""
+        """Carry a command out. Raises NotFound, NotPossible, Unavailable."""
+        (result,) = await self.act_on_all([job_id], command, meta)
+        if isinstance(result, Job):
+            return result
+        raise result
+
+    async def act_on_all(self, job_ids: Sequence[UUID], command: c.Command, meta: Meta) -> list[ActResult]:
+        """Carry a command out on each of these different jobs; whoever changed meanwhile is decided about again."""
+        answers: dict[UUID, ActResult] = {}
+        pending = list(job_ids)
         for _ in range(MAX_ROUNDS):
-            job = await self.get(job_id)
-            now = self._now()
-            events = decide(job, command, now)
-            if not events:
-                return job
-            caused = Meta(
-                actor=meta.actor,
-                request_id=meta.request_id,
-                correlation_id=meta.correlation_id or job.submitted_meta.correlation_id,
-                traceparent=meta.traceparent,
-            )
-            write, after = write_for(job, job_id, events, caused, now)
-            result = await self._commit.append(Unit(id=uuid7(), writes=[write], meta=caused))
-            if isinstance(result, Appended):
-                return _placed(after, result)
-        raise Unavailable(f"job {job_id} changed in every round", server="postgres")
+            histories = await self._log.read_streams(pending)
+            units: list[tuple[UUID, Unit, Job]] = []
+            for job_id in pending:
+                try:
+                    found = self._decided(job_id, histories.get(job_id, ()), command, meta)
+                except Rejected as error:
+                    answers[job_id] = error
+                    continue
+                if isinstance(found, Job):
+                    answers[job_id] = found
+                else:
+                    units.append((job_id, *found))
+            results = await self._commit.append_all([unit for _, unit, _ in units])
+            pending = []
+            for (job_id, _, job), result in zip(units, results, strict=True):
+                if isinstance(result, Appended):
+                    answers[job_id] = _placed(job, result)
+                else:
+                    pending.append(job_id)
+            if not pending:
+                break
+        restless = Unavailable("the job changed in every round", server="postgres")
+        return [answers.get(job_id, restless) for job_id in job_ids]
+
+    def _decided(
+        self, job_id: UUID, history: Sequence[Recorded], command: c.Command, meta: Meta
+    ) -> Job | tuple[Unit, Job]:
+        """The unit to append and the job after it; the job alone when there is nothing to do."""
+        job = _job_of(history)
+        if job is None:
+            raise _not_found(job_id)
+        now = self._now()
+        events = decide(job, command, now)
+        if not events:
+            return job
+        caused = replace(meta, correlation_id=meta.correlation_id or job.submitted_meta.correlation_id)
+        write, after = write_for(job, job_id, events, caused, now)
+        return Unit(id=uuid7(), writes=[write], meta=caused), after
+
+
+def _unknown_names(requests: Sequence[Any]) -> set[str]:
+    """The names of tasks that are not built in."""
+    names = {r["task"] for r in requests if isinstance(r, dict) and isinstance(r.get("task"), str)}
+    return names - BUILTIN_TASKS
+
+
+def _job_of(history: Sequence[Recorded]) -> Job | None:
+    if not history or not isinstance(history[0].event, JobSubmitted):
+        return None
+    return fold(history)
+
+
+def _not_found(job_id: UUID, when: str = "") -> NotFound:
+    return NotFound(f"there is no job {job_id}{when}", field="id")
+
+
+def _submit_result(job: Job, result: AppendResult, histories: Mapping[UUID, Sequence[Recorded]]) -> SubmitResult:
+    if isinstance(result, Appended):
+        return Submitted(job=_placed(job, result), created=True)
+    first = _job_of(histories.get(job.id, ()))
+    if first is None:
+        return Rejected("the job's id is taken", field="Idempotency-Key", code="key-reused")
+    try:
+        return _repeated(job, first)
+    except Rejected as error:
+        return error
+
+
+def _repeated(job: Job, first: Job) -> Submitted:
+    """The answer to a repeated submission. Raises Rejected when it is not the same request."""
+    if first.request_digest != job.request_digest:
+        message = "Idempotency-Key: was used for another request"
+        raise Rejected(message, field="Idempotency-Key", code="key-reused")
+    return Submitted(job=first, created=False)
 
 
 def _placed(job: Job, result: Appended) -> Job:

@@ -7,31 +7,37 @@ import asyncio
 from starlette.requests import Request
 
 from apps.store.requests import number
-from domain.errors import Unavailable
+from domain.errors import RotaError
 from domain.ids import Position
 from domain.ports import EventLog
 
 WAIT_SECONDS = 10.0
 
 
-class Positions:
-    """Over the log."""
+class NotReached(RotaError):
+    """The log is not at the wanted position yet."""
 
-    def __init__(self, log: EventLog) -> None:
+
+class Positions:
+    """Over the log. `wait_seconds`: how long `at_least` waits."""
+
+    def __init__(self, log: EventLog, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._log = log
+        self._wait_seconds = wait_seconds
 
     async def last(self) -> Position:
         """The log's last position."""
         return await self._log.last_position()
 
     async def at_least(self, request: Request) -> None:
-        """Return once the log has reached `at_least`. Raises Unavailable when it has not within 10 s."""
+        """Return once the log has reached `at_least`. Raises NotReached when that takes too long."""
         wanted = number(request, "at_least", 0)
         if wanted == 0:
             return
-        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-        while await self._log.last_position() < wanted:
-            left = deadline - asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._wait_seconds
+        while (last := await self._log.last_position()) < wanted:
+            left = deadline - loop.time()
             if left <= 0:
-                raise Unavailable(f"the log has not reached position {wanted}", server="the log")
+                raise NotReached(f"the log is at position {last} and has not reached {wanted}")
             await self._log.wait_for_append(Position(wanted - 1), left)

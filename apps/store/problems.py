@@ -7,9 +7,11 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from domain.errors import NotFound, NotPossible, Rejected
+from apps.store.json_body import shown
+from domain.errors import NotFound, NotPossible, Rejected, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
+DETAIL_LIMIT_CHARS = 1000
 STATUSES = {
     "malformed-json": 400,
     "too-large": 413,
@@ -48,17 +50,22 @@ def problem(status: int, detail: str, *, code: str | None = None, field: str | N
         "type": f"urn:rota:problem:{code}" if code else "about:blank",
         "title": TITLES.get(status, "Error"),
         "status": status,
-        "detail": detail,
+        "detail": detail[:DETAIL_LIMIT_CHARS],
     }
     if code is not None:
         document["code"] = code
     if field is not None:
-        document["field"] = field
+        document["field"] = shown(field)
     return document
 
 
-def problem_of(error: Rejected) -> dict[str, Any]:
-    """The problem document of a refusal."""
+def problem_of(error: Rejected | Unavailable, *, writing: bool = True) -> dict[str, Any]:
+    """The problem document of a refusal, or of a server that is away while something was to be read or written."""
+    if isinstance(error, Unavailable):
+        detail = f"{error.server} does not answer now"
+        if writing:
+            detail += "; whether the request took effect is unknown. With an Idempotency-Key it can safely be repeated"
+        return problem(503, detail, code="unavailable")
     return problem(status_of(error), error.message, code=error.code, field=error.field)
 
 

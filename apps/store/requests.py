@@ -9,22 +9,25 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from apps.store.intake import load_json, parse_instant
+from apps.store.intake import parse_instant
+from apps.store.json_body import load_json, shown
 from domain.errors import NotFound, Rejected
 from domain.ids import Position
 from domain.log import Meta
-from domain.ports import JobFilter
+from observability import tracing
 
 BODY_LIMIT_BYTES = 1024 * 1024
 BULK_LIMIT_BYTES = 64 * 1024 * 1024
 LIST_LIMIT = 500
-STATES = frozenset(
-    {"scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"}
-)
+REASON_LIMIT_CHARS = 1000
 
 
 async def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
     """The whole body. Raises Rejected as soon as it is larger than the limit."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        message = f"Content-Encoding: {shown(encoding)} is not supported"
+        raise Rejected(message, field="Content-Encoding", code="media-type")
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
@@ -42,27 +45,41 @@ def _too_large(limit_bytes: int) -> Rejected:
     return Rejected(f"the body is larger than {limit_bytes} bytes", code="too-large")
 
 
-async def read_json(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> Any:
+async def read_json(request: Request) -> Any:
     """The decoded JSON body. Raises Rejected."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Rejected(f"the body must be application/json, not {kind[:100]}", code="media-type")
-    return load_json(await read_body(request, limit_bytes))
+    media_type(request, "application/json")
+    return load_json(await read_body(request))
+
+
+def media_type(request: Request, *allowed: str) -> str:
+    """The body's media type, the first of the allowed ones when the request does not say. Raises Rejected."""
+    kind = request.headers.get("content-type", allowed[0]).partition(";")[0].strip().lower()
+    if kind not in allowed:
+        message = f"Content-Type: must be {' or '.join(allowed)}, not {kind[:100]}"
+        raise Rejected(message, field="Content-Type", code="media-type")
+    return kind
 
 
 async def read_options(request: Request, allowed: frozenset[str]) -> dict[str, Any]:
     """A small JSON object with some of the allowed fields; an empty body is an empty object."""
+    media_type(request, "application/json")
     body = await read_body(request)
     value = load_json(body) if body.strip() else {}
     if not isinstance(value, dict):
-        raise Rejected("the body is a JSON object", code="wrong-type")
+        raise Rejected("the body must be a JSON object", code="wrong-type")
     for name in value:
         if name not in allowed:
-            raise Rejected(f"{name}: there is no such field", field=name, code="unknown-field")
+            raise Rejected(f"{shown(name)}: there is no such field", field=name, code="unknown-field")
     reason = value.get("reason")
-    if reason is not None and (not isinstance(reason, str) or len(reason) > 1000):
-        raise Rejected("reason: must be a text of up to 1000 characters", field="reason", code="invalid-argument")
+    if reason is not None and (not isinstance(reason, str) or len(reason) > REASON_LIMIT_CHARS):
+        message = f"reason: must be a text of up to {REASON_LIMIT_CHARS} characters"
+        raise Rejected(message, field="reason", code="invalid-argument")
     return value
+
+
+def traceparent_of(request: Request) -> str | None:
+    """The trace that the request belongs to."""
+    return tracing.valid_traceparent(request.headers.get("traceparent"))
 
 
 def meta_of(request: Request, traceparent: str | None) -> Meta:
@@ -70,11 +87,8 @@ def meta_of(request: Request, traceparent: str | None) -> Meta:
     state = request.scope["rota"]
     correlation = request.headers.get("rota-correlation-id")
     if correlation is not None and not re.fullmatch(r"[\x21-\x7e]{1,128}", correlation):
-        raise Rejected(
-            "Rota-Correlation-Id: up to 128 printable ASCII characters",
-            field="Rota-Correlation-Id",
-            code="invalid-argument",
-        )
+        message = "Rota-Correlation-Id: must have 1 to 128 printable ASCII characters"
+        raise Rejected(message, field="Rota-Correlation-Id", code="invalid-argument")
     return Meta(
         actor=f"http:{state['actor']}",
         request_id=state["request_id"],
@@ -113,47 +127,12 @@ def at_of(request: Request) -> int | datetime | None:
 
 
 def instant_of(text: str, name: str) -> datetime:
-    """An instant in a query (a `+` may have become a space)."""
+    """An instant in a query (a `+` may have become a space). Raises Rejected."""
     try:
-        found = parse_instant(re.sub(r" (\d\d:\d\d)$", r"+\1", text))
+        found: datetime = parse_instant(re.sub(r" (\d\d:\d\d)$", r"+\1", text))
     except ValueError as error:
         raise Rejected(f"{name}: {error}", field=name, code="invalid-argument") from None
-    assert isinstance(found, datetime)  # noqa: S101
     return found
-
-
-def filter_of(values: Any, tags: list[str]) -> JobFilter:
-    """A filter from query parameters or a JSON object."""
-    known = {"state", "queue", "task", "submitted_after", "submitted_before", "tag", "schedule"}
-    for name in values:
-        if name not in known | {"limit", "cursor", "at_least"}:
-            raise Rejected(f"{name}: there is no such filter", field=name, code="unknown-field")
-    state = values.get("state")
-    if state is not None and state not in STATES:
-        raise Rejected(f"state: one of {', '.join(sorted(STATES))}", field="state", code="invalid-argument")
-    pairs = {}
-    for tag in tags:
-        name, separator, value = tag.partition(":")
-        if not separator or not name:
-            raise Rejected("tag: must be name:value", field="tag", code="invalid-argument")
-        pairs[name] = value
-    after, before = values.get("submitted_after"), values.get("submitted_before")
-    return JobFilter(
-        state=state,
-        queue=_text(values.get("queue"), "queue"),
-        task=_text(values.get("task"), "task"),
-        tags=pairs,
-        submitted_after=None if after is None else instant_of(_text(after, "submitted_after") or "", "submitted_after"),
-        submitted_before=None
-        if before is None
-        else instant_of(_text(before, "submitted_before") or "", "submitted_before"),
-    )
-
-
-def _text(value: Any, name: str) -> str | None:
-    if value is not None and (not isinstance(value, str) or "\x00" in value or len(value) > 300):
-        raise Rejected(f"{name}: must be a text", field=name, code="invalid-argument")
-    return value
 
 
 def cursor_of(request: Request) -> Position | None:
@@ -161,7 +140,7 @@ def cursor_of(request: Request) -> Position | None:
     text = request.query_params.get("cursor")
     if text is None:
         return None
-    if not re.fullmatch(r"p[0-9a-f]{1,16}", text):
+    if not re.fullmatch(r"p[0-9a-f]{1,15}", text):
         raise Rejected("cursor: not one that this store gave", field="cursor", code="invalid-argument")
     return Position(int(text[1:], 16))
 

@@ -2,88 +2,92 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
 from starlette.responses import Response
 
+from apps.store import schemas
 from apps.store.answers import json_response, page
+from apps.store.metrics import StoreMetrics
+from apps.store.parts import Parts
 from apps.store.positions import Positions
+from apps.store.problems import problem, problem_response
+from apps.store.routing import Routes
 from domain.errors import Unavailable
-from domain.ports import Coordination, Member
-from observability.metrics import StoreGauges
+from domain.ports import Member
 
-Check = Callable[[], Awaitable[str]]
-GAUGES_SECONDS = 5.0
+READY_SECONDS = 3.0
+ROLES = ("store", "relay", "scheduler", "executor")
 
 
-def system_routes(
-    coordination: Coordination,
-    positions: Positions,
-    ready: Check,
-    refresh: Callable[[StoreGauges], Awaitable[None]],
-    asyncapi: Callable[[], dict[str, Any]],
-) -> APIRouter:
-    """The router. `ready` raises Unavailable while the store can not serve."""
-    router = APIRouter(tags=["system"])
-    gauges = StoreGauges()
-    refreshed_at = -GAUGES_SECONDS
+class SystemRoutes:
+    """The handlers."""
 
-    @router.get("/v1/executors")
-    async def executors(request: Request) -> Response:
+    def __init__(self, parts: Parts, positions: Positions, metrics: StoreMetrics) -> None:
+        self._parts = parts
+        self._coordination = parts.coordination
+        self._positions = positions
+        self._metrics = metrics
+
+    def add_to(self, app: FastAPI) -> None:
+        """Serve them."""
+        routes = Routes(app, "system")
+        routes.add("GET", "/v1/executors", self.list_executors, **schemas.LIST_EXECUTORS)
+        routes.add("GET", "/v1/cluster", self.get_cluster, **schemas.GET_CLUSTER)
+        routes.add("GET", "/healthz", self.healthz)
+        routes.add("GET", "/readyz", self.readyz)
+        routes.add("GET", "/metrics", self.get_metrics, **schemas.GET_METRICS)
+        routes.add("GET", "/asyncapi", self.get_asyncapi)
+
+    async def list_executors(self, request: Request) -> Response:
         """The executors that are alive."""
-        await positions.at_least(request)
-        found = await coordination.members("executor")
-        return json_response(page([_member(m) for m in found], await positions.last()))
+        await self._positions.at_least(request)
+        position = await self._positions.last()
+        found = await self._coordination.members("executor")
+        return json_response(page([_member(m) for m in found], position))
 
-    @router.get("/v1/cluster")
-    async def cluster() -> Response:
+    async def get_cluster(self, request: Request) -> Response:
         """Who leads, in which term, and who is alive."""
-        leader = await coordination.leader()
-        members = {role: await coordination.members(role) for role in ("store", "scheduler", "executor")}
+        await self._positions.at_least(request)
+        leader = await self._coordination.leader()
+        members = {role: await self._coordination.members(role) for role in ROLES}
         return json_response(
             {
                 "leader": None if leader is None else _member(leader),
                 "term": None if leader is None else leader.info.get("term"),
                 "members": {role: [_member(m) for m in found] for role, found in members.items()},
-                "position": await positions.last(),
+                "position": await self._positions.last(),
             }
         )
 
-    @router.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(self, _request: Request) -> Response:
         """The process is alive."""
         return json_response({"status": "alive"})
 
-    @router.get("/readyz")
-    async def readyz() -> Response:
+    async def readyz(self, _request: Request) -> Response:
         """The store is able to serve: PostgreSQL answers, with the right schema."""
-        return json_response({"status": "ready", "revision": await ready()})
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                revision = await self._parts.ready()
+        except Unavailable as error:
+            return problem_response(problem(503, str(error), code="not-ready"))
+        except TimeoutError:
+            detail = f"PostgreSQL does not answer within {READY_SECONDS} s"
+            return problem_response(problem(503, detail, code="not-ready"))
+        return json_response({"status": "ready", "revision": revision})
 
-    @router.get("/metrics")
-    async def metrics() -> Response:
+    async def get_metrics(self, _request: Request) -> Response:
         """Metrics as Prometheus text."""
-        nonlocal refreshed_at
-        if time.monotonic() - refreshed_at > GAUGES_SECONDS:
-            try:
-                await refresh(gauges)
-            except Unavailable:
-                gauges.log_position.set(float("nan"))
-            refreshed_at = time.monotonic()
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/asyncapi")
-    async def asyncapi_document() -> Response:
+    async def get_asyncapi(self, _request: Request) -> Response:
         """The channels in Redis, as AsyncAPI."""
-        return json_response(asyncapi())
-
-    return router
+        return json_response(self._parts.asyncapi())
 
 
 def _member(member: Member) -> dict[str, Any]:
-    fields = asdict(member)
-    return {"id": fields["id"], "since": fields["since"], **member.info}
+    return {**member.info, "id": member.id, "since": member.since}

@@ -1,0 +1,47 @@
+"""The store's HTTP application over its parts. Knows no concrete adapter; opens nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from apps.store.event_routes import EventRoutes
+from apps.store.guard import Guard
+from apps.store.job_actions import JobActions
+from apps.store.job_routes import JobRoutes
+from apps.store.jobs import Jobs
+from apps.store.live import HEARTBEAT_SECONDS, Live
+from apps.store.metrics import StoreMetrics
+from apps.store.parts import Parts
+from apps.store.positions import WAIT_SECONDS, Positions
+from apps.store.routing import bare
+from apps.store.schemas import describe
+from apps.store.system_routes import SystemRoutes
+
+VERSION = "0.1.0"
+
+
+def create_app(
+    parts: Parts,
+    stop: asyncio.Event,
+    *,
+    tokens: Sequence[str] = (),
+    loopback_only: bool = True,
+    wait_seconds: float = WAIT_SECONDS,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> ASGIApp:
+    """The application; live streams end when `stop` is set. `tokens` and `loopback_only` as in Guard."""
+    app = FastAPI(title="Rota", version=VERSION, redoc_url=None)
+    jobs = Jobs(parts)
+    positions = Positions(parts.log, wait_seconds=wait_seconds)
+    metrics = StoreMetrics(parts)
+    # Before the routes with an id in their path, which would take `actions` and `bulk` for one.
+    JobActions(parts, jobs).add_to(app)
+    JobRoutes(parts, jobs, positions).add_to(app)
+    EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
+    SystemRoutes(parts, positions, metrics).add_to(app)
+    describe(app)
+    return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

@@ -1,0 +1,94 @@
+"""What the store is made of, as roles: its application knows no concrete adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from adapters.group_commit import GroupCommit
+from domain.ids import Position
+from domain.log import RawEvent
+from domain.ports import Coordination, EventLog, JobIndex
+
+
+class StoreLog(EventLog, Protocol):
+    """The log with what only a store asks of it."""
+
+    async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
+        """As `read_stream`, undecoded."""
+
+    async def find_raw(
+        self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
+    ) -> list[RawEvent]:
+        """Events behind `after` of a type or with a correlation id, in order."""
+
+
+class OutputPart(Protocol):
+    """A piece of what an attempt printed."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt, from 1."""
+
+    @property
+    def part(self) -> int:
+        """The piece's number within its attempt, from 1."""
+
+    @property
+    def stream(self) -> str:
+        """`stdout` or `stderr`."""
+
+    @property
+    def text(self) -> str:
+        """What was printed."""
+
+    @property
+    def at(self) -> datetime | None:
+        """When it was kept."""
+
+
+class JobLogs(Protocol):
+    """Reads what tasks printed."""
+
+    async def read(self, job_id: UUID, *, after: tuple[int, int], limit: int) -> Sequence[OutputPart]:
+        """Parts behind (attempt, part), in order."""
+
+
+class TaskCatalog(Protocol):
+    """The tasks that executors have announced."""
+
+    async def all(self) -> dict[str, dict[str, Any]]:
+        """Every announced task with its options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCounts:
+    """What the metrics say of the whole system. `queued` by (queue, priority), `states` by state."""
+
+    log_position: int
+    scheduler_position: int
+    running: int
+    queued: dict[tuple[str, str], int]
+    states: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that the application needs. `catalog` None: any task's name is accepted.
+
+    `ready` answers the schema's revision and raises Unavailable while the store can not serve.
+    """
+
+    log: StoreLog
+    commit: GroupCommit
+    index: JobIndex
+    logs: JobLogs
+    catalog: TaskCatalog | None
+    coordination: Coordination
+    now: Callable[[], datetime]
+    ready: Callable[[], Awaitable[str]]
+    count: Callable[[], Awaitable[SystemCounts]]
+    asyncapi: Callable[[], dict[str, Any]]

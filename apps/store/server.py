@@ -1,0 +1,94 @@
+"""The HTTP server (uvicorn) as a service: bound before it is announced, stopped by its owner and not by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+SHUTDOWN_SECONDS = 10
+"""How long a stop waits for requests that are being answered."""
+
+POLL_SECONDS = 0.02
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without hands on the process's signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone: the process has its own way to stop."""
+        yield
+
+
+class StoreServer:
+    """Serves the application at `host` and `port` (0: any free one)."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._done = asyncio.Event()
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                proxy_headers=False,
+                lifespan="off",
+                ws="none",
+                http="httptools",
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        assert self._socket is not None, "not started"  # noqa: S101 - an invariant of the caller
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._socket.getsockname()[1]}"
+
+    async def start(self) -> None:
+        """Take the address. Raises OSError when it can not be had."""
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError as error:
+            bound.close()
+            message = f"can not listen on {self._host} port {self._port}: {error.strerror or error}"
+            raise OSError(error.errno, message) from error
+        bound.setblocking(False)
+        self._socket = bound
+
+    async def serve(self) -> None:
+        """Answer requests until `finish`. Raises OSError when the server ends by itself."""
+        assert self._socket is not None, "not started"  # noqa: S101 - an invariant of the caller
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            self._done.set()
+            self._socket.close()
+        if not self._server.should_exit:
+            raise OSError("the HTTP server has ended by itself")
+        # The owner cancels what it has started; an early return would look like a failure to it.
+        await asyncio.Event().wait()
+
+    async def finish(self) -> None:
+        """Take no more requests, answer those that are there, and return."""
+        self._server.should_exit = True
+        await self._done.wait()
