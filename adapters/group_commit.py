@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from domain.errors import RotaError, Unavailable
+from domain.errors import Unavailable
 from domain.ids import Term
 from domain.log import AppendResult, Unit
 from domain.ports import EventLog
@@ -98,6 +98,9 @@ class GroupCommit:
         fence: Term | None = None
         while self._waiting:
             entry = self._waiting[0]
+            if entry[2].done():  # who asked has gone away and was promised nothing
+                self._waiting.popleft()
+                continue
             unit = entry[0]
             size = sum(len(w.events) for w in unit.writes)
             if batch and (events + size > self._max_events or entry[1] != fence):
@@ -121,31 +124,48 @@ class GroupCommit:
     async def _send(self, batch: list[_Waiting]) -> None:
         try:
             results = await self._append([entry[0] for entry in batch], batch[0][1])
-        except RotaError as error:
-            for _, _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        except BaseException:
-            for _, _, future in batch:
+        except asyncio.CancelledError:
+            for _, _, future in (*batch, *self._take_waiting()):
                 future.cancel()
             raise
-        for (_, _, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        except Unavailable as error:
+            # Those that wait have waited for as long; trying each call anew would make the last one wait for ever.
+            _fail((*batch, *self._take_waiting()), error)
+        except Exception as error:  # noqa: BLE001 - whoever asked gets to know, and the next call goes its way
+            _fail(batch, error)
+        else:
+            for (_, _, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    def _take_waiting(self) -> list[_Waiting]:
+        taken = list(self._waiting)
+        self._waiting.clear()
+        self._room.set()
+        return taken
 
     async def _append(self, units: Sequence[Unit], fence: Term | None) -> list[AppendResult]:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        deadline = None if self._give_up_seconds is None else loop.time() + self._give_up_seconds
         pause = 0.05
         while True:
             try:
-                return await self._log.append(units, fence=fence)
+                async with asyncio.timeout_at(deadline):
+                    return await self._log.append(units, fence=fence)
+            except TimeoutError:
+                message = f"the log has not answered within {self._give_up_seconds} s"
+                raise Unavailable(message, server="postgres") from None
             except Unavailable:
-                if self._give_up_seconds is not None and loop.time() + pause - began > self._give_up_seconds:
+                if deadline is not None and loop.time() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
+
+
+def _fail(entries: Iterable[_Waiting], error: Exception) -> None:
+    for _, _, future in entries:
+        if not future.done():
+            future.set_exception(error)
 
 
 def _retrieve(future: asyncio.Future[AppendResult]) -> None:

@@ -46,13 +46,15 @@ join unnest($1::uuid[], $2::int[]) as wanted (stream_id, version) using (stream_
 
 
 class PostgresEventLog:
-    """The port EventLog on PostgreSQL. One connection appends, one reads, one listens."""
+    """The port EventLog on PostgreSQL. One connection appends, one reads, one searches, one listens."""
 
     def __init__(self, database: Database) -> None:
         self._appender = database.hot()
         self._reader = database.hot()
+        self._searcher = database.hot()
         self._database = database
         self._listener: asyncpg.Connection[Any] | None = None
+        self._listening = asyncio.Lock()
         self._changed = asyncio.Event()
         self._seen = 0
 
@@ -130,8 +132,11 @@ class PostgresEventLog:
     async def find_raw(
         self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
     ) -> list[RawEvent]:
-        """Events behind `after` of a type or with a correlation id, in order. Reads on until `limit` are found."""
-        rows = await self._reader.fetch(_FILTERED, after, limit, event_type, correlation)
+        """Events behind `after` of a type or with a correlation id, in order. Reads on until `limit` are found.
+
+        On a connection of its own, since it may read the whole log while others only want its end.
+        """
+        rows = await self._searcher.fetch(_FILTERED, after, limit, event_type, correlation)
         return [_raw(row) for row in rows]
 
     async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
@@ -168,12 +173,13 @@ class PostgresEventLog:
                 self._seen = max(self._seen, await self.last_position())
 
     async def _listen(self) -> None:
-        if self._listener is not None and not self._listener.is_closed():
-            return
-        connection = await self._database.connect_raw()
-        await connection.add_listener(CHANNEL, self._notified)
-        self._listener = connection
-        self._seen = max(self._seen, await self.last_position())
+        async with self._listening:
+            if self._listener is not None and not self._listener.is_closed():
+                return
+            connection = await self._database.connect_raw()
+            await connection.add_listener(CHANNEL, self._notified)
+            self._listener = connection
+            self._seen = max(self._seen, await self.last_position())
 
     def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         with contextlib.suppress(ValueError):
@@ -191,6 +197,7 @@ class PostgresEventLog:
         """Close the connections."""
         await self._appender.close()
         await self._reader.close()
+        await self._searcher.close()
         if self._listener is not None:
             self._listener.terminate()
 
