@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+if TYPE_CHECKING:
+    from rota.jobs import Job
 
 
 class RotaError(Exception):
@@ -14,29 +17,66 @@ class Unreachable(RotaError):
 
 
 class Refused(RotaError):
-    """The store refused the request. `field` names what is wrong, `problem` is the whole problem document."""
+    """The store refused the request.
 
-    def __init__(self, status: int, problem: "dict[str, Any]") -> None:
+    `status` is the HTTP status, `problem` the whole problem document, of which `title`, `detail`, `code` and `field`
+    (what is wrong, as a dotted path) are attributes; None when the document does not have them.
+    """
+
+    def __init__(self, status: int, problem: "Dict[str, Any]") -> None:
         self.status = status
         self.problem = problem
+        self.title: Optional[str] = problem.get("title")
+        self.detail: Optional[str] = problem.get("detail")
+        self.code: Optional[str] = problem.get("code")
         self.field: Optional[str] = problem.get("field")
-        detail = problem.get("detail") or problem.get("title") or "refused"
-        super().__init__(f"{detail} (field {self.field})" if self.field else str(detail))
+        said = self.detail or self.title or f"the store answered {status}"
+        super().__init__(f"{said} (field {self.field})" if self.field and self.field not in said else said)
 
 
 class NotFound(Refused):
     """There is no such job."""
 
 
-class JobFailed(RotaError):
-    """A job that was waited for ended in another state than `succeeded`; `job` is its final state."""
+class Conflict(Refused):
+    """The state does not allow it, or an idempotency key was used for another request."""
 
-    def __init__(self, job: Any) -> None:
+
+class NotAllowed(Refused):
+    """The token is missing, unknown or not enough."""
+
+
+class JobFailed(RotaError):
+    """A job that was waited for ended in another state than `succeeded`.
+
+    `job` is the ended job; `state` and `error` (its JSON object: type, message, ...) are taken from it.
+    """
+
+    def __init__(self, job: "Job") -> None:
         self.job = job
-        error = job.error or {}
-        said = f": {error.get('type')}: {error.get('message')}" if error else ""
+        self.state: str = job.state
+        self.error: "Dict[str, Any]" = job.error or {}
+        said = f": {self.error.get('type')}: {self.error.get('message')}" if self.error else ""
         super().__init__(f"job {job.id} ended as {job.state}{said}")
 
 
+class WaitTimeout(RotaError, TimeoutError):
+    """A job that was waited for has not ended in time; `job` is what it was when last seen, or None."""
+
+    def __init__(self, job_id: str, timeout: float, job: "Optional[Job]") -> None:
+        self.job = job
+        super().__init__(f"job {job_id} is {'unknown' if job is None else job.state} after {timeout:g} s")
+
+
+class NoRetry(RotaError):
+    """Raise it in a task whose attempt failed in a way that no further attempt can mend."""
+
+
 class TaskCancelled(BaseException):
-    """Raised inside a plain function whose job was cancelled or timed out. Let it pass."""
+    """Raised inside a plain function whose job was cancelled or whose time is up. Let it pass."""
+
+
+def refusal(status: int, problem: "Dict[str, Any]") -> Refused:
+    """The error for a refusing answer."""
+    kinds = {401: NotAllowed, 403: NotAllowed, 404: NotFound, 409: Conflict}
+    return kinds.get(status, Refused)(status, problem)

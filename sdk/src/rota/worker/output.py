@@ -1,0 +1,99 @@
+"""Standard output and error of the user's code: text of a task goes to its job's log, other text to the real stream."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from typing import Any, Iterable
+
+from rota.context import current_or_none
+from rota.worker.runs import Run
+
+
+class Output(io.TextIOBase):
+    """Stands for sys.stdout or sys.stderr."""
+
+    def __init__(self, stream: str, real: Any) -> None:
+        self._stream = stream
+        self._real = real
+        self.buffer = _Buffer(self)
+
+    def write(self, text: str) -> int:
+        """Print, for the current job when there is one."""
+        run = current_or_none()
+        if not isinstance(run, Run):
+            return int(self._real.write(text))
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        run.print(self._stream, text)
+        return len(text)
+
+    def writelines(self, lines: "Iterable[str]") -> None:  # type: ignore[override]  # typeshed has a private type
+        """Print the lines as they are."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Send what was printed without the end of a line."""
+        run = current_or_none()
+        if isinstance(run, Run):
+            run.flush_output()
+        else:
+            self._real.flush()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def isatty(self) -> bool:
+        """It never is."""
+        return False
+
+    def fileno(self) -> int:
+        """The real stream's: what subprocesses write to."""
+        return int(self._real.fileno())
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+class _Buffer(io.RawIOBase):
+    """`sys.stdout.buffer`: bytes that are meant as text."""
+
+    def __init__(self, text: Output) -> None:
+        self._text = text
+
+    def write(self, data: Any) -> int:
+        self._text.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        if not self.closed:
+            self._text.flush()
+
+
+def replace_streams() -> None:
+    """Put both streams in place. A forked child gets the real ones back: it can not speak for the process."""
+    real = sys.stdout, sys.stderr
+    for stream in real:
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+    def restore() -> None:
+        sys.stdout, sys.stderr = real
+
+    os.register_at_fork(after_in_child=restore)
+    sys.stdout, sys.stderr = Output("stdout", real[0]), Output("stderr", real[1])
+
+
+def log_by_default() -> None:
+    """Logging goes to the job's log from INFO on, unless the user's modules have set logging up themselves."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
