@@ -1,90 +1,110 @@
 """Turns taken work into claimed attempts: a batch of dispatches in, one append, the won attempts out.
 
-An attempt may run only when its AttemptStarted is in the log. Whoever loses the conflict (a message delivered twice, a
-job cancelled meanwhile) drops the entry.
+An attempt may run only when its AttemptStarted is in the log. Whoever loses the conflict looks again: a job that is
+still queued is claimed at its new version; one that somebody else has claimed, or that was cancelled, is left alone.
+Never trusts the broker about a job: what an entry says is at most a version to try, which the log refuses if it is old.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from uuid import UUID
 
 from adapters.group_commit import GroupCommit
+from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Conflict, Corruption
+from domain.errors import Conflict
+from domain.events import JobSubmitted
 from domain.jobs import Job, evolve, fold
 from domain.log import Appended
 from domain.messaging import WorkItem
 from domain.ports import EventLog
 from observability import tracing
 
-if TYPE_CHECKING:
-    from uuid import UUID
+log = logging.getLogger("rota.executor.claiming")
+
+MAX_ROUNDS = 3
+"""How often a job that is still queued after a lost conflict is tried; then its dispatch is found missing one day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A won attempt: the job as the log has it now, the span that its attempt runs under, what to hand on."""
+    """A won attempt: the job as the log has it now, and the span that its attempt runs under."""
 
     job: Job
     span: tracing.SpanHandle
 
 
 class Claimer:
-    """Claims for one executor. `now` is PostgreSQL's time."""
+    """Claims work for one executor process. `now` is PostgreSQL's time."""
 
-    def __init__(self, log: EventLog, commit: GroupCommit, now: Callable[[], datetime]) -> None:
-        self._log = log
+    def __init__(self, event_log: EventLog, commit: GroupCommit, now: Callable[[], datetime]) -> None:
+        self._log = event_log
         self._commit = commit
         self._now = now
 
     async def claim(self, items: Sequence[WorkItem], executor: str) -> list[Claimed]:
-        """The attempts that this executor may now run. Afterwards all items have lost their point."""
-        jobs = await self._jobs(items)
+        """The attempts that `executor` may now run. Afterwards all items have lost their point.
+
+        Waits for as long as the log is away.
+        """
+        jobs: dict[UUID, Job] = {}
+        for item in items:
+            if item.submitted is not None and type(item.submitted.event) is JobSubmitted:
+                jobs[item.job_id] = evolve(None, item.submitted)
+        unknown = {item.job_id for item in items}.difference(jobs)
+        if unknown:
+            jobs.update(await self._queued(unknown))
+        won: list[Claimed] = []
+        for _ in range(MAX_ROUNDS):
+            lost = await self._claim_once(jobs.values(), executor, won)
+            if not lost:
+                break
+            jobs = await self._queued(lost)
+        return won
+
+    async def _claim_once(self, jobs: Iterable[Job], executor: str, won: list[Claimed]) -> list[UUID]:
+        """Try each job at the version at which it is known; the jobs that are at another one."""
         now = self._now()
-        units, claims = [], []
+        actor = f"executor:{executor}"
+        command = c.StartAttempt(executor=executor)
+        units, claims, lost = [], [], []
         for job in jobs:
             try:
-                events = decide(job, c.StartAttempt(executor=executor), now)
+                events = decide(job, command, now)
             except Conflict:
                 continue
             span = _attempt_span(job)
-            unit, after = unit_for(job, events, f"executor:{executor}", now, span.traceparent)
+            unit, after = unit_for(job, events, actor, now, span.traceparent)
             units.append(unit)
             claims.append(Claimed(after, span))
-        results = await self._commit.append_all(units)
-        won = []
-        for claimed, result in zip(claims, results, strict=True):
-            if isinstance(result, Appended) and claimed.job.state == "running":
+        for claimed, result in zip(claims, await self._commit.append_all(units), strict=True):
+            appended = isinstance(result, Appended)
+            if appended and claimed.job.state == "running":
                 won.append(claimed)
-            else:
-                claimed.span.end()
-        return won
+                continue
+            claimed.span.end()
+            if not appended:
+                lost.append(claimed.job.id)
+        return lost
 
-    async def _jobs(self, items: Sequence[WorkItem]) -> list[Job]:
-        """The jobs as they were when they were dispatched; those that have moved on are left out."""
-        found: dict[UUID, Job] = {}
-        unknown: dict[UUID, WorkItem] = {}
-        for item in items:
-            if item.submitted is not None and item.job_id not in found:
-                found[item.job_id] = evolve(None, item.submitted)
-            else:
-                unknown[item.job_id] = item
-        if unknown:
-            histories = await self._log.read_streams(list(unknown))
-            for job_id, item in unknown.items():
-                job = fold(histories.get(job_id, ()))
-                if job is None:
-                    raise Corruption(f"job {job_id} was dispatched but is not in the log", position=item.position)
-                if job.state == "queued":
-                    found[job_id] = job
-                else:
-                    found.pop(job_id, None)
-        return list(found.values())
+    async def _queued(self, job_ids: Iterable[UUID]) -> dict[UUID, Job]:
+        """Those of the jobs that are queued, as the log has them."""
+        wanted = list(job_ids)
+        histories = await until_available("claiming", lambda: self._log.read_streams(wanted))
+        found = {}
+        for job_id in wanted:
+            job = fold(histories.get(job_id, ()))
+            if job is None:
+                log.error("job %s was dispatched but is not in the log; its entry is dropped", job_id)
+            elif job.state == "queued":
+                found[job_id] = job
+        return found
 
 
 def _attempt_span(job: Job) -> tracing.SpanHandle:

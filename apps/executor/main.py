@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import socket
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from adapters.group_commit import GroupCommit
@@ -20,20 +23,25 @@ from adapters.redis.connection import connect
 from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.coordination import coordination_for
+from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
 from apps.executor.claiming import Claimer
+from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
 from apps.executor.publishing import EventPublisher
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
+from apps.executor.slots import Slots
 from apps.executor.task_processes import TaskProcesses
-from apps.executor.watching import compare, heed_cancels
+from apps.executor.watching import Watcher
 from apps.service import keep_running, run_service, run_until, until_done
 from apps.settings import Settings
 from domain.builtin_tasks import BUILTIN_TASKS
 from domain.ports import Coordination
 from observability import metrics
+
+log = logging.getLogger("rota.executor")
 
 VERSION = "0.1.0"
 
@@ -51,77 +59,117 @@ def new_identity() -> str:
 
 
 async def _run(settings: Settings, stop: asyncio.Event) -> None:
-    database = Database(settings.require("database_url"), application="rota-executor")
-    event_log = PostgresEventLog(database)
-    clock = PostgresClock(database)
-    redis, blocking_redis = connect(settings.require("redis_url")), connect(settings.require("redis_url"))
-    commit = GroupCommit(event_log)
-    reporter = Reporter(event_log, commit, clock.now)
-    index, attempts = PostgresJobIndex(database), PostgresRunningAttempts(database)
-    python = _python_tasks(settings)
-    builtin = BuiltinTasks(
-        EventPublisher(commit).publish,
-        allow_shell=settings.allow_shell,
-        refuse_private=settings.http_refuse_private,
-        smtp=_smtp(settings),
-    )
-    identity = new_identity()
-    executor: Executor
+    async with AsyncExitStack() as stack:
+        parts = _Parts(settings, stack)
+        metrics.serve(settings.metrics_port)
+        metrics.gauge("rota_executor_slots", "Slots of this executor", lambda: parts.slots.total)
+        metrics.gauge("rota_executor_slots_taken", "Slots that are claimed for or run in", lambda: parts.slots.taken)
+        metrics.gauge("rota_executor_running", "Attempts not yet reported", lambda: len(parts.runs.running))
+        await _until_stopped(stop, until_done("clock", parts.clock.sample))
+        if parts.python is not None:
+            await _load_tasks(parts.python)
+            await _until_stopped(stop, until_done("catalogue", parts.announce))
+        coordination = await stack.enter_async_context(coordination_for(settings, parts.database))
+        if not stop.is_set():
+            await _serve(settings, stop, parts, coordination)
 
-    async def report_progress(*arguments: Any) -> None:
-        await executor.report_progress(*arguments)
 
-    output = OutputKeeper(PostgresJobLogs(database), report_progress)
-    executor = Executor(
-        identity=identity,
-        slots=settings.concurrency,
-        queue=RedisWorkQueue(redis, settings.queues, identity),
-        claimer=Claimer(event_log, commit, clock.now),
-        reporter=reporter,
-        output=output,
-        builtin=dict.fromkeys(BUILTIN_TASKS, builtin),
-        python=python,
-        metrics=metrics.AttemptMetrics(),
-    )
-    metrics.serve(settings.metrics_port)
-    metrics.gauge("rota_executor_slots", "Slots of this executor", lambda: executor.slots)
-    metrics.gauge("rota_executor_running", "Attempts not yet reported", lambda: len(executor.running))
+class _Parts:
+    """The concrete parts of one executor; what has to be closed is on the stack."""
 
-    async def kill() -> None:
-        if python is not None:
-            await python.close()
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.identity = new_identity()
+        self.database = Database(settings.require("database_url"), application="rota-executor")
+        stack.push_async_callback(self.database.close)
+        self.event_log = PostgresEventLog(self.database)
+        stack.push_async_callback(self.event_log.close)
+        self.redis = connect(settings.require("redis_url"))
+        stack.push_async_callback(self.redis.aclose)
+        self.blocking_redis = connect(settings.require("redis_url"))
+        stack.push_async_callback(self.blocking_redis.aclose)
+        self.clock = PostgresClock(self.database)
+        self._catalog = PostgresTaskCatalog(self.database)
+        commit = GroupCommit(self.event_log)
+        builtin = BuiltinTasks(
+            EventPublisher(commit).publish,
+            allow_shell=settings.allow_shell,
+            refuse_private=settings.http_refuse_private,
+            smtp=_smtp(settings),
+        )
+        stack.push_async_callback(builtin.close)
+        self.python = _python_tasks(settings)
+        stack.push_async_callback(self.kill)
+        counters = AttemptMetrics()
+        self.slots = Slots(settings.concurrency)
+        self.output = OutputKeeper(PostgresJobLogs(self.database))
+        reporter = Reporter(self.event_log, commit, self.clock.now)
+        self.runs = AttemptRuns(
+            slots=self.slots,
+            reporter=reporter,
+            output=self.output,
+            builtin=dict.fromkeys(BUILTIN_TASKS, builtin),
+            python=self.python,
+            metrics=counters,
+        )
+        self.executor = Executor(
+            identity=self.identity,
+            slots=self.slots,
+            queue=RedisWorkQueue(self.redis, settings.queues, self.identity),
+            claimer=Claimer(self.event_log, commit, self.clock.now),
+            runs=self.runs,
+            metrics=counters,
+        )
+        self.watcher = Watcher(
+            executor=self.executor,
+            runs=self.runs,
+            reporter=reporter,
+            index=PostgresJobIndex(self.database),
+            event_log=self.event_log,
+            attempts=PostgresRunningAttempts(self.database),
+        )
 
-    try:
-        await until_done("clock", clock.sample)
-        if python is not None:
-            await python.start()
-        await until_done("catalogue", lambda: _announce(database, python))
-        async with coordination_for(settings, database) as coordination:
-            await run_until(
-                stop,
-                liveness=keep_running("liveness", lambda: _stay_alive(executor, coordination, settings, python)),
-                clock=keep_running("clock", clock.keep),
-                work=keep_running("work", executor.take_work),
-                reclaim=keep_running("reclaim", executor.reclaim_work),
-                output=keep_running("output", output.write_output),
-                progress=keep_running("progress", output.report_progress),
-                cancels=keep_running("cancels", lambda: heed_cancels(executor, RedisControlChannel(blocking_redis))),
-                comparison=keep_running("comparison", lambda: compare(executor, index, event_log, attempts, reporter)),
-                finish=lambda: executor.drain(settings.drain_seconds, kill=kill),
-                keep={"liveness", "work", "reclaim", "output", "cancels", "clock"},
+    async def announce(self) -> None:
+        """Enter the Python tasks that run here into the catalogue."""
+        if self.python is not None:
+            await self._catalog.announce(
+                {
+                    name: {**about["options"], "parameters": about["parameters"]}
+                    for name, about in self.python.tasks.items()
+                }
             )
-    finally:
-        await kill()
-        await builtin.close()
-        await event_log.close()
-        await database.close()
-        await redis.aclose()
-        await blocking_redis.aclose()
+
+    async def announce_changes(self) -> None:
+        """Do it again whenever the task processes have loaded other tasks, for ever."""
+        while self.python is not None:
+            await self.python.new_tasks()
+            await self.announce()
+
+    async def kill(self) -> None:
+        """End the task processes by force."""
+        if self.python is not None:
+            await self.python.close()
 
 
-async def _stay_alive(
-    executor: Executor, coordination: Coordination, settings: Settings, python: TaskProcesses | None
-) -> None:
+async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordination: Coordination) -> None:
+    executor, output, runs, watcher = parts.executor, parts.output, parts.runs, parts.watcher
+    control = RedisControlChannel(parts.blocking_redis)
+    await run_until(
+        stop,
+        liveness=keep_running("liveness", lambda: _stay_alive(parts, coordination, settings)),
+        clock=keep_running("clock", parts.clock.keep),
+        work=keep_running("work", executor.take_work),
+        reclaim=keep_running("reclaim", executor.reclaim_work),
+        output=keep_running("output", output.write_output),
+        progress=keep_running("progress", lambda: output.report_progress(runs.report_progress)),
+        cancels=keep_running("cancels", lambda: watcher.heed_cancels(control)),
+        comparison=keep_running("comparison", watcher.compare),
+        catalogue=keep_running("catalogue", parts.announce_changes),
+        finish=lambda: executor.drain(settings.drain_seconds, kill=parts.kill),
+        keep={"liveness", "clock", "work", "output", "progress", "cancels", "comparison"},
+    )
+
+
+async def _stay_alive(parts: _Parts, coordination: Coordination, settings: Settings) -> None:
     """Be registered for ever; when a registration is lost, stop what runs and come back under another name."""
     while True:
         info = {
@@ -129,13 +177,35 @@ async def _stay_alive(
             "pid": os.getpid(),
             "version": VERSION,
             "queues": list(settings.queues),
-            "slots": executor.slots,
-            "tasks": sorted([*BUILTIN_TASKS, *(python.tasks if python is not None else ())]),
+            "slots": parts.slots.total,
+            "tasks": sorted([*BUILTIN_TASKS, *(parts.python.tasks if parts.python is not None else ())]),
         }
-        async with coordination.register("executor", executor.identity, info) as registration:
+        async with coordination.register("executor", parts.executor.identity, info) as registration:
+            parts.executor.registered()
             await registration.wait_lost()
-            executor.abandon_all("its executor lost its session")
-            executor.identity = new_identity()
+            log.warning("the registration of executor %s is lost", parts.executor.identity)
+            parts.executor.lost(new_identity())
+
+
+async def _until_stopped(stop: asyncio.Event, action: Coroutine[Any, Any, None]) -> None:
+    """Wait for the action, but not beyond the wish to stop."""
+    acting, stopping = asyncio.ensure_future(action), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([acting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if acting.done():
+            acting.result()
+    finally:
+        acting.cancel()
+        stopping.cancel()
+        await asyncio.gather(acting, stopping, return_exceptions=True)
+
+
+async def _load_tasks(python: TaskProcesses) -> None:
+    """Start the task processes. Tasks that can not be loaded are a mistake in the settings, not work that fails."""
+    await python.start()
+    if python.load_error is not None:
+        log.error("the tasks can not be loaded")
+        raise SystemExit(2)
 
 
 def _python_tasks(settings: Settings) -> TaskProcesses | None:
@@ -156,10 +226,3 @@ def _smtp(settings: Settings) -> SmtpSettings | None:
         tls=settings.smtp_tls,
         sender=settings.smtp_from,
     )
-
-
-async def _announce(database: Database, python: TaskProcesses | None) -> None:
-    if python is not None:
-        await PostgresTaskCatalog(database).announce(
-            {name: {**about["options"], "parameters": about["parameters"]} for name, about in python.tasks.items()}
-        )

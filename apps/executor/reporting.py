@@ -1,66 +1,96 @@
-"""Records how attempts ended, exactly once each, whatever happened to the job meanwhile."""
+"""Records how attempts ended, exactly once each, whatever happened to the job meanwhile.
+
+Never gives a result up because the log is away: it is kept and tried again. Never lets through what JSON or PostgreSQL
+can not hold: one such text would take down the whole group commit that it travels in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import orjson
 
 from adapters.group_commit import GroupCommit
 from apps.executor.attempts import Cancelled, Failed, Lost, Outcome, Succeeded
+from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Corruption, Unavailable
+from domain.errors import Conflict, Corruption
 from domain.events import AttemptError
 from domain.jobs import Job, fold
-from domain.log import Appended
+from domain.log import Appended, Unit
 from domain.ports import EventLog
 
 RESULT_LIMIT_BYTES = 256 * 1024
+MESSAGE_LIMIT_CHARS = 8_000
+TRACEBACK_LIMIT_CHARS = 64_000
+TYPE_LIMIT_CHARS = 200
 MAX_ROUNDS = 20
 """How often a report is decided anew because somebody else wrote to the stream."""
 
 
 class Reporter:
-    """Reports for one executor process."""
+    """Reports for one executor process. `now` is PostgreSQL's time."""
 
-    def __init__(self, log: EventLog, commit: GroupCommit, now: Callable[[], datetime]) -> None:
-        self._log = log
+    def __init__(self, event_log: EventLog, commit: GroupCommit, now: Callable[[], datetime]) -> None:
+        self._log = event_log
         self._commit = commit
         self._now = now
 
     async def report(self, job: Job, outcome: Outcome, executor: str, traceparent: str | None) -> str:
         """Append what the outcome means for the job; the type of the event that says so.
 
-        `job` is the job as it was when the attempt started. Returns "" when nothing was left to say.
+        `job` is the job as this executor knows it since the attempt started. "" when nothing was left to say.
+
+        Raises:
+            Conflict: the job moved in every round.
         """
         attempt = job.attempt
-        outcome = _writable(outcome)
+        outcome = writable(outcome)
         if isinstance(outcome, Cancelled | Lost):
             # Whether it ended because somebody asked for that, only the log knows.
-            job = await self._reload(job)
+            job = await self.reload(job)
+        actor = f"executor:{executor}"
         for _ in range(MAX_ROUNDS):
-            events = decide(job, _command(job, attempt, outcome, executor), self._now())
+            now = self._now()
+            events = decide(job, _command(job, attempt, outcome, executor), now)
             if not events:
                 return ""
-            unit, _ = unit_for(job, events, f"executor:{executor}", self._now(), traceparent)
+            unit, _ = unit_for(job, events, actor, now, traceparent)
             if isinstance(await self._commit.append(unit), Appended):
                 return type(events[0]).__name__
-            job = await self._reload(job)
-        raise Unavailable(f"job {job.id} changed in every round", server="postgres")
+            job = await self.reload(job)
+        raise Conflict(f"job {job.id} changed in every round", streams=[str(job.id)])
 
-    async def command(self, job: Job, command: c.Command, executor: str, traceparent: str | None) -> Job | None:
-        """Append what a command leads to, once; the job after it, None when it lost or had no point."""
-        events = decide(job, command, self._now())
-        if not events:
-            return None
-        unit, after = unit_for(job, events, f"executor:{executor}", self._now(), traceparent)
-        return after if isinstance(await self._commit.append(unit), Appended) else None
+    async def commands(self, wanted: Sequence[tuple[Job, c.Command, str | None]], executor: str) -> list[Job | None]:
+        """Append what commands for different jobs lead to, together and once each.
 
-    async def _reload(self, job: Job) -> Job:
-        reloaded = fold(await self._log.read_stream(job.id))
+        Each is a job, a command and a `traceparent`. Answers each job as it is afterwards; None when it had moved, or
+        the command had no point.
+        """
+        now = self._now()
+        actor = f"executor:{executor}"
+        units: list[Unit] = []
+        afters: list[Job] = []
+        places: list[int | None] = []
+        for job, command, traceparent in wanted:
+            events = decide(job, command, now)
+            places.append(len(units) if events else None)
+            if events:
+                unit, after = unit_for(job, events, actor, now, traceparent)
+                units.append(unit)
+                afters.append(after)
+        results = await self._commit.append_all(units)
+        return [
+            afters[place] if place is not None and isinstance(results[place], Appended) else None for place in places
+        ]
+
+    async def reload(self, job: Job) -> Job:
+        """The job as the log has it now."""
+        history = await until_available("reporting", lambda: self._log.read_stream(job.id))
+        reloaded = fold(history)
         if reloaded is None:
             raise Corruption(f"job {job.id} is not in the log any more")
         return reloaded
@@ -76,13 +106,13 @@ def _command(job: Job, attempt: int, outcome: Outcome, executor: str) -> c.Comma
         case Cancelled(forced):
             if job.cancel_requested:
                 return c.ConfirmCancel(attempt=attempt, executor=executor, forced=forced)
-            return c.LoseAttempt(attempt=attempt, reason="its executor stopped")
+            return c.LoseAttempt(attempt=attempt, reason="it was ended although nobody had asked for that")
         case Lost(reason):
             return c.LoseAttempt(attempt=attempt, reason=reason)
 
 
-def _writable(outcome: Outcome) -> Outcome:
-    """The outcome as JSON can hold it: results within the limit, texts that are text."""
+def writable(outcome: Outcome) -> Outcome:
+    """The outcome as the log can hold it: results that are JSON and within the limit, texts that are text."""
     if isinstance(outcome, Succeeded):
         try:
             size = len(orjson.dumps(outcome.result))
@@ -91,11 +121,13 @@ def _writable(outcome: Outcome) -> Outcome:
         if size > RESULT_LIMIT_BYTES:
             message = f"the result has {size} bytes as JSON; the limit is {RESULT_LIMIT_BYTES}"
             return Failed("ResultTooLarge", message, retryable=False)
-    if isinstance(outcome, Failed):
-        trace = None if outcome.traceback is None else _text(outcome.traceback)
-        return Failed(_text(outcome.type), _text(outcome.message), trace, outcome.retryable)
+    elif isinstance(outcome, Failed):
+        trace = None if outcome.traceback is None else text(outcome.traceback[-TRACEBACK_LIMIT_CHARS:])
+        kind = text(outcome.type[:TYPE_LIMIT_CHARS])
+        return Failed(kind, text(outcome.message[:MESSAGE_LIMIT_CHARS]), trace, outcome.retryable)
     return outcome
 
 
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def text(given: str) -> str:
+    """The text with everything replaced that UTF-8 does not have (lone surrogates)."""
+    return given.encode("utf-8", "replace").decode()

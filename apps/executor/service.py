@@ -3,100 +3,81 @@
 Dies at any point without harm: an entry that was taken but not claimed is taken over by another executor; an attempt
 that was claimed is declared lost by the leader once this executor is gone; a report that is not in the log yet is lost
 with the attempt, and the retry policy decides.
+
+Never claims under a name that is not registered: the leader would declare such an attempt lost at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
-from apps.executor.claiming import Claimed, Claimer
-from apps.executor.output import OutputKeeper
-from apps.executor.reporting import Reporter
+from apps.executor.attempt_runs import AttemptRuns
+from apps.executor.claiming import Claimer
+from apps.executor.metrics import AttemptMetrics
+from apps.executor.slots import Slots
 from apps.service import Backoff
-from domain import commands as c
 from domain.errors import Unavailable
-from domain.jobs import Job
 from domain.messaging import WorkItem, WorkQueue
-from observability import tracing
-from observability.metrics import AttemptMetrics
 
 log = logging.getLogger("rota.executor")
 
 WAIT_SECONDS = 1.0
 RECLAIM_SECONDS = 5.0
-MAX_UNREPORTED = 2
-"""Attempts whose report is not in the log yet may be this many times the slots; then nothing new is taken."""
+GIVE_BACK_SECONDS = 4.0
+"""How long a stop waits, after its deadline, until attempts that were ended by force are recorded as lost."""
 
-
-@dataclass(slots=True)
-class Running:
-    """An attempt from its claim to its report."""
-
-    job: Job
-    attempt: Attempt
-    runner: Runner
-    span: tracing.SpanHandle
-    abandoned: str | None = None
+Give = Callable[[int], Awaitable[list[WorkItem]]]
 
 
 class Executor:
-    """Slots, and what runs in them. `identity` is how the log knows this executor; it changes when it was lost."""
+    """Brings work from the queue into the slots. `identity` is how the log knows it; it changes when it was lost."""
 
     def __init__(
-        self,
-        *,
-        identity: str,
-        slots: int,
-        queue: WorkQueue,
-        claimer: Claimer,
-        reporter: Reporter,
-        output: OutputKeeper,
-        builtin: Mapping[str, Runner],
-        python: Runner | None,
+        self, *, identity: str, slots: Slots, queue: WorkQueue, claimer: Claimer, runs: AttemptRuns,
         metrics: AttemptMetrics,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.identity = identity
-        self.slots = slots
-        self.running: dict[tuple[UUID, int], Running] = {}
+        self.draining = False
+        self.claiming: set[UUID] = set()
+        """Jobs whose claim is under way: nobody knows yet whether they run here."""
+        self._slots = slots
         self._queue = queue
         self._claimer = claimer
-        self._reporter = reporter
-        self._output = output
-        self._builtin = builtin
-        self._python = python
+        self._runs = runs
         self._metrics = metrics
-        self._busy = 0
-        self._freed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
-        self._claiming = 0
+        self._registered = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._filling = 0
+        self._acknowledging: set[asyncio.Task[None]] = set()
+        self._stopping: str | None = None
 
-    @property
-    def free(self) -> int:
-        """Slots that may be filled now."""
-        unreported = len(self.running) - self._busy
-        room = self.slots * MAX_UNREPORTED - unreported
-        return max(0, min(self.slots - self._busy, room))
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    def registered(self) -> None:
+        """Others see this executor under its present identity: it may claim."""
+        self._registered.set()
+
+    def lost(self, new_identity: str) -> None:
+        """Others may take this executor for dead: end what runs, claim no more until registered anew."""
+        self._registered.clear()
+        self.identity = new_identity
+        self._runs.abandon_all("its executor lost its session")
+
+    # -- work --------------------------------------------------------------------------------------------------------
 
     async def take_work(self) -> None:
         """Take and start work for ever; returns when draining."""
         backoff = Backoff()
-        while not self._draining:
-            if self.free == 0:
-                self._freed.clear()
-                await self._freed.wait()
+        while not self.draining:
+            await self._registered.wait()
+            if self._slots.free == 0:
+                await self._slots.wait_change()
                 continue
             try:
-                items = await self._queue.take(self.free)
-                if items:
-                    await self.start(items)
-                else:
+                if not await self._fill(self._queue.take):
                     await self._queue.wait(WAIT_SECONDS)
                 backoff.succeeded()
             except Unavailable as error:
@@ -105,126 +86,98 @@ class Executor:
 
     async def reclaim_work(self) -> None:
         """Take over what others took but did not claim, for ever."""
-        while not self._draining:
+        while not self.draining:
             await asyncio.sleep(RECLAIM_SECONDS)
-            if self.free > 0:
-                items = await self._queue.reclaim(self.free)
-                if items:
-                    log.warning("took over %d dispatches that another executor had left", len(items))
-                    await self.start(items)
+            await self._registered.wait()
+            await self.take_over()
 
-    async def start(self, items: list[WorkItem]) -> None:
-        """Claim the items and run what was won; acknowledge all of them."""
-        self._busy += len(items)
-        self._claiming += 1
-        won: list[Claimed] = []
+    async def take_over(self) -> int:
+        """Take over and start what others left; how much there was."""
+        count = await self._fill(self._queue.reclaim)
+        if count:
+            log.warning("took over %d dispatches that an executor had left unclaimed", count)
+        return count
+
+    async def _fill(self, give: Give) -> int:
+        """Ask for as much as there are free slots for, and start it; how much there was."""
+        wanted = self._slots.free
+        if wanted == 0 or self.draining:
+            return 0
+        self._slots.take(wanted)
+        self._filling += 1
+        used = 0
         try:
-            won = await self._claimer.claim(items, self.identity)
+            items = await give(wanted)
+            if items:
+                self._slots.give_back(wanted - len(items))
+                wanted = len(items)
+                used = await self._start(items)
+        finally:
+            self._slots.give_back(wanted - used)
+            self._filling -= 1
+            self._settled.set()
+        return len(items)
+
+    async def _start(self, items: list[WorkItem]) -> int:
+        """Claim the items, run what was won, acknowledge all; the number of slots in use for them."""
+        identity = self.identity
+        self._metrics.claimed(len(items))
+        claiming = {item.job_id for item in items}
+        self.claiming |= claiming
+        try:
+            won = await self._claimer.claim(items, identity)
+            abandoned = self._stopping
+            if abandoned is None and identity != self.identity:
+                abandoned = "its executor lost its session"
             for claimed in won:
-                self._start(claimed)
+                self._runs.start(claimed, identity, abandoned=abandoned)
         finally:
-            self._busy -= len(items)
-            self._claiming -= 1
-            self._freed.set()
-        await self._queue.done(items)
+            self.claiming -= claiming
+        task = asyncio.get_running_loop().create_task(self._acknowledge(items))
+        self._acknowledging.add(task)
+        task.add_done_callback(self._acknowledging.discard)
+        return len(won)
 
-    def _start(self, claimed: Claimed) -> None:
-        job = claimed.job
-        spec = job.spec
-        attempt = Attempt(
-            job_id=job.id,
-            number=job.attempt,
-            task=spec.task,
-            args=spec.args,
-            queue=spec.queue,
-            timeout_seconds=spec.timeout_seconds,
-            tags=spec.tags,
-            traceparent=claimed.span.traceparent,
-        )
-        runner = self._builtin.get(spec.task) or self._python or _NoTasks()
-        running = Running(job, attempt, runner, claimed.span)
-        self.running[job.id, job.attempt] = running
-        self._busy += 1
-        task = asyncio.get_running_loop().create_task(self._run(running))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, running: Running) -> None:
-        attempt = running.attempt
-        executor = running.job.executor or self.identity
+    async def _acknowledge(self, items: list[WorkItem]) -> None:
         try:
-            try:
-                outcome = await running.runner.run(attempt, self._output)
-            finally:
-                self._busy -= 1
-                self._freed.set()
-            if running.abandoned is not None and isinstance(outcome, Cancelled | Lost):
-                outcome = Lost(running.abandoned)
-            await self._finish_output(attempt)
-            said = await self._reporter.report(running.job, outcome, executor, running.span.traceparent)
-            self._metrics.ended(attempt.task, said)
-            if not said.startswith("AttemptSucceeded"):
-                running.span.failed(said)
-        finally:
-            running.span.end()
-            self.running.pop((attempt.job_id, attempt.number), None)
-            self._freed.set()
+            await self._queue.done(items)
+        except Unavailable as error:
+            # They will be taken over, found claimed, and dropped.
+            log.warning("%d entries could not be acknowledged: %s", len(items), error)
 
-    async def _finish_output(self, attempt: Attempt) -> None:
-        backoff = Backoff()
-        while True:
-            try:
-                await self._output.finish(attempt)
-            except Unavailable:
-                await backoff.pause()
-            else:
-                return
+    # -- the end -----------------------------------------------------------------------------------------------------
 
-    def cancel(self, job_id: UUID, attempt: int, *, abandoned: str | None = None) -> None:
-        """End an attempt if it runs here; `abandoned` says why its outcome will not count."""
-        running = self.running.get((job_id, attempt))
-        if running is not None:
-            running.abandoned = running.abandoned or abandoned
-            running.runner.cancel(running.attempt)
+    async def drain(self, seconds: float, *, kill: Callable[[], Awaitable[None]]) -> None:
+        """Take nothing more, let what runs finish within the time, then end it; everything is reported.
 
-    def abandon_all(self, reason: str) -> None:
-        """End everything that runs: others may take this executor for dead already."""
-        for job_id, attempt in list(self.running):
-            self.cancel(job_id, attempt, abandoned=reason)
-
-    async def report_progress(self, attempt: Attempt, fraction: float | None, message: str | None) -> None:
-        """Append an attempt's progress; one that lost a conflict is left out."""
-        running = self.running.get((attempt.job_id, attempt.number))
-        if running is None:
-            return
-        command = c.ReportProgress(attempt=attempt.number, fraction=fraction, message=message)
-        executor = running.job.executor or self.identity
-        after = await self._reporter.command(running.job, command, executor, running.span.traceparent)
-        if after is not None:
-            running.job = after
-
-    async def drain(self, seconds: float, *, kill: Any) -> None:
-        """Take nothing more, let what runs finish within the time, then end it; everything is reported."""
-        self._draining = True
-        self._freed.set()
-        while self._claiming:
-            # What is being claimed now will run here, or nowhere until the leader notices.
-            self._freed.clear()
-            await self._freed.wait()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        if self._tasks:
-            log.warning("%d attempts did not end within %.0f s and are given back", len(self._tasks), seconds)
-            self.abandon_all("its executor stopped")
+        `kill` ends by force what does not end politely. What was taken already is still claimed and run: nobody else
+        could have it soon.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        self.draining = True
+        self._slots.wake()
+        await self._wait_settled(seconds)
+        left = await self._runs.wait_all(deadline - loop.time())
+        if left or self._filling:
+            log.warning("%d attempts did not end within %.0f s and are given back", left, seconds)
+            self._stopping = "its executor stopped"
+            deadline = loop.time() + GIVE_BACK_SECONDS
+            self._runs.abandon_all(self._stopping)
             await kill()
-            await asyncio.wait(self._tasks, timeout=10)
+            await self._wait_settled(deadline - loop.time())
+            left = await self._runs.wait_all(deadline - loop.time())
+            if left:
+                log.error("%d attempts could not be recorded as lost; the leader will find them", left)
+        if self._acknowledging:
+            await asyncio.wait(list(self._acknowledging), timeout=1.0)
 
-
-class _NoTasks:
-    """The Runner of tasks that this executor does not have."""
-
-    async def run(self, attempt: Attempt, sink: object) -> Outcome:  # noqa: ARG002
-        return Failed("UnknownTask", f"this executor has no task {attempt.task}")
-
-    def cancel(self, attempt: Attempt) -> None:
-        """There is nothing to end."""
+    async def _wait_settled(self, seconds: float) -> None:
+        """Wait until nothing is being taken or claimed, at most so long."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                while self._filling:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            log.warning("a claim is still under way: the log or the broker does not answer")

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
+from typing import Protocol
 
-from adapters.postgres.running_attempts import PostgresRunningAttempts
+from apps.executor.attempt_runs import AttemptRuns, Running
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from domain import commands as c
+from domain.brain import RunningAttempt
 from domain.jobs import fold
 from domain.messaging import ControlChannel
 from domain.ports import EventLog, JobIndex
@@ -19,49 +22,74 @@ from domain.ports import EventLog, JobIndex
 log = logging.getLogger("rota.executor")
 
 COMPARE_SECONDS = 5.0
+ROWS = 1000
 UNKNOWN_SECONDS = 15.0
 """An attempt that stands as running here for so long without being known here is lost."""
 
 
-async def heed_cancels(executor: Executor, control: ControlChannel) -> None:
-    """End attempts whose cancellation is requested, for ever."""
-    async for notice in control.follow():
-        executor.cancel(notice.job_id, notice.attempt)
+class StandingAttempts(Protocol):
+    """What stands in the log as running, as the leader's projection has it."""
+
+    async def of_executor(self, executor: str, *, older_than_seconds: float) -> list[RunningAttempt]:
+        """Of this executor, started longer ago than that. Raises Unavailable."""
 
 
-async def compare(
-    executor: Executor, index: JobIndex, event_log: EventLog, attempts: PostgresRunningAttempts, reporter: Reporter
-) -> None:
-    """Compare every few seconds, for ever."""
-    while True:
-        await asyncio.sleep(COMPARE_SECONDS)
-        await _end_what_is_over(executor, index, event_log)
-        await _give_up_what_is_unknown(executor, event_log, attempts, reporter)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Watches over the attempts of one executor."""
 
+    executor: Executor
+    runs: AttemptRuns
+    reporter: Reporter
+    index: JobIndex
+    event_log: EventLog
+    attempts: StandingAttempts
 
-async def _end_what_is_over(executor: Executor, index: JobIndex, event_log: EventLog) -> None:
-    known = {job_id: running for (job_id, _), running in executor.running.items()}
-    names = list(known)
-    for start in range(0, len(names), 1000):
-        rows = await index.get(names[start : start + 1000])
-        for job_id, row in rows.items():
-            attempt = known[job_id].attempt.number
-            if row.state != "running" or row.attempt != attempt:
-                executor.cancel(job_id, attempt, abandoned="it was declared lost")
-            elif row.version > known[job_id].job.version:
-                job = fold(await event_log.read_stream(job_id))
-                if job is not None and job.cancel_requested and job.attempt == attempt:
-                    executor.cancel(job_id, attempt)
+    async def heed_cancels(self, control: ControlChannel) -> None:
+        """End attempts whose cancellation is requested, for ever."""
+        async for notice in control.follow():
+            self.runs.cancel(notice.job_id, notice.attempt)
 
+    async def compare(self) -> None:
+        """Compare every few seconds, for ever."""
+        while True:
+            await asyncio.sleep(COMPARE_SECONDS)
+            await self.end_what_is_over()
+            await self.give_up_what_is_unknown()
 
-async def _give_up_what_is_unknown(
-    executor: Executor, event_log: EventLog, attempts: PostgresRunningAttempts, reporter: Reporter
-) -> None:
-    for found in await attempts.of_executor(executor.identity, older_than_seconds=UNKNOWN_SECONDS):
-        if (found.job_id, found.attempt) in executor.running:
-            continue
-        job = fold(await event_log.read_stream(found.job_id))
-        if job is not None and job.executor == executor.identity and job.attempt == found.attempt:
+    async def end_what_is_over(self) -> None:
+        """End attempts that the log says are over, or are to be cancelled."""
+        known = {job_id: running for (job_id, _), running in self.runs.running.items() if not running.ended}
+        names = list(known)
+        for start in range(0, len(names), ROWS):
+            rows = await self.index.get(names[start : start + ROWS])
+            for job_id, row in rows.items():
+                number = known[job_id].attempt.number
+                if row.state != "running" or row.attempt != number:
+                    self.runs.cancel(job_id, number, abandoned="it was declared lost")
+                elif row.version > known[job_id].job.version:
+                    await self._look_closer(known[job_id])
+
+    async def _look_closer(self, running: Running) -> None:
+        """Somebody wrote to the job's stream: take that in, and end the attempt if it was a wish to cancel."""
+        job = fold(await self.event_log.read_stream(running.job.id))
+        if job is None or job.attempt != running.attempt.number or job.state != "running":
+            return
+        if job.version > running.job.version:
+            running.job = job
+        if job.cancel_requested:
+            self.runs.cancel(job.id, running.attempt.number)
+
+    async def give_up_what_is_unknown(self) -> None:
+        """Declare lost what stands in the log as running here and is not."""
+        identity = self.executor.identity
+        for found in await self.attempts.of_executor(identity, older_than_seconds=UNKNOWN_SECONDS):
+            if (found.job_id, found.attempt) in self.runs.running or found.job_id in self.executor.claiming:
+                continue
+            job = fold(await self.event_log.read_stream(found.job_id))
+            if job is None or job.executor != identity or job.attempt != found.attempt:
+                continue
             command = c.LoseAttempt(attempt=found.attempt, reason="its executor does not know it")
-            if await reporter.command(job, command, executor.identity, job.submitted_meta.traceparent) is not None:
-                log.warning("attempt %d of job %s is not known here any more", found.attempt, found.job_id)
+            (after,) = await self.reporter.commands([(job, command, job.submitted_meta.traceparent)], identity)
+            if after is not None:
+                log.warning("attempt %d of job %s is not known here and was given up", found.attempt, found.job_id)

@@ -1,0 +1,183 @@
+"""The attempts of this executor, each from its claim to its report.
+
+One asyncio task an attempt. An attempt that was claimed under a name that this executor has lost is not run: others may
+have declared it lost already. Whatever a runner does, an attempt ends in a report or, if even that fails, in the log of
+this process; the comparison with the projection then finds that nobody knows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
+from apps.executor.claiming import Claimed
+from apps.executor.metrics import AttemptMetrics
+from apps.executor.output import OutputKeeper, Progress
+from apps.executor.patience import until_available
+from apps.executor.reporting import Reporter, text
+from apps.executor.slots import Slots
+from domain import commands as c
+from domain.errors import RotaError
+from domain.jobs import Job
+from observability import tracing
+
+log = logging.getLogger("rota.executor")
+
+PROGRESS_MESSAGE_CHARS = 1_000
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt from its claim to its report. `job` is as the log last had it, as far as is known here."""
+
+    job: Job
+    executor: str
+    attempt: Attempt
+    runner: Runner
+    span: tracing.SpanHandle
+    abandoned: str | None = None
+    ended: bool = False
+
+
+class AttemptRuns:
+    """Runs attempts with the runner that has their task: a built-in one, or `python`."""
+
+    def __init__(
+        self,
+        *,
+        slots: Slots,
+        reporter: Reporter,
+        output: OutputKeeper,
+        builtin: Mapping[str, Runner],
+        python: Runner | None,
+        metrics: AttemptMetrics,
+    ) -> None:
+        self.running: dict[tuple[UUID, int], Running] = {}
+        self._slots = slots
+        self._reporter = reporter
+        self._output = output
+        self._builtin = builtin
+        self._python = python or _NoTasks()
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, claimed: Claimed, executor: str, *, abandoned: str | None = None) -> None:
+        """Run a claimed attempt in a slot that is taken for it; `abandoned` says why it must not be run any more."""
+        job = claimed.job
+        spec = job.spec
+        attempt = Attempt(
+            job_id=job.id,
+            number=job.attempt,
+            task=spec.task,
+            args=spec.args,
+            queue=spec.queue,
+            timeout_seconds=spec.timeout_seconds,
+            tags=spec.tags,
+            traceparent=claimed.span.traceparent,
+        )
+        runner = self._builtin.get(spec.task, self._python)
+        running = Running(job, executor, attempt, runner, claimed.span, abandoned)
+        self.running[job.id, job.attempt] = running
+        task = asyncio.get_running_loop().create_task(self._live(running))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self, job_id: UUID, number: int, *, abandoned: str | None = None) -> None:
+        """End an attempt if it runs here; `abandoned` says why its outcome will not count."""
+        running = self.running.get((job_id, number))
+        if running is None or running.ended:
+            return
+        running.abandoned = running.abandoned or abandoned
+        running.runner.cancel(running.attempt)
+
+    def abandon_all(self, reason: str) -> None:
+        """End everything that runs: others may take this executor for dead already."""
+        for job_id, number in list(self.running):
+            self.cancel(job_id, number, abandoned=reason)
+
+    async def wait_all(self, seconds: float) -> int:
+        """Wait until everything is reported, at most so long; the number of attempts that are not."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=max(0.0, seconds))
+        return len(self._tasks)
+
+    async def report_progress(self, latest: Sequence[Progress]) -> None:
+        """Append what tasks said about their progress; what loses a conflict is left out."""
+        by_executor: dict[str, list[tuple[Running, c.Command]]] = {}
+        for attempt, fraction, message in latest:
+            running = self.running.get((attempt.job_id, attempt.number))
+            if running is None or running.ended:
+                continue
+            said = None if message is None else text(message[:PROGRESS_MESSAGE_CHARS])
+            command = c.ReportProgress(attempt=attempt.number, fraction=_fraction(fraction), message=said)
+            by_executor.setdefault(running.executor, []).append((running, command))
+        for executor, commands in by_executor.items():
+            wanted = [(running.job, command, running.span.traceparent) for running, command in commands]
+            afters = await self._reporter.commands(wanted, executor)
+            for (running, _), after in zip(commands, afters, strict=True):
+                if after is None and not running.ended:
+                    after = await self._reporter.reload(running.job)  # noqa: PLW2901 - somebody else wrote: know it
+                if after is not None and after.version > running.job.version:
+                    running.job = after
+
+    # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _live(self, running: Running) -> None:
+        attempt = running.attempt
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            outcome = await self._run(running)
+        finally:
+            running.ended = True
+            self._slots.ended()
+        ended = loop.time()
+        try:
+            if self._output.holds(attempt):
+                await until_available("keeping output", lambda: self._output.finish(attempt))
+            said = await self._reporter.report(running.job, outcome, running.executor, running.span.traceparent)
+            self._metrics.ended(attempt.task, said, run_seconds=ended - began, report_seconds=loop.time() - ended)
+            if said != "AttemptSucceeded":
+                running.span.failed(said or "it was over already")
+        except RotaError:
+            log.exception("how attempt %d of job %s ended could not be recorded", attempt.number, attempt.job_id)
+            self._metrics.ended(attempt.task, "Unrecorded", run_seconds=ended - began, report_seconds=None)
+        finally:
+            running.span.end()
+            self._output.forget(attempt)
+            self.running.pop((attempt.job_id, attempt.number), None)
+            self._slots.reported()
+
+    async def _run(self, running: Running) -> Outcome:
+        if running.abandoned is not None:
+            return Lost(running.abandoned)
+        try:
+            outcome = await running.runner.run(running.attempt, self._output)
+        except Exception as error:
+            # The outermost place of an attempt: a runner's defect costs this attempt, never its neighbours.
+            log.exception("the runner of %s failed", running.attempt.task)
+            return Failed("ExecutorError", f"the executor could not run the task: {error!r}")
+        if running.abandoned is not None and isinstance(outcome, Cancelled | Lost):
+            return Lost(running.abandoned)
+        return outcome
+
+
+def _fraction(given: float | None) -> float | None:
+    """Between 0 and 1; what is no number is nothing."""
+    if given is None or given != given:  # noqa: PLR0124 - NaN
+        return None
+    return min(1.0, max(0.0, float(given)))
+
+
+class _NoTasks:
+    """The Runner of tasks that this executor does not have."""
+
+    async def run(self, attempt: Attempt, sink: object) -> Outcome:  # noqa: ARG002
+        return Failed("UnknownTask", f"this executor has no task {attempt.task}")
+
+    def cancel(self, attempt: Attempt) -> None:
+        """There is nothing to end."""
