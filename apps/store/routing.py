@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from domain.errors import Unavailable
+
+READ_SECONDS = 15.0
+"""How long a read may take, waiting for a position included."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -23,11 +29,32 @@ class PlainRoute(APIRoute):
     def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive, send))
-            await response(scope, receive, send)
+        self.app = _reading(endpoint) if self.methods == {"GET"} else _plain(endpoint)
 
-        self.app = answer
+
+def _plain(handler: Handler) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return answer
+
+
+def _reading(handler: Handler) -> ASGIApp:
+    """As `_plain`, within bounded time; sending the answer, which may be endless, is not counted.
+
+    Writes have their own bound where they wait for the append: breaking them off here would leave them unanswered.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                response = await handler(Request(scope, receive, send))
+        except TimeoutError:
+            raise Unavailable(f"no answer within {READ_SECONDS} s", server="postgres") from None
+        await response(scope, receive, send)
+
+    return answer
 
 
 class Routes:

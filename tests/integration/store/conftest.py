@@ -1,0 +1,89 @@
+"""The store's application on a database of the test's own, with and without a real HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.postgres.clock import PostgresClock
+from adapters.postgres.connection import Database
+from adapters.postgres.coordination import PostgresCoordination
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.task_catalog import PostgresTaskCatalog
+from apps.settings import Settings
+from apps.store.application import create_app
+from apps.store.main import compose
+from apps.store.parts import Parts
+from apps.store.server import StoreServer
+
+BASE_URL = "http://127.0.0.1:3000"
+TASKS: dict[str, dict[str, Any]] = {"noop": {}}
+
+
+@dataclass
+class Stores:
+    """Makes stores over one database."""
+
+    parts: Parts
+    database: Database
+    stack: AsyncExitStack
+
+    async def client(self, *, change: dict[str, Any] | None = None, **options: Any) -> httpx.AsyncClient:
+        """A client of an application without a server; `change` replaces parts, `options` go to create_app."""
+        app = create_app(replace(self.parts, **(change or {})), asyncio.Event(), **options)
+        transport = httpx.ASGITransport(app=app)
+        return await self.stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=BASE_URL))
+
+    async def serve(self, stop: asyncio.Event | None = None, **options: Any) -> StoreServer:
+        """A listening server, until the test ends."""
+        server = StoreServer(create_app(self.parts, stop or asyncio.Event(), **options), "127.0.0.1", 0)
+        await server.start()
+        serving = asyncio.create_task(server.serve())
+
+        async def end() -> None:
+            await server.finish()
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+        self.stack.push_async_callback(end)
+        return server
+
+
+@pytest.fixture
+async def stores(postgres_url: str) -> AsyncIterator[Stores]:
+    async with AsyncExitStack() as stack:
+        database = Database(postgres_url)
+        stack.push_async_callback(database.close)
+        log = PostgresEventLog(database)
+        stack.push_async_callback(log.close)
+        await PostgresTaskCatalog(database).announce(TASKS)
+        settings = Settings(_env_file=None, database_url=postgres_url)  # type: ignore[call-arg]
+        parts = compose(settings, database, log, PostgresClock(database), PostgresCoordination(database))
+        yield Stores(parts, database, stack)
+
+
+@pytest.fixture
+async def client(stores: Stores) -> httpx.AsyncClient:
+    return await stores.client()
+
+
+Submit = Callable[..., Any]
+
+
+@pytest.fixture
+def submit(client: httpx.AsyncClient) -> Submit:
+    """Submit a job that must be accepted; its JSON."""
+
+    async def submit_one(headers: dict[str, str] | None = None, **job: Any) -> dict[str, Any]:
+        answer = await client.post("/v1/jobs", json={"task": "noop", **job}, headers=headers or {})
+        assert answer.status_code == 201, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    return submit_one
