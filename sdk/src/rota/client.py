@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
 import uuid
-from datetime import datetime
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
 from rota.context import current_or_none
-from rota.errors import JobFailed, Unreachable
-from rota.tasks import Task
+from rota.errors import JobFailed, Unreachable, WaitTimeout
+from rota.jobs import Instant, Job, TaskLike, instant_text, job
+from rota.tasks import DEFAULT, Default
 from rota.telemetry import current_traceparent
-from rota.transport import Transport, default_url
+from rota.transport import Answer, Transport, default_url
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
-SUBMIT_TRIES = 5
+BULK_LIMIT = 10_000
+PAGE = 200
 POLL_SECONDS = (0.02, 1.0)
+FOLLOW_PAUSE_SECONDS = 0.5
+READ_PATIENCE_SECONDS = 0.2
+"""A read is repeated once or twice, for a connection that was closed at the wrong moment."""
 
-TaskLike = Union[str, "Task[Any]"]
-
-
-class Job:
-    """A job as the store described it; every field of its JSON is an attribute."""
-
-    def __init__(self, fields: "Dict[str, Any]") -> None:
-        self.fields = fields
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        try:
-            return self.fields[name]
-        except KeyError:
-            raise AttributeError(f"a job has no field {name!r}") from None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has reached an end."""
-        return self.fields["state"] in ENDED
-
-    def __repr__(self) -> str:
-        return f"<job {self.fields['id']} {self.fields['task']} {self.fields['state']}>"
+C = TypeVar("C", bound="Client")
 
 
 class JobHandle:
@@ -58,298 +37,265 @@ class JobHandle:
         return self._client.get(self.id)
 
     def wait(self, timeout: Optional[float] = None, *, raise_on_failure: bool = True) -> Job:
-        """Wait for the job's end.
+        """Wait for the job's end, also while the store restarts.
 
         Raises:
-            TimeoutError: it has not ended within `timeout` seconds.
+            WaitTimeout: it has not ended within `timeout` seconds; a TimeoutError, too.
             JobFailed: it ended in another state than `succeeded` (unless `raise_on_failure` is False).
+            Unreachable: the store has not answered for longer than the client's `patience`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause, longest = POLL_SECONDS
+        waiting = Waiting(self.id, timeout)
         while True:
-            try:
-                job = self.refresh()
-            except Unreachable:
-                if deadline is None or time.monotonic() >= deadline:
-                    raise
-            else:
-                if job.ended:
-                    if raise_on_failure and job.state != "succeeded":
-                        raise JobFailed(job)
-                    return job
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise TimeoutError(f"job {self.id} is {job.state} after {timeout} s")
-            left = longest if deadline is None else max(0.0, deadline - time.monotonic())
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, longest)
+            found = self._client.get(self.id, patience=waiting.patience(self._client.patience))
+            if waiting.is_over(found):
+                if raise_on_failure and found.state != "succeeded":
+                    raise JobFailed(found)
+                return found
+            time.sleep(waiting.pause())
+
+    def events(self) -> "List[Dict[str, Any]]":
+        """The job's history."""
+        return self._client.events(self.id)
+
+    def logs(self) -> "List[Dict[str, Any]]":
+        """What the job's attempts printed."""
+        return self._client.logs(self.id)
 
     def cancel(self, reason: Optional[str] = None) -> Job:
         """Ask for the job's end."""
         return self._client.cancel(self.id, reason)
+
+    def retry(self, reason: Optional[str] = None) -> Job:
+        """Run the ended job again, or a retrying one at once."""
+        return self._client.retry(self.id, reason)
+
+    def reschedule(self, run_at: Instant, reason: Optional[str] = None) -> Job:
+        """Give the waiting job another time."""
+        return self._client.reschedule(self.id, run_at, reason)
 
     def __repr__(self) -> str:
         return f"<handle of job {self.id}>"
 
 
 class Client:
-    """Speaks to a store. Usable from several threads; a context that closes its connections."""
+    """Speaks to a store. Usable from several threads; a context that closes its connections.
 
-    def __init__(self, url: Optional[str] = None, *, token: Optional[str] = None, timeout: float = 30.0) -> None:
+    `url` is by default ROTA_URL or http://127.0.0.1:3000, `token` ROTA_TOKEN. `timeout`: seconds for one answer.
+    `patience`: for how many seconds submissions are repeated, and a `wait` goes on, while the store can not be reached;
+    a repeated submission carries the same idempotency key, so it is one job.
+    """
+
+    def __init__(
+        self, url: Optional[str] = None, *, token: Optional[str] = None, timeout: float = 30.0, patience: float = 10.0
+    ) -> None:
         self.url = url or default_url()
+        self.patience = patience
         self._http = Transport(self.url, token or os.environ.get("ROTA_TOKEN"), timeout)
 
-    def __enter__(self) -> Client:
+    def __enter__(self: C) -> C:  # noqa: PYI019 - typing.Self came with Python 3.11
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def submit(
+    def submit(  # noqa: PLR0913 - each is a field of the job
         self,
         task: TaskLike,
         *,
         args: Optional[Mapping[str, Any]] = None,
         queue: Optional[str] = None,
         priority: Optional[str] = None,
-        run_at: Optional[Union[str, datetime]] = None,
+        run_at: Optional[Instant] = None,
         delay: Optional[float] = None,
-        timeout: Optional[float] = None,
-        expires_at: Optional[Union[str, datetime]] = None,
+        timeout: "float | Default | None" = DEFAULT,
+        expires_at: Optional[Instant] = None,
         tags: Optional[Mapping[str, str]] = None,
         retry: Optional[Mapping[str, Any]] = None,
+        key: Optional[str] = None,
         idempotency_key: Optional[str] = None,
         **task_args: Any,
     ) -> JobHandle:
-        """Submit a job. What the task is called with are the further keyword arguments, or `args`.
+        """Submit a job: a task, or its name, and as further keyword arguments what it is called with.
 
-        The request carries an idempotency key (a random one unless given), so that it can be repeated safely when the
-        connection breaks: it is, a few times.
+        Args:
+            task: The task or its name.
+            args: Arguments of the task which are called as the options here are.
+            queue: The queue.
+            priority: high, normal or low.
+            run_at: Not before this instant: an aware datetime, or RFC 3339 with an offset.
+            delay: Not before so many seconds from now.
+            timeout: Seconds that one attempt may take; None for no limit.
+            expires_at: No attempt starts at or after this instant.
+            tags: Names and values to find it by.
+            retry: How often and when failed attempts are repeated, `{"max_attempts": 3, "backoff": "fixed"}`.
+            key: What concurrency limits and fairness count by.
+            idempotency_key: A second submission with it answers the first job.
+            task_args: Arguments of the task.
+
+        Raises:
+            Refused: the job is not as it must be, `field` says where; Conflict when the idempotency key is taken.
+            Unreachable: the store could not be reached for longer than `patience`.
         """
-        options = {
-            "queue": queue,
-            "priority": priority,
-            "run_at": run_at,
-            "delay": delay,
-            "timeout": timeout,
-            "expires_at": expires_at,
-            "tags": tags,
-            "retry": retry,
-        }
-        spec = job_spec(task, {**(args or {}), **task_args}, options)
-        key = idempotency_key or f"sdk-{uuid.uuid4()}"
-        return JobHandle(self, self.submit_spec(spec, idempotency_key=key)["id"])
+        spec = job(
+            task, args={**(args or {}), **task_args}, queue=queue, priority=priority, run_at=run_at, delay=delay,
+            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key,
+        )  # fmt: skip
+        answer = self.submit_spec(spec, idempotency_key=idempotency_key or new_key())
+        return JobHandle(self, answer["id"])
 
     def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
-        """Submit a job given as its JSON object; the answer's JSON object."""
+        """Submit a job given as its JSON object; the job's JSON object. Without a key it is never repeated."""
         headers = _trace_headers()
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
-        pause = 0.1
-        for last in range(1, SUBMIT_TRIES + 1):
-            try:
-                result: "Dict[str, Any]" = self._http.call(
-                    "POST", "/v1/jobs", body=dict(spec), headers=headers, repeatable=bool(idempotency_key)
-                )[2]
-            except Unreachable:
-                if not idempotency_key or last == SUBMIT_TRIES:
-                    raise
-                time.sleep(pause)
-                pause *= 2
-            else:
-                return result
-        raise AssertionError("unreachable")
+        patience = self.patience if idempotency_key else 0.0
+        answer = self._http.call("POST", "/v1/jobs", body=dict(spec), headers=headers, patience=patience)
+        result: "Dict[str, Any]" = answer.body
+        return result
 
-    def submit_many(self, specs: Iterable[Mapping[str, Any]]) -> "List[Dict[str, Any]]":
-        """Submit up to 10,000 jobs given as JSON objects; one result each, in order."""
-        body = [dict(spec) for spec in specs]
-        answer = self._http.call("POST", "/v1/jobs/bulk", body=body, headers=_trace_headers(), repeatable=False)[2]
-        results: "List[Dict[str, Any]]" = answer["results"]
+    def submit_many(self, jobs: "Iterable[Mapping[str, Any]]") -> "List[Dict[str, Any]]":
+        """Submit any number of jobs, each as `rota.job(task, ...)` or the HTTP contract describes it.
+
+        One result each, in order: `{"status": 201, "id": "..."}`, or the status and the `problem` of a refused one.
+        """
+        specs = [{"idempotency_key": new_key(), **spec} for spec in jobs]
+        results: "List[Dict[str, Any]]" = []
+        for start in range(0, len(specs), BULK_LIMIT):
+            part = specs[start : start + BULK_LIMIT]
+            headers = _trace_headers()
+            answer = self._http.call("POST", "/v1/jobs/bulk", body=part, headers=headers, patience=self.patience)
+            results += answer.body["results"]
         return results
 
-    def get(self, job_id: str, *, at: Optional[Union[int, str]] = None) -> Job:
-        """The job as it is, or as it was `at` a position or instant."""
-        return Job(self._http.call("GET", f"/v1/jobs/{job_id}", query={"at": at})[2])
+    def get(self, job_id: str, *, at: Optional[Union[int, str]] = None, patience: Optional[float] = None) -> Job:
+        """The job as it is, or as it was `at` a position or instant. Raises NotFound."""
+        return Job(self._read(f"/v1/jobs/{job_id}", {"at": at}, patience).body)
 
     def list(self, *, limit: Optional[int] = None, **filters: Any) -> Iterator[Job]:
-        """Jobs that match (state, queue, task, tag, submitted_after, submitted_before), newest first."""
-        cursor = None
-        while limit is None or limit > 0:
-            page = 200 if limit is None else min(limit, 200)
-            answer = self._http.call("GET", "/v1/jobs", query={**filters, "limit": page, "cursor": cursor})[2]
-            for fields in answer["items"]:
-                yield Job(fields)
-            limit = None if limit is None else limit - len(answer["items"])
-            cursor = answer["next_cursor"]
-            if cursor is None:
+        """Jobs that match (state, queue, task, tag, submitted_after, submitted_before), newest first.
+
+        `tag` is `name:value` or a list of such. Pages are fetched as one goes on.
+        """
+        if limit is not None:
+            filters["limit"] = min(limit, PAGE)
+        for index, fields in enumerate(self._pages("/v1/jobs", {"limit": PAGE, **filters}), 1):
+            yield Job(fields)
+            if index == limit:
                 return
 
     def events(self, job_id: str) -> "List[Dict[str, Any]]":
         """The job's history."""
-        items: "List[Dict[str, Any]]" = self._http.call("GET", f"/v1/jobs/{job_id}/events")[2]["items"]
-        return items
+        return list(self._pages(f"/v1/jobs/{job_id}/events", {}))
 
     def logs(self, job_id: str) -> "List[Dict[str, Any]]":
-        """What the job's attempts printed."""
-        items: "List[Dict[str, Any]]" = self._http.call("GET", f"/v1/jobs/{job_id}/logs")[2]["items"]
-        return items
+        """What the job's attempts printed: parts with `attempt`, `stream`, `text`."""
+        return list(self._pages(f"/v1/jobs/{job_id}/logs", {}))
 
     def cancel(self, job_id: str, reason: Optional[str] = None) -> Job:
-        """Ask for the job's end."""
+        """Ask for the job's end. Raises Conflict when it has ended."""
         return self._act(job_id, "cancel", {"reason": reason})
 
     def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
-        """Run an ended job again, or a retrying one at once."""
+        """Run an ended job again, or a retrying one at once. Raises Conflict when it can not be."""
         return self._act(job_id, "retry", {"reason": reason})
 
-    def reschedule(self, job_id: str, run_at: Union[str, datetime], reason: Optional[str] = None) -> Job:
-        """Give a waiting job another time."""
-        return self._act(job_id, "reschedule", {"run_at": _instant(run_at), "reason": reason})
-
-    def _act(self, job_id: str, action: str, body: "Dict[str, Any]") -> Job:
-        given = {key: value for key, value in body.items() if value is not None}
-        return Job(self._http.call("POST", f"/v1/jobs/{job_id}/{action}", body=given)[2])
+    def reschedule(self, job_id: str, run_at: Instant, reason: Optional[str] = None) -> Job:
+        """Give a waiting job another time. Raises Conflict when it no longer waits."""
+        return self._act(job_id, "reschedule", {"run_at": instant_text(run_at), "reason": reason})
 
     def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
-        """Publish a CloudEvents 1.0 event, given in its JSON form."""
-        headers = {"Content-Type": "application/cloudevents+json"}
+        """Publish a CloudEvents 1.0 event, given in its JSON form; `specversion` and `id` are filled in."""
+        headers = {"Content-Type": "application/cloudevents+json", **_trace_headers()}
         body = json.dumps({"specversion": "1.0", "id": str(uuid.uuid4()), **event}).encode()
-        result: "Dict[str, Any]" = self._http.call("POST", "/v1/events", body=body, headers=headers)[2]
+        result: "Dict[str, Any]" = self._http.call("POST", "/v1/events", body=body, headers=headers).body
         return result
 
     def log(self, after: int = 0, limit: int = 100, **filters: Any) -> "Dict[str, Any]":
-        """A page of the log behind position `after`."""
-        page: "Dict[str, Any]" = self._http.call(
-            "GET", "/v1/events", query={"after": after, "limit": limit, **filters}
-        )[2]
+        """A page of the log behind position `after`; filters are type, stream, correlation."""
+        page: "Dict[str, Any]" = self._read("/v1/events", {"after": after, "limit": limit, **filters}).body
         return page
 
     def follow(self, after: Optional[int] = None) -> "Iterator[Dict[str, Any]]":
-        """The log, live, behind `after` (None: from now on); connects again by itself."""
-        last = after
+        """The log, live, behind `after` (None: from now on); connects again by itself.
+
+        Raises Unreachable only when the store was never reached.
+        """
+        last, reached = after, False
         while True:
             try:
                 headers = {} if last is None else {"Last-Event-ID": str(last)}
                 for line in self._http.stream("/v1/events/stream", headers):
+                    reached = True
                     if line.startswith("data:"):
                         event = json.loads(line[5:])
                         last = event["position"]
                         yield event
             except Unreachable:
-                pass
-            time.sleep(0.5)
+                if not reached:
+                    raise
+            time.sleep(FOLLOW_PAUSE_SECONDS)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Any other call of the HTTP contract; the decoded answer."""
-        return self._http.call(method, path, **options)[2]
+        """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
+        return self._http.call(method, path, **options).body
 
+    def _act(self, job_id: str, action: str, body: "Dict[str, Any]") -> Job:
+        given = {name: value for name, value in body.items() if value is not None}
+        answer = self._http.call("POST", f"/v1/jobs/{job_id}/{action}", body=given, headers=_trace_headers())
+        return Job(answer.body)
 
-class AsyncClient:
-    """The same for asyncio. Calls run in threads, so that nothing beyond the standard library is needed."""
+    def _read(self, path: str, query: "Dict[str, Any]", patience: Optional[float] = None) -> Answer:
+        return self._http.call(
+            "GET", path, query=query, patience=READ_PATIENCE_SECONDS if patience is None else patience
+        )
 
-    def __init__(self, url: Optional[str] = None, *, token: Optional[str] = None, timeout: float = 30.0) -> None:
-        self._client = Client(url, token=token, timeout=timeout)
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
-        self._client.close()
-
-    async def submit(self, task: TaskLike, **options: Any) -> AsyncJobHandle:
-        """As `Client.submit`."""
-        handle = await asyncio.to_thread(self._client.submit, task, **options)
-        return AsyncJobHandle(self, handle.id)
-
-    async def submit_many(self, specs: Iterable[Mapping[str, Any]]) -> "List[Dict[str, Any]]":
-        """As `Client.submit_many`."""
-        return await asyncio.to_thread(self._client.submit_many, specs)
-
-    async def get(self, job_id: str, *, at: Optional[Union[int, str]] = None) -> Job:
-        """As `Client.get`."""
-        return await asyncio.to_thread(lambda: self._client.get(job_id, at=at))
-
-    async def list(self, **options: Any) -> "List[Job]":
-        """As `Client.list`, all at once."""
-        return await asyncio.to_thread(lambda: list(self._client.list(**options)))
-
-    async def events(self, job_id: str) -> "List[Dict[str, Any]]":
-        """As `Client.events`."""
-        return await asyncio.to_thread(self._client.events, job_id)
-
-    async def logs(self, job_id: str) -> "List[Dict[str, Any]]":
-        """As `Client.logs`."""
-        return await asyncio.to_thread(self._client.logs, job_id)
-
-    async def cancel(self, job_id: str, reason: Optional[str] = None) -> Job:
-        """As `Client.cancel`."""
-        return await asyncio.to_thread(self._client.cancel, job_id, reason)
-
-    async def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
-        """As `Client.retry`."""
-        return await asyncio.to_thread(self._client.retry, job_id, reason)
-
-    async def reschedule(self, job_id: str, run_at: Union[str, datetime], reason: Optional[str] = None) -> Job:
-        """As `Client.reschedule`."""
-        return await asyncio.to_thread(self._client.reschedule, job_id, run_at, reason)
-
-    async def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
-        """As `Client.publish`."""
-        return await asyncio.to_thread(self._client.publish, event)
-
-
-class AsyncJobHandle:
-    """A submitted job, for asyncio."""
-
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
-        self._client = client
-        self.id = job_id
-
-    async def refresh(self) -> Job:
-        """The job as it is now."""
-        return await self._client.get(self.id)
-
-    async def wait(self, timeout: Optional[float] = None, *, raise_on_failure: bool = True) -> Job:
-        """As `JobHandle.wait`."""
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        pause, longest = POLL_SECONDS
+    def _pages(self, path: str, query: "Dict[str, Any]") -> "Iterator[Dict[str, Any]]":
+        cursor = None
         while True:
-            job = await self.refresh()
-            if job.ended:
-                if raise_on_failure and job.state != "succeeded":
-                    raise JobFailed(job)
-                return job
-            if deadline is not None and loop.time() >= deadline:
-                raise TimeoutError(f"job {self.id} is {job.state} after {timeout} s")
-            await asyncio.sleep(pause if deadline is None else min(pause, max(0.0, deadline - loop.time())))
-            pause = min(pause * 1.5, longest)
+            page = self._read(path, {**query, "cursor": cursor}).body
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
 
 
-def job_spec(task: TaskLike, args: "Dict[str, Any]", options: "Dict[str, Any]") -> "Dict[str, Any]":
-    """The JSON object of a job: the task's own options, overridden by what is given."""
-    given = {key: value for key, value in options.items() if value is not None}
-    own = dict(task.options) if isinstance(task, Task) else {}
-    name = task.name if isinstance(task, Task) else task
-    spec = {"task": name, "args": args, **own, **given}
-    for field in ("run_at", "expires_at"):
-        if field in spec:
-            spec[field] = _instant(spec[field])
-    return spec
+class Waiting:
+    """When to ask again for a job, and when to give up."""
+
+    def __init__(self, job_id: str, timeout: Optional[float]) -> None:
+        self._job_id = job_id
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._pause, self._longest = POLL_SECONDS
+
+    def patience(self, patience: float) -> float:
+        """For how long a store that does not answer may be asked."""
+        return patience if self._deadline is None else max(0.0, min(patience, self._deadline - time.monotonic()))
+
+    def is_over(self, found: Job) -> bool:
+        """Whether the job has ended. Raises WaitTimeout."""
+        if found.ended:
+            return True
+        if self._timeout is not None and self._deadline is not None and time.monotonic() >= self._deadline:
+            raise WaitTimeout(self._job_id, self._timeout, found)
+        return False
+
+    def pause(self) -> float:
+        """Seconds until it is worth asking again."""
+        pause, self._pause = self._pause, min(self._pause * 1.5, self._longest)
+        return pause if self._deadline is None else max(0.0, min(pause, self._deadline - time.monotonic()))
 
 
-def _instant(value: Union[str, datetime]) -> str:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError("an instant needs a time zone: use an aware datetime")
-        return value.isoformat()
-    return value
+def new_key() -> str:
+    """An idempotency key that nobody else has."""
+    return f"sdk-{uuid.uuid4()}"
 
 
 def _trace_headers() -> "Dict[str, str]":
-    job = current_or_none()
-    traceparent = current_traceparent() or (job.traceparent if job is not None else None)
+    current = current_or_none()
+    traceparent = current_traceparent() or (current.traceparent if current is not None else None)
     return {} if traceparent is None else {"traceparent": traceparent}

@@ -40,11 +40,13 @@ class Task(Generic[F]):
     if TYPE_CHECKING:
 
         @property
-        def __call__(self) -> F: ...
+        def __call__(self) -> F:
+            """The function, with its own types."""
 
     else:
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Run the function, here."""
             return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import ssl
 import threading
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+import time
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlencode, urlsplit
 
-from rota.errors import NotFound, Refused, Unreachable
+from rota.errors import Unreachable, refusal
 
-IDLE_CONNECTIONS = 8
+IDLE_CONNECTIONS = 16
+IDLE_SECONDS = 30.0
+STREAM_SILENCE_SECONDS = 60.0
+"""A live stream that says nothing for so long, not even that it is alive, is taken for dead."""
+
+
+class Answer(NamedTuple):
+    """The store's answer to a request that it did not refuse."""
+
+    status: int
+    headers: "Dict[str, str]"
+    body: Any
 
 
 class Transport:
@@ -22,11 +35,15 @@ class Transport:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not an http or https URL")
-        self._parts = parts
+        self._host, self._port = parts.hostname, parts.port
+        self._name = parts.netloc.rpartition("@")[2]
+        self._prefix = parts.path.rstrip("/")
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._token = token
         self._timeout_seconds = timeout_seconds
-        self._idle: "List[http.client.HTTPConnection]" = []
+        self._idle: "List[Tuple[float, http.client.HTTPConnection]]" = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def call(
         self,
@@ -36,47 +53,40 @@ class Transport:
         body: Any = None,
         query: Optional[Mapping[str, Any]] = None,
         headers: Optional[Mapping[str, str]] = None,
-        repeatable: bool = True,
-    ) -> Tuple[int, "dict[str, str]", Any]:
-        """Status, headers and decoded JSON of the answer.
+        patience: float = 0.0,
+    ) -> Answer:
+        """The answer, its JSON decoded.
 
-        A call on a kept connection that turns out to be closed is repeated once on a fresh one if it is `repeatable`.
+        With `patience` the request is repeated for so many seconds while the store can not be reached: only for
+        requests that may arrive twice.
+
+        Raises:
+            Unreachable: no answer, or one that says that the store can not serve now.
+            Refused: the store refused; NotFound, Conflict and NotAllowed are kinds of it.
         """
         data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
-        sent = {"Accept": "application/json", **(headers or {})}
+        sent = self._headers({"Accept": "application/json", **(headers or {})})
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        if self._token:
-            sent["Authorization"] = f"Bearer {self._token}"
-        target = self._parts.path.rstrip("/") + path
-        if query:
-            pairs = [(k, v) for k, v in query.items() if v is not None]
-            target += "?" + urlencode(pairs, doseq=True) if pairs else ""
-        for last_try in (False, True):
-            connection, kept = self._connection(fresh=last_try)
+        deadline = time.monotonic() + patience
+        pause = 0.1
+        while True:
             try:
-                connection.request(method, target, data, sent)
-                answer = connection.getresponse()
-                content = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if kept and repeatable and not last_try:
-                    continue
-                raise Unreachable(f"{self._parts.netloc}: {error or type(error).__name__}") from error
-            self._give_back(connection, answer)
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, _decoded(answer.status, content)
-        raise AssertionError("unreachable")
+                return self._once(method, self._target(path, query), data, sent)
+            except Unreachable:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)
 
     def stream(self, path: str, headers: Optional[Mapping[str, str]] = None) -> Iterator[str]:
-        """The lines of an endless answer."""
-        connection = self._fresh(timeout=None)
-        sent = {"Accept": "text/event-stream", **(headers or {})}
-        if self._token:
-            sent["Authorization"] = f"Bearer {self._token}"
+        """The lines of an endless answer. Raises as `call`."""
+        connection = self._fresh(STREAM_SILENCE_SECONDS)
         try:
-            connection.request("GET", self._parts.path.rstrip("/") + path, None, sent)
+            sent = self._headers({"Accept": "text/event-stream", **(headers or {})})
+            connection.request("GET", self._prefix + path, None, sent)
             answer = connection.getresponse()
-            if answer.status != 200:
+            if answer.status != http.client.OK:
                 _decoded(answer.status, answer.read())
             while True:
                 line = answer.readline()
@@ -84,35 +94,77 @@ class Transport:
                     return
                 yield line.decode().rstrip("\r\n")
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{self._parts.netloc}: {error or type(error).__name__}") from error
+            raise self._unreachable(error) from error
         finally:
             connection.close()
 
     def close(self) -> None:
         """Close the kept connections."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
-        for connection in idle:
+        for _, connection in idle:
             connection.close()
 
-    def _connection(self, fresh: bool) -> "Tuple[http.client.HTTPConnection, bool]":
-        with self._lock:
-            if self._idle and not fresh:
-                return self._idle.pop(), True
-        return self._fresh(self._timeout_seconds), False
+    def _once(self, method: str, target: str, data: Optional[bytes], headers: "Dict[str, str]") -> Answer:
+        connection = self._connection()
+        try:
+            connection.request(method, target, data, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._unreachable(error) from error
+        except BaseException:
+            connection.close()  # interrupted in the middle of an exchange: not to be used again
+            raise
+        self._give_back(connection, answer)
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, found, _decoded(answer.status, content))
 
-    def _fresh(self, timeout: Optional[float]) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
-        if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
-        return http.client.HTTPConnection(host, port, timeout=timeout)
+    def _headers(self, headers: "Dict[str, str]") -> "Dict[str, str]":
+        return {**headers, "Authorization": f"Bearer {self._token}"} if self._token else headers
+
+    def _target(self, path: str, query: Optional[Mapping[str, Any]]) -> str:
+        pairs = [(name, value) for name, value in (query or {}).items() if value is not None]
+        return self._prefix + path + ("?" + urlencode(pairs, doseq=True) if pairs else "")
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"the store at {self._name} does not answer: {error or type(error).__name__}")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                since, connection = self._idle.pop()
+            if time.monotonic() - since < IDLE_SECONDS and not _has_ended(connection):
+                return connection
+            connection.close()
+        return self._fresh(self._timeout_seconds)
+
+    def _fresh(self, timeout: float) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
 
     def _give_back(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> None:
         with self._lock:
-            if not answer.will_close and len(self._idle) < IDLE_CONNECTIONS:
-                self._idle.append(connection)
+            if not answer.will_close and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append((time.monotonic(), connection))
                 return
         connection.close()
+
+
+def _has_ended(connection: http.client.HTTPConnection) -> bool:
+    """Whether the store has closed a kept connection: then it is readable though nothing was asked."""
+    if connection.sock is None:
+        return True
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(connection.sock, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connection.sock], [], [], 0)[0])
 
 
 def _decoded(status: int, content: bytes) -> Any:
@@ -120,12 +172,12 @@ def _decoded(status: int, content: bytes) -> Any:
         value = json.loads(content) if content else None
     except ValueError:
         value = None
-    if status < 400:
+    if status < http.client.BAD_REQUEST:
         return value
-    problem = value if isinstance(value, dict) else {"title": content[:200].decode(errors="replace")}
+    problem = value if isinstance(value, dict) else {"title": content[:200].decode(errors="replace").strip()}
     if status in (502, 503, 504):
         raise Unreachable(f"the store answers {status}: {problem.get('detail') or problem.get('title')}")
-    raise (NotFound if status == 404 else Refused)(status, problem)
+    raise refusal(status, problem)
 
 
 def default_url() -> str:

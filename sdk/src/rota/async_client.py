@@ -1,0 +1,165 @@
+"""The client of the store for asyncio: the same calls, made in threads of its own.
+
+Threads need nothing beyond the standard library, and speak https as well as the plain client does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+from typing import Any, AsyncIterator, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
+
+from rota.client import Client, Waiting
+from rota.errors import JobFailed
+from rota.jobs import Instant, Job, TaskLike
+
+THREADS = 16
+"""Calls at the same time; further ones wait."""
+
+A = TypeVar("A", bound="AsyncClient")
+T = TypeVar("T")
+
+
+class AsyncJobHandle:
+    """A submitted job."""
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self._client = client
+        self.id = job_id
+
+    async def refresh(self) -> Job:
+        """The job as it is now."""
+        return await self._client.get(self.id)
+
+    async def wait(
+        self,
+        timeout: Optional[float] = None,  # noqa: ASYNC109 - as JobHandle has it
+        *,
+        raise_on_failure: bool = True,
+    ) -> Job:
+        """As `JobHandle.wait`."""
+        waiting = Waiting(self.id, timeout)
+        while True:
+            found = await self._client.get(self.id, patience=waiting.patience(self._client.patience))
+            if waiting.is_over(found):
+                if raise_on_failure and found.state != "succeeded":
+                    raise JobFailed(found)
+                return found
+            await asyncio.sleep(waiting.pause())
+
+    async def events(self) -> "List[Dict[str, Any]]":
+        """The job's history."""
+        return await self._client.events(self.id)
+
+    async def logs(self) -> "List[Dict[str, Any]]":
+        """What the job's attempts printed."""
+        return await self._client.logs(self.id)
+
+    async def cancel(self, reason: Optional[str] = None) -> Job:
+        """Ask for the job's end."""
+        return await self._client.cancel(self.id, reason)
+
+    async def retry(self, reason: Optional[str] = None) -> Job:
+        """Run the ended job again, or a retrying one at once."""
+        return await self._client.retry(self.id, reason)
+
+    async def reschedule(self, run_at: Instant, reason: Optional[str] = None) -> Job:
+        """Give the waiting job another time."""
+        return await self._client.reschedule(self.id, run_at, reason)
+
+    def __repr__(self) -> str:
+        return f"<handle of job {self.id}>"
+
+
+class AsyncClient:
+    """As `Client`, for asyncio."""
+
+    def __init__(
+        self, url: Optional[str] = None, *, token: Optional[str] = None, timeout: float = 30.0, patience: float = 10.0
+    ) -> None:
+        self._client = Client(url, token=token, timeout=timeout, patience=patience)
+        self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="rota-client")
+        self.url = self._client.url
+        self.patience = patience
+
+    async def __aenter__(self: A) -> A:  # noqa: PYI019 - typing.Self came with Python 3.11
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; calls under way end by themselves."""
+        self._client.close()
+        self._threads.shutdown(wait=False)
+
+    async def submit(self, task: TaskLike, **options: Any) -> AsyncJobHandle:
+        """As `Client.submit`."""
+        handle = await self._in_thread(lambda: self._client.submit(task, **options))
+        return AsyncJobHandle(self, handle.id)
+
+    async def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
+        """As `Client.submit_spec`."""
+        return await self._in_thread(lambda: self._client.submit_spec(spec, idempotency_key=idempotency_key))
+
+    async def submit_many(self, jobs: "Iterable[Mapping[str, Any]]") -> "List[Dict[str, Any]]":
+        """As `Client.submit_many`."""
+        return await self._in_thread(lambda: self._client.submit_many(jobs))
+
+    async def get(self, job_id: str, *, at: Optional[Union[int, str]] = None, patience: Optional[float] = None) -> Job:
+        """As `Client.get`."""
+        return await self._in_thread(lambda: self._client.get(job_id, at=at, patience=patience))
+
+    def list(self, *, limit: Optional[int] = None, **filters: Any) -> "AsyncIterator[Job]":
+        """As `Client.list`: `async for job in client.list(state="failed")`."""
+        return self._iterate(self._client.list(limit=limit, **filters))
+
+    async def events(self, job_id: str) -> "List[Dict[str, Any]]":
+        """As `Client.events`."""
+        return await self._in_thread(lambda: self._client.events(job_id))
+
+    async def logs(self, job_id: str) -> "List[Dict[str, Any]]":
+        """As `Client.logs`."""
+        return await self._in_thread(lambda: self._client.logs(job_id))
+
+    async def cancel(self, job_id: str, reason: Optional[str] = None) -> Job:
+        """As `Client.cancel`."""
+        return await self._in_thread(lambda: self._client.cancel(job_id, reason))
+
+    async def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
+        """As `Client.retry`."""
+        return await self._in_thread(lambda: self._client.retry(job_id, reason))
+
+    async def reschedule(self, job_id: str, run_at: Instant, reason: Optional[str] = None) -> Job:
+        """As `Client.reschedule`."""
+        return await self._in_thread(lambda: self._client.reschedule(job_id, run_at, reason))
+
+    async def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
+        """As `Client.publish`."""
+        return await self._in_thread(lambda: self._client.publish(event))
+
+    async def log(self, after: int = 0, limit: int = 100, **filters: Any) -> "Dict[str, Any]":
+        """As `Client.log`."""
+        return await self._in_thread(lambda: self._client.log(after, limit, **filters))
+
+    def follow(self, after: Optional[int] = None) -> "AsyncIterator[Dict[str, Any]]":
+        """As `Client.follow`. It holds one of the threads until the next event after it was left."""
+        return self._iterate(self._client.follow(after))
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        """As `Client.call`."""
+        return await self._in_thread(lambda: self._client.call(method, path, **options))
+
+    async def _iterate(self, items: "Iterator[T]") -> "AsyncIterator[T]":
+        end = object()
+        while True:
+            item: Any = await self._in_thread(lambda: next(items, end))
+            if item is end:
+                return
+            yield item
+
+    async def _in_thread(self, call: "Callable[[], T]") -> T:
+        """In a thread, with this task's context: the job and the span it runs in go along."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call))
