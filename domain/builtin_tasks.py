@@ -131,7 +131,7 @@ def check_arguments(task: str, args: Mapping[str, Any]) -> None:
 
 def _is_branch(part: object) -> bool:
     """Whether the part of a location names a branch of a union instead of a field."""
-    return isinstance(part, str) and ("[" in part or part in ("int", "str"))
+    return isinstance(part, str) and ("[" in part or part in ("int", "str", "constrained-int", "constrained-str"))
 
 
 def _refuse_unwritable(value: Any, path: str) -> None:
