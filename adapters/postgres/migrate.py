@@ -71,6 +71,17 @@ async def migrate(owner_url: str, app_password: str | None) -> str:
     return url.render_as_string(hide_password=False)
 
 
+async def forget_term(owner_url: str) -> None:
+    """Put no term in force, so that ZooKeeper's transactions may count from the beginning. As the owner only."""
+    engine = create_async_engine(driver_url(owner_url))
+    try:
+        with translated():
+            async with engine.begin() as connection:
+                await connection.execute(text("delete from leadership"))
+    finally:
+        await engine.dispose()
+
+
 def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection

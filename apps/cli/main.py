@@ -140,11 +140,16 @@ def executor(*, tasks: Words = (), queues: Words = (), concurrency: int | None =
 
 
 @app.command
-def migrate() -> int:
-    """Bring the database to this version's schema, as its owner (ROTA_OWNER_DATABASE_URL)."""
+def migrate(*, wait: float = 0.0, reset_term: bool = False) -> int:
+    """Bring the database to this version's schema, as its owner (ROTA_OWNER_DATABASE_URL).
+
+    Args:
+        wait: Seconds to wait for the server to come up.
+        reset_term: Let terms begin anew, after ZooKeeper's data were lost; stop all schedulers first.
+    """
     from apps.cli.servers import migrate_database
 
-    return migrate_database(_settings())
+    return migrate_database(_settings(), wait_seconds=wait, reset_term=reset_term)
 
 
 @app.command

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, database_facts
-from adapters.postgres.migrate import expected_revision, migrate
+from adapters.postgres.migrate import expected_revision, forget_term, migrate
 from adapters.redis.facts import redis_facts
 from apps.cli.output import Failure, print_fields, print_json
 from apps.settings import Settings, mask_url
@@ -21,18 +21,32 @@ POSTGRES_FLOOR = 15
 CHECK_SECONDS = 10.0
 
 
-def migrate_database(settings: Settings) -> int:
+def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: bool) -> int:
     """Migrate as the owner, and give the application's role the password that ROTA_DATABASE_URL carries."""
     owner_url = settings.require("owner_database_url")
     password = urlsplit(settings.require("database_url")).password
     if not password:
         raise Failure("ROTA_DATABASE_URL carries no password for the application's role", status=2)
     try:
-        url = asyncio.run(migrate(owner_url, unquote(password)))
+        url = asyncio.run(_migrate_patiently(owner_url, unquote(password), wait_seconds))
+        if reset_term:
+            asyncio.run(forget_term(owner_url))
+            print("Terms begin anew.")
     except (RotaError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
     print(f"The schema is at revision {expected_revision()}; services connect as {mask_url(url)}")
     return 0
+
+
+async def _migrate_patiently(owner_url: str, password: str, wait_seconds: float) -> str:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return await migrate(owner_url, password)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
 
 
 def doctor(settings: Settings, *, as_json: bool) -> int:

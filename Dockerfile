@@ -1,0 +1,22 @@
+# All roles in one image: docker run IMAGE store | relay | scheduler | executor | migrate | ...
+FROM python:3.11-slim AS build
+WORKDIR /build
+COPY requirements-server.lock ./
+RUN python3 -m venv /opt/rota && /opt/rota/bin/pip install --no-cache-dir --require-hashes -r requirements-server.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY sdk ./sdk
+COPY domain ./domain
+COPY adapters ./adapters
+COPY outbox ./outbox
+COPY observability ./observability
+COPY apps ./apps
+RUN /opt/rota/bin/pip install --no-cache-dir --no-deps ./sdk .
+
+FROM python:3.11-slim
+COPY --from=build /opt/rota /opt/rota
+ENV PATH=/opt/rota/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /tasks
+USER 65534:65534
+EXPOSE 3000
+ENTRYPOINT ["rota"]
+CMD ["--help"]
