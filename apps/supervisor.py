@@ -55,6 +55,7 @@ class Server:
     name: str
     alive: Callable[[], bool]
     start: Callable[[], None]
+    pid: Callable[[], int | None] = lambda: None
 
 
 class Supervisor:

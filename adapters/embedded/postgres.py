@@ -69,6 +69,11 @@ class EmbeddedPostgres:
         """Whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None while it does not run."""
+        return self._process.pid if self._process is not None else None
+
     def __enter__(self) -> EmbeddedPostgres:
         try:
             self.start()

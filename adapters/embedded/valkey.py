@@ -37,6 +37,11 @@ class EmbeddedValkey:
         """Whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None while it does not run."""
+        return self._process.pid if self._process is not None else None
+
     def __enter__(self) -> EmbeddedValkey:
         self.start()
         return self

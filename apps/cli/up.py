@@ -99,13 +99,13 @@ def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> 
         remembered = directory.remembered()
         urls["database_url"] = asyncio.run(migrate(postgres.url, remembered["app_password"]))
         urls["owner_database_url"] = postgres.url
-        servers.append(Server("PostgreSQL", lambda: postgres.alive, postgres.start))
+        servers.append(Server("postgres", lambda: postgres.alive, postgres.start, lambda: postgres.pid))
     else:
         urls["database_url"] = settings.database_url
     if settings.redis_url is None:
         valkey = stack.enter_context(EmbeddedValkey(directory))
         urls["redis_url"] = valkey.url
-        servers.append(Server("Valkey", lambda: valkey.alive, valkey.start))
+        servers.append(Server("valkey", lambda: valkey.alive, valkey.start, lambda: valkey.pid))
     else:
         urls["redis_url"] = settings.redis_url
     return urls, servers
@@ -170,6 +170,7 @@ def _write_state(path: Path, url: str, supervisor: Supervisor) -> None:
         "url": url,
         "supervisor": os.getpid(),
         "processes": {role.name: role.process.pid for role in supervisor.roles if role.process is not None},
+        "servers": {server.name: server.pid() for server in supervisor.servers},
     }
     text = json.dumps(state)
     with contextlib.suppress(FileNotFoundError):
