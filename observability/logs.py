@@ -15,3 +15,5 @@ def configure_logging(role: str, level: str = "INFO") -> None:
     root.setLevel(level.upper())
     for noisy in ("kazoo", "httpx", "httpcore", "faststream", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # Says again at each try to connect what our own line about the session says once.
+    logging.getLogger("kazoo.client").setLevel(max(logging.ERROR, root.level))

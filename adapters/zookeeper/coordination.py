@@ -113,33 +113,37 @@ class ZooKeeperCoordination:
 
     @asynccontextmanager
     async def elect(self, node: str, info: Mapping[str, Any]) -> AsyncIterator[_Leadership]:
-        """See the port. A fresh lock object each time: kazoo's remembers a lock that its session has lost."""
-        async with self.register("scheduler", node, info):
-            client = self._session.client
-            lock = client.Lock(LEADER, identifier=_value(node, info).decode())
-            try:
-                await self._acquire(lock)
-                stat = await self._session.call(client.exists, f"{LEADER}/{lock.node}")
+        """See the port.
+
+        Each round has a session and a lock of its own. A lock's node that could not be deleted while ZooKeeper was away
+        would live on with the session, and the next round would wait behind it for ever.
+        """
+        session = Session(self._hosts)
+        session.start()
+        try:
+            async with self._registered(session, "scheduler", node, info):
+                lock = session.client.Lock(LEADER, identifier=_value(node, info).decode())
+                await self._acquire(session, lock)
+                path = f"{LEADER}/{lock.node}"
+                stat = await session.call(session.client.exists, path)
                 if stat is None:
                     raise NotLeader("the node of this leadership is gone already", own_term=0)
-                term = Term(stat.czxid)
-                leadership = _Leadership(term)
-                forget = self._session.listen(
-                    lambda state: leadership.lose() if state != KazooState.CONNECTED else None
-                )
-                proving = asyncio.create_task(self._prove(leadership, f"{LEADER}/{lock.node}"))
+                leadership = _Leadership(Term(stat.czxid))
+                session.listen(lambda state: leadership.lose() if state != KazooState.CONNECTED else None)
+                proving = asyncio.create_task(self._prove(session, leadership, path))
                 try:
-                    await self._fence.enter(term, node)
+                    await self._fence.enter(leadership.term, node)
                     yield leadership
                 finally:
-                    forget()
+                    leadership.lose()
                     proving.cancel()
                     await asyncio.gather(proving, return_exceptions=True)
-            finally:
-                await self._release(lock)
+        finally:
+            await session.stop()
 
-    async def _acquire(self, lock: Any) -> None:
+    async def _acquire(self, session: Session, lock: Any) -> None:
         while True:
+            await session.call(session.client.ensure_path, LEADER)
             try:
                 await asyncio.to_thread(lock.acquire, timeout=5.0)
             except LockTimeout:
@@ -158,17 +162,12 @@ class ZooKeeperCoordination:
             else:
                 return
 
-    async def _release(self, lock: Any) -> None:
-        lock.cancel()
-        with contextlib.suppress(Unavailable, NoNodeError):
-            await self._session.call(lock.release)
-
-    async def _prove(self, leadership: _Leadership, path: str) -> None:
+    async def _prove(self, session: Session, leadership: _Leadership, path: str) -> None:
         """Ask for our own node again and again: an answer proves that the session was alive when it was asked."""
         while not leadership._lost.is_set():  # noqa: SLF001 - one module
             asked_at = time.monotonic()
             try:
-                if await self._session.call(self._session.client.exists, path) is None:
+                if await session.call(session.client.exists, path) is None:
                     leadership.lose()
                     return
             except Unavailable:
@@ -179,20 +178,26 @@ class ZooKeeperCoordination:
 
     @asynccontextmanager
     async def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AsyncIterator[_Registration]:
-        """See the port. The node lives as long as the session."""
-        client = self._session.client
+        """See the port. The node lives as long as this process's session."""
+        async with self._registered(self._session, role, member_id, info) as registration:
+            yield registration
+
+    @asynccontextmanager
+    async def _registered(
+        self, session: Session, role: str, member_id: str, info: Mapping[str, Any]
+    ) -> AsyncIterator[_Registration]:
         path = f"{_folder(role)}/{member_id}"
         value = _value(member_id, info)
         with contextlib.suppress(NodeExistsError):
-            await self._session.call(client.create, path, value, ephemeral=True, makepath=True)
-        registration = _Registration(self._session, path, value)
-        forget = self._session.listen(lambda state: registration.lose() if state == KazooState.LOST else None)
+            await session.call(session.client.create, path, value, ephemeral=True, makepath=True)
+        registration = _Registration(session, path, value)
+        forget = session.listen(lambda state: registration.lose() if state == KazooState.LOST else None)
         try:
             yield registration
         finally:
             forget()
             with contextlib.suppress(Unavailable, NoNodeError):
-                await self._session.call(client.delete, path)
+                await session.call(session.client.delete, path)
 
     async def members(self, role: str) -> list[Member]:
         """See the port."""
