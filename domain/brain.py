@@ -9,7 +9,6 @@ is carried out, so a decision that is made twice, or too late, is harmless.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,16 +19,18 @@ from domain import commands as c
 from domain.errors import Corruption
 from domain.ids import Position, Version
 from domain.messaging import FeedEvent
-from domain.ports import HeadRow
+from domain.timers import HORIZON, TIMERS_LIMIT, Timers
 
-HORIZON = timedelta(seconds=60)
-"""How far ahead timers are held in memory."""
-
-TIMERS_LIMIT = 20_000
-"""Timers loaded at once; more of them are loaded when these are done."""
+__all__ = ["HORIZON", "TIMERS_LIMIT", "Brain", "Change", "Decision", "RunningAttempt"]
 
 GONE_GRACE = timedelta(seconds=1)
-"""How long an executor is missing among the members before its attempts are declared lost."""
+"""How long an executor that was seen alive is missing before its attempts are declared lost."""
+
+UNSEEN_GRACE = timedelta(seconds=8)
+"""The same for one that was not seen since this leader began, or since nobody could say who is alive.
+
+At least a session timeout: after an outage the living need some time to say so.
+"""
 
 DEADLINE_GRACE = timedelta(seconds=30)
 """How long behind its timeout an attempt is declared lost, whose executor should have ended it."""
@@ -87,10 +88,9 @@ class Brain:
             str(a.job_id): Running(a.attempt, a.version, a.executor, a.started_at, a.timeout_seconds) for a in running
         }
         self.queued = dict(queued)
-        self.known_until: datetime | None = None
-        self._timers: list[tuple[datetime, str]] = []
-        self._due: dict[str, datetime] = {}
+        self.timers = Timers()
         self._members: frozenset[str] | None = None
+        self._seen: set[str] = set()
         self._missing_since: dict[str, datetime] = {}
         self._decided_at: dict[str, datetime] = {}
         self._saved = set(self._running)
@@ -117,10 +117,11 @@ class Brain:
             if spec["expires_at"] is None:
                 return
         times = [datetime.fromisoformat(t) for t in (spec["run_at"], spec["expires_at"]) if t is not None]
-        self._near(event.stream_id, min(times))
+        self.timers.add(event.stream_id, min(times), event.position)
 
     def _attempt_started(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         self._count(data["queue"], data["priority"], -1)
+        self.timers.drop(event.stream_id)
         started_at = datetime.fromisoformat(event.recorded_at)
         attempt = Running(data["attempt"], event.version, data["executor"], started_at, data["timeout_seconds"])
         self._running[event.stream_id] = attempt
@@ -131,7 +132,7 @@ class Brain:
         self._end(event.stream_id)
         retry_at = data.get("retry_at")
         if retry_at is not None:
-            self._near(event.stream_id, datetime.fromisoformat(retry_at))
+            self.timers.add(event.stream_id, datetime.fromisoformat(retry_at), event.position)
 
     def _dispatched(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
         if data.get("reason") != "missing":
@@ -143,10 +144,11 @@ class Brain:
     def _left(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         """Cancelled, expired or given another time."""
         self._end(event.stream_id)
+        self.timers.drop(event.stream_id)
         if data["was"] == "queued":
             self._count(data["queue"], data["priority"], -1)
         if event.type == "JobRescheduled":
-            self._near(event.stream_id, datetime.fromisoformat(data["run_at"]))
+            self.timers.add(event.stream_id, datetime.fromisoformat(data["run_at"]), event.position)
 
     def _count(self, queue: str, priority: str, change: int) -> None:
         key = (queue, priority)
@@ -188,52 +190,17 @@ class Brain:
             del self.queued[key]
         return change
 
-    # -- timers ------------------------------------------------------------------------------------------------------
-
-    def load_timers(self, rows: Sequence[HeadRow], until: datetime) -> None:
-        """Take in the jobs that are due up to `until`, earliest first; `TIMERS_LIMIT` of them may not be all."""
-        for row in rows:
-            if row.due_at is not None:
-                self._schedule(str(row.id), row.due_at)
-        complete = len(rows) < TIMERS_LIMIT
-        last = rows[-1].due_at if rows else None
-        self.known_until = until if complete or last is None else last
-
-    def wants_timers(self, now: datetime) -> bool:
-        """Whether timers have to be loaded: the known ones end soon."""
-        if self.known_until is None:
-            return True
-        if self.known_until < now + HORIZON / 2:
-            return self.known_until >= now or not self._timers or self._timers[0][0] > self.known_until
-        return False
-
-    def schedule(self, job_id: UUID, due_at: datetime) -> None:
-        """Look at the job at `due_at`; an other timer of the same job is replaced."""
-        self._schedule(str(job_id), due_at)
-
-    def _schedule(self, job_id: str, due_at: datetime) -> None:
-        if self._due.get(job_id) == due_at:
-            return
-        self._due[job_id] = due_at
-        heapq.heappush(self._timers, (due_at, job_id))
-
-    def _near(self, job_id: str, due_at: datetime) -> None:
-        if self.known_until is not None and due_at <= self.known_until:
-            self._schedule(job_id, due_at)
-
-    def next_timer(self) -> datetime | None:
-        """When the next timer is due."""
-        while self._timers and self._due.get(self._timers[0][1]) != self._timers[0][0]:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
-
     # -- who is alive ------------------------------------------------------------------------------------------------
 
     def members(self, alive: Iterable[str] | None) -> None:
         """The executors that are alive; None: nobody can say, so nobody is dead."""
-        self._members = None if alive is None else frozenset(alive)
         if alive is None:
+            self._members = None
             self._missing_since.clear()
+            self._seen.clear()
+            return
+        self._members = frozenset(alive)
+        self._seen.update(self._members)
 
     def _gone(self, now: datetime) -> set[str]:
         """Executors that have been missing for longer than the grace."""
@@ -241,23 +208,19 @@ class Brain:
             return set()
         executors = {running.executor for running in self._running.values()}
         missing = executors - self._members
-        for executor in list(self._missing_since):
-            if executor not in missing:
-                del self._missing_since[executor]
-        for executor in missing:
-            self._missing_since.setdefault(executor, now)
-        return {executor for executor, since in self._missing_since.items() if now - since >= GONE_GRACE}
+        self._seen.intersection_update(executors | self._members)
+        self._missing_since = {executor: self._missing_since.get(executor, now) for executor in missing}
+        return {
+            executor
+            for executor, since in self._missing_since.items()
+            if now - since >= (GONE_GRACE if executor in self._seen else UNSEEN_GRACE)
+        }
 
     # -- what follows ------------------------------------------------------------------------------------------------
 
     def due(self, now: datetime, limit: int) -> list[Decision]:
         """Jobs whose time has come, at most `limit`; each is named once."""
-        decisions: list[Decision] = []
-        while len(decisions) < limit and (at := self.next_timer()) is not None and at <= now:
-            _, job_id = heapq.heappop(self._timers)
-            del self._due[job_id]
-            decisions.append(Decision(UUID(job_id), c.ActOnTime()))
-        return decisions
+        return [Decision(UUID(job_id), c.ActOnTime()) for job_id in self.timers.take_due(now, limit)]
 
     def lost(self, now: datetime, limit: int) -> list[Decision]:
         """Attempts that nobody runs any more, at most `limit`."""

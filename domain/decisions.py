@@ -78,6 +78,8 @@ def _expire(job: Job) -> Events:
 def _decide_dispatch(job: Job, command: c.DispatchJob, now: datetime) -> Events:
     if job.state not in ("scheduled", "retrying", "queued", "waiting"):
         return []
+    if command.reason == "missing" and job.state != "queued":
+        return []  # it has another time meanwhile, and no dispatch that could be missing
     return _expire(job) if _expired(job, now) else _dispatch(job, command.reason)
 
 

@@ -89,11 +89,17 @@ class JobIndex(Protocol):
     async def count(self, where: JobFilter) -> int:
         """How many jobs match."""
 
-    async def due(self, until: datetime, limit: int) -> list[HeadRow]:
-        """Jobs with `due_at` up to `until`, earliest first."""
+    async def timers(self, until: datetime, limit: int) -> Sequence[tuple[UUID, datetime]]:
+        """Jobs with `due_at` up to `until`, and that instant, earliest first."""
 
     async def queued(self, after: Position, limit: int) -> list[HeadRow]:
         """Queued jobs whose last change has a position above `after`, in order of position."""
+
+    def scan_queued(self, streams: Sequence[tuple[str, str]]) -> AsyncIterator[list[HeadRow]]:
+        """All jobs queued in one of these (queue, priority), in batches of bounded size, those submitted first first.
+
+        What changes meanwhile may be in it or not.
+        """
 
     async def queue_counts(self) -> dict[tuple[str, str], int]:
         """How many jobs are queued in each (queue, priority)."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import jobs
 from domain.ids import Position, Version
 from domain.ports import HeadRow, JobFilter
+
+SCAN_ROWS = 2_000
+"""Rows of one step of a scan."""
+
+SCAN_WINDOW = 256_000
+"""Positions that one step goes through at most, where little is found: a matter of a second."""
 
 
 class PostgresJobIndex:
@@ -39,10 +45,11 @@ class PostgresJobIndex:
             result = await connection.execute(select(func.count()).select_from(jobs).where(*_conditions(where)))
             return int(result.scalar_one())
 
-    async def due(self, until: datetime, limit: int) -> list[HeadRow]:
+    async def timers(self, until: datetime, limit: int) -> Sequence[tuple[UUID, datetime]]:
         """See the port."""
-        query = select(jobs).where(jobs.c.due_at <= until).order_by(jobs.c.due_at).limit(limit)
-        return await self._rows(query)
+        query = select(jobs.c.id, jobs.c.due_at).where(jobs.c.due_at <= until).order_by(jobs.c.due_at).limit(limit)
+        async with self._database.begin() as connection:
+            return [(job_id, due_at) for job_id, due_at in (await connection.execute(query)).all()]
 
     async def queued(self, after: Position, limit: int) -> list[HeadRow]:
         """See the port. A scan of the table: used only when the broker has lost its content."""
@@ -50,6 +57,27 @@ class PostgresJobIndex:
             select(jobs).where(jobs.c.state == "queued", jobs.c.position > after).order_by(jobs.c.position).limit(limit)
         )
         return await self._rows(query)
+
+    async def scan_queued(self, streams: Sequence[tuple[str, str]]) -> AsyncIterator[list[HeadRow]]:
+        """See the port. Walks the index of submissions in windows, wider ones where little is found."""
+        ends = select(func.min(jobs.c.first_position), func.max(jobs.c.first_position))
+        async with self._database.begin() as connection:
+            first, last = (await connection.execute(ends)).one()
+        if first is None:
+            return
+        where = (jobs.c.state == "queued", tuple_(jobs.c.queue, jobs.c.priority).in_(streams))
+        after, window = first - 1, SCAN_ROWS
+        while after < last:
+            within = (jobs.c.first_position > after, jobs.c.first_position <= after + window)
+            query = select(jobs).where(*where, *within).order_by(jobs.c.first_position).limit(SCAN_ROWS)
+            rows = await self._rows(query)
+            if rows:
+                yield rows
+            if len(rows) == SCAN_ROWS:
+                after = rows[-1].first_position
+            else:
+                after += window
+                window = min(window * 2, SCAN_WINDOW)
 
     async def queue_counts(self) -> dict[tuple[str, str], int]:
         """See the port."""

@@ -1,4 +1,7 @@
-"""Carries the brain's decisions out: load the jobs, decide on their own streams, append in batches under the term."""
+"""Carries the brain's decisions out: load the jobs, decide on their own streams, append in batches under the term.
+
+Never decides by what the brain remembers of a job, and never without the term.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,49 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
+from apps.scheduler.metrics import SchedulerMetrics
 from domain import commands as c
 from domain.brain import Brain, Decision
 from domain.decisions import decide, write_for
 from domain.events import Event, JobDispatched
 from domain.ids import Term
 from domain.jobs import Job, fold
-from domain.log import Meta, Unit
+from domain.log import Appended, Meta, Unit
 from domain.ports import EventLog
 from observability import tracing
 
 BATCH = 500
+"""Decisions that share an append."""
 
 
 class CarriesOut:
     """Under one term of leadership."""
 
-    def __init__(self, log: EventLog, brain: Brain, term: Term, node: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        brain: Brain,
+        term: Term,
+        node: str,
+        *,
+        now: Callable[[], datetime],
+        metrics: SchedulerMetrics,
+    ) -> None:
         self._log = log
         self._brain = brain
         self._term = term
         self._actor = f"scheduler:{node}"
         self._now = now
+        self._metrics = metrics
 
     async def carry_out(self, decisions: Sequence[Decision]) -> int:
         """Do it; the number of jobs that something was recorded for.
 
-        A job that moved meanwhile is left alone: what moved it comes by the feed. Raises NotLeader.
+        A job that moved meanwhile is left alone: what moved it comes by the feed.
+
+        Raises:
+            NotLeader: a newer term is in force; nothing of the batch was written.
+            Unavailable: perhaps written, perhaps not. Decide anew: what was written shows in the jobs' streams.
         """
         done = 0
         for start in range(0, len(decisions), BATCH):
@@ -43,26 +62,41 @@ class CarriesOut:
     async def _batch(self, decisions: Sequence[Decision]) -> int:
         histories = await self._log.read_streams([d.job_id for d in decisions])
         now = self._now()
-        units = []
-        spans = []
+        units: list[Unit] = []
+        after: list[Job] = []
+        spans: list[tracing.SpanHandle] = []
         for decision in decisions:
             job = fold(histories.get(decision.job_id, ()))
+            events = () if job is None else decide(job, decision.command, now)
             if job is None:
                 continue
-            events = decide(job, decision.command, now)
-            if events:
-                span = _span(job, events)
-                spans.append(span)
-                unit, after = self._unit(job, events, now, span.traceparent)
-                units.append(unit)
-                job = after
-            if job.due_at is not None and isinstance(decision.command, c.ActOnTime):
-                self._brain.schedule(job.id, job.due_at)
-        if units:
-            await self._log.append(units, fence=self._term)
-        for span in spans:
-            span.end()
-        return len(units)
+            if not events:
+                self._look_again(job, decision)
+                continue
+            span = _span(job, events)
+            unit, job_after = self._unit(job, events, now, span.traceparent)
+            spans.append(span)
+            units.append(unit)
+            after.append(job_after)
+        try:
+            results = await self._log.append(units, fence=self._term) if units else []
+        finally:
+            for span in spans:
+                span.end()
+        done = 0
+        for job, unit, result in zip(after, units, results, strict=True):
+            if isinstance(result, Appended):
+                done += 1
+                self._metrics.decided(type(unit.writes[0].events[0]).__name__)
+                if job.due_at is not None:
+                    # Its dispatch does not say so in the feed: the job may still expire.
+                    self._brain.timers.add(str(job.id), job.due_at, result.last_position)
+        return done
+
+    def _look_again(self, job: Job, decision: Decision) -> None:
+        """Its time has not come, although the brain thought so."""
+        if job.due_at is not None and isinstance(decision.command, c.ActOnTime):
+            self._brain.timers.add(str(job.id), job.due_at)
 
     def _unit(self, job: Job, events: Sequence[Event], now: datetime, traceparent: str | None) -> tuple[Unit, Job]:
         correlation = job.submitted_meta.correlation_id
@@ -76,9 +110,10 @@ def _span(job: Job, events: Sequence[Event]) -> tracing.SpanHandle:
     origin = job.submitted_meta.traceparent
     if not tracing.enabled():
         return tracing.SpanHandle(None, origin)
-    retry = isinstance(events[0], JobDispatched) and job.attempt > 0
+    dispatched = isinstance(events[0], JobDispatched)
+    retry = dispatched and job.attempt > 0
     return tracing.start_span(
-        f"scheduler {type(events[0]).__name__}",
+        "scheduler.dispatch" if dispatched else f"scheduler.{type(events[0]).__name__}",
         parent=None if retry else origin,
         links=(origin,) if retry else (),
         attributes={"rota.job.id": str(job.id), "rota.attempt": job.attempt},

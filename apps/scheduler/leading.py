@@ -10,64 +10,56 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from adapters.postgres.running_attempts import PostgresRunningAttempts
 from apps.scheduler.carrying_out import BATCH, CarriesOut
 from apps.scheduler.missing_work import MissingWork
-from domain.brain import HORIZON, TIMERS_LIMIT, Brain, Change
+from apps.scheduler.surroundings import Surroundings
+from domain.brain import HORIZON, Brain, Change
 from domain.errors import NotLeader, Unavailable
 from domain.ids import Position
-from domain.messaging import Feed
-from domain.ports import Coordination, JobIndex
 
 log = logging.getLogger("rota.scheduler")
 
 SAVE_SECONDS = 0.1
 LOOK_SECONDS = 0.5
-"""How often attempts of executors that are gone are looked for, and the longest sleep between timers."""
+"""How often attempts of executors that are gone are looked for, and whether timers have to be loaded."""
 
+LONGEST_SLEEP = timedelta(seconds=1)
+"""Between two timers; PostgreSQL's time may be corrected meanwhile."""
+
+MEASURE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
-BLIND_SECONDS = 6.0
-"""After an outage of the coordination service nobody is taken for dead for this long: all sessions are new."""
+AWAKE = datetime.min.replace(tzinfo=UTC)
 
 
 class Leading:
     """One leader's services around its brain."""
 
-    def __init__(
-        self,
-        brain: Brain,
-        carries_out: CarriesOut,
-        *,
-        feed: Feed,
-        index: JobIndex,
-        projection: PostgresRunningAttempts,
-        coordination: Coordination,
-        missing_work: MissingWork,
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, brain: Brain, carries_out: CarriesOut, missing_work: MissingWork, around: Surroundings) -> None:
         self.brain = brain
         self._carries_out = carries_out
-        self._feed = feed
-        self._index = index
-        self._projection = projection
-        self._coordination = coordination
         self._missing_work = missing_work
-        self._now = now
+        self._around = around
+        self._now = around.clock.now
+        self._wakes_at = AWAKE
         self._woken = asyncio.Event()
+        self._wants_timers = asyncio.Event()
         self._saved = brain.position
         self._changed = asyncio.Event()
+        self._taken_in_at = ""
 
     async def run(self) -> None:
         """All services side by side; an error of one ends all. Raises NotLeader, Corruption."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._patiently("feed", self._follow))
             group.create_task(self._patiently("timers", self._act_on_time))
+            group.create_task(self._patiently("loading", self._load_timers))
             group.create_task(self._patiently("members", self._watch_members))
             group.create_task(self._patiently("losses", self._declare_losses))
             group.create_task(self._patiently("projection", self._save))
             group.create_task(self._patiently("missing work", lambda: self._missing_work.watch(self.brain)))
+            group.create_task(self._patiently("lag", self._measure))
 
     async def _patiently(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -75,51 +67,78 @@ class Leading:
                 await service()
             except Unavailable as error:
                 log.warning("%s waits: %s", name, error)
+                self._around.metrics.waits(name)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        async for batch in self._feed.follow(self.brain.position):
+        async for batch in self._around.feed.follow(self.brain.position):
             self.brain.apply(batch.events)
+            self._taken_in_at = batch.events[-1].recorded_at
             self._changed.set()
-            timer = self.brain.next_timer()
-            if timer is not None and timer <= self._now():
-                self._woken.set()
+            self._wake_for_timers()
+
+    # -- time --------------------------------------------------------------------------------------------------------
 
     async def _act_on_time(self) -> None:
         while True:
-            now = self._now()
-            if self.brain.wants_timers(now):
-                until = now + HORIZON
-                self.brain.load_timers(await self._index.due(until, TIMERS_LIMIT), until)
             decisions = self.brain.due(self._now(), BATCH)
-            if decisions:
-                try:
-                    await self._carries_out.carry_out(decisions)
-                except Unavailable:
-                    for decision in decisions:
-                        self.brain.schedule(decision.job_id, now)
-                    raise
+            if self.brain.timers.wants_load(self._now()):
+                self._wants_timers.set()
+            if not decisions:
+                await self._sleep_until_due()
                 continue
-            await self._sleep_until_due()
+            try:
+                await self._carries_out.carry_out(decisions)
+            except Unavailable:
+                for decision in decisions:
+                    self.brain.timers.again(str(decision.job_id), self._now())
+                raise
 
     async def _sleep_until_due(self) -> None:
-        timer = self.brain.next_timer()
-        seconds = LOOK_SECONDS
-        if timer is not None:
-            seconds = min(seconds, max(0.0, (timer - self._now()).total_seconds()))
+        now = self._now()
+        earliest = self.brain.timers.earliest()
+        self._wakes_at = now + LONGEST_SLEEP if earliest is None else min(earliest, now + LONGEST_SLEEP)
         self._woken.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(0.0, (self._wakes_at - now).total_seconds())):
                 await self._woken.wait()
+        self._wakes_at = AWAKE
+
+    def _wake_for_timers(self) -> None:
+        """An earlier timer than the one that is slept for may have come."""
+        earliest = self.brain.timers.earliest()
+        if earliest is not None and earliest < self._wakes_at:
+            self._woken.set()
+
+    async def _load_timers(self) -> None:
+        timers = self.brain.timers
+        while True:
+            if not timers.wants_load(self._now()):
+                self._wants_timers.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._wants_timers.wait()
+                continue
+            until = self._now() + HORIZON
+            # Read before the index: whatever is behind this position comes by the feed.
+            timers.begin_load(until, await self._around.event_log.last_position())
+            try:
+                found = await self._around.index.timers(until, timers.limit)
+            except BaseException:
+                timers.fail_load()
+                raise
+            timers.end_load(((str(job_id), due_at) for job_id, due_at in found), len(found))
+            self._wake_for_timers()
+
+    # -- executors ---------------------------------------------------------------------------------------------------
 
     async def _watch_members(self) -> None:
         try:
-            async for members in self._coordination.watch_members("executor"):
+            async for members in self._around.coordination.watch_members("executor"):
                 self.brain.members([member.id for member in members])
-        except Unavailable as error:
-            log.warning("nobody can say which executors are alive: %s", error)
-            self.brain.members(None)
-            await asyncio.sleep(BLIND_SECONDS)
+        except Unavailable:
+            self.brain.members(None)  # nobody can say who is alive, so nobody is dead
+            raise
 
     async def _declare_losses(self) -> None:
         while True:
@@ -129,30 +148,48 @@ class Leading:
                 log.warning("%d attempts are lost: %s", len(decisions), decisions[0].command)
                 await self._carries_out.carry_out(decisions)
 
+    # -- the projection ----------------------------------------------------------------------------------------------
+
     async def _save(self) -> None:
         while True:
             await self._changed.wait()
             self._changed.clear()
             change = self.brain.take_change()
-            old = self._saved
-            while not await self._try_save(old, change):
-                await asyncio.sleep(PAUSE_SECONDS)
-            self._saved = change.position
-            await asyncio.sleep(SAVE_SECONDS)
+            saved = False
+            while not saved:
+                saved = await self._try_save(self._saved, change)
+                if saved:
+                    self._saved = change.position
+                await asyncio.sleep(SAVE_SECONDS if saved else PAUSE_SECONDS)
 
     async def _try_save(self, old: Position, change: Change) -> bool:
         """False while PostgreSQL is away. Raises NotLeader when somebody else keeps the projection."""
         try:
-            saved = await self._projection.save(
+            saved = await self._around.projection.save(
                 old=old,
                 new=change.position,
                 started=change.started,
                 ended=change.ended,
                 counts=change.counts,
             )
-            if not saved and await self._projection.checkpoint() != change.position:
+            if not saved and await self._around.projection.checkpoint() != change.position:
                 raise NotLeader("another leader keeps the projection", own_term=0)
         except Unavailable as error:
             log.warning("the projection waits: %s", error)
+            self._around.metrics.waits("projection")
             return False
         return True
+
+    async def _measure(self) -> None:
+        while True:
+            position, taken_in_at = self.brain.position, self._taken_in_at
+            behind = max(0, await self._around.event_log.last_position() - position)
+            self._around.metrics.lag_events.set(behind)
+            seconds = 0.0
+            if behind and taken_in_at:
+                seconds = max(0.0, (self._now() - datetime.fromisoformat(taken_in_at)).total_seconds())
+            self._around.metrics.lag_seconds.set(seconds)
+            self._around.metrics.projection_lag_events.labels("scheduler").set(behind + position - self._saved)
+            self._around.metrics.running.set(self.brain.running_count)
+            self._around.metrics.timers.set(len(self.brain.timers))
+            await asyncio.sleep(MEASURE_SECONDS)

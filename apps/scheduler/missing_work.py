@@ -1,95 +1,120 @@
 """Finds work that the broker has lost, and dispatches it again.
 
-The brain counts the queued jobs of each work stream; the broker knows how many entries it holds. Fewer entries than
-queued jobs for a while means that something may be missing; then, and only then, the queued jobs are read and each one
-that is provably not in its stream is dispatched by a new event.
+The brain counts the queued jobs of each work stream; the broker knows how many entries it holds. Only when entries
+are fewer are the queued jobs of that stream read, and each one that is provably not there is dispatched by a new event.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import NamedTuple
 
 from apps.scheduler.carrying_out import CarriesOut
 from domain import commands as c
 from domain.brain import Brain, Decision
-from domain.ids import Position
 from domain.messaging import Publisher, WorkItem, WorkStreams
 from domain.ports import EventLog, HeadRow, JobIndex
 
 log = logging.getLogger("rota.scheduler")
 
-LOOK_SECONDS = 2.0
-SUSPICIOUS_LOOKS = 3
-"""So many looks in a row must find fewer entries than queued jobs."""
+LOOK_SECONDS = 1.5
+SURE_LOOKS = 3
+"""So many looks in a row must find too few entries even if every event not yet taken in was a start."""
 
-PAGE_ROWS = 1000
-PAUSE_SECONDS = (5.0, 60.0)
-"""Between two searches; longer when a search has found nothing."""
+LIKELY_LOOKS = 40
+"""In a busy system there is always something not yet taken in; after so many suspicious looks it is searched anyway."""
+
+SHORTEST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 600.0
+"""Between two searches; longer and longer while they find nothing."""
+
+Stream = tuple[str, str]
+
+
+class Suspicion(NamedTuple):
+    """Work streams with fewer entries than queued jobs: for sure, and those where it may only look so."""
+
+    sure: frozenset[Stream]
+    likely: frozenset[Stream]
+
+
+NONE = Suspicion(frozenset(), frozenset())
 
 
 class MissingWork:
     """Looks for lost dispatches."""
 
     def __init__(
-        self, log: EventLog, index: JobIndex, streams: WorkStreams, publisher: Publisher, carries_out: CarriesOut
+        self, event_log: EventLog, index: JobIndex, streams: WorkStreams, publisher: Publisher, carries_out: CarriesOut
     ) -> None:
-        self._log = log
+        self._log = event_log
         self._index = index
         self._streams = streams
         self._publisher = publisher
         self._carries_out = carries_out
-        self._suspicions = 0
-        self._pause = PAUSE_SECONDS[0]
+        self._looks: dict[Stream, tuple[int, int]] = {}
 
     async def watch(self, brain: Brain) -> None:
         """Look every few seconds, for ever."""
+        pause = SHORTEST_PAUSE_SECONDS
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self._suspicions = self._suspicions + 1 if await self._suspicious(brain) else 0
-            if self._suspicions < SUSPICIOUS_LOOKS:
+            wanted = self._note(await self.look(brain))
+            if not wanted:
                 continue
-            self._suspicions = 0
-            found = await self.search()
-            shortest, longest = PAUSE_SECONDS
-            self._pause = shortest if found else min(self._pause * 2, longest)
+            self._looks.clear()
+            found = await self.search(wanted)
             if found:
                 log.warning("dispatched %d jobs again that the broker had lost", found)
-            await asyncio.sleep(self._pause)
+            pause = SHORTEST_PAUSE_SECONDS if found else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
 
-    async def _suspicious(self, brain: Brain) -> bool:
-        """Whether some work stream holds fewer entries than jobs are queued for it."""
-        published = await self._publisher.last_published()
-        if published == 0 or published + 1000 < brain.position:
-            return False  # the relay is at work
-        queued = {key: count for key, count in brain.queued.items() if count > 0}
+    def _note(self, suspicion: Suspicion) -> list[Stream]:
+        """The streams that have been suspicious for long enough."""
+        looks = {}
+        for stream in suspicion.likely:
+            sure, likely = self._looks.get(stream, (0, 0))
+            looks[stream] = (sure + 1 if stream in suspicion.sure else 0, likely + 1)
+        self._looks = looks
+        return [s for s, (sure, likely) in looks.items() if sure >= SURE_LOOKS or likely >= LIKELY_LOOKS]
+
+    async def look(self, brain: Brain) -> Suspicion:
+        """Compare the brain's count of queued jobs with the broker's of entries. Raises Unavailable."""
+        position = brain.position
+        queued = {stream: count for stream, count in brain.queued.items() if count > 0}
         if not queued:
-            return False
+            return NONE
+        if await self._publisher.last_published() < position:
+            return NONE  # the relay is at work: not everything that is counted has been published
         lengths = await self._streams.lengths(list(queued))
-        return any(lengths[key] < count for key, count in queued.items())
+        # Whatever left a stream before its length was read is an event of the log before this one.
+        unseen = await self._log.last_position() - position
+        fewer = {stream: count - lengths[stream] for stream, count in queued.items() if count > lengths[stream]}
+        return Suspicion(frozenset(s for s, missing in fewer.items() if missing > unseen), frozenset(fewer))
 
-    async def search(self) -> int:
-        """Read all queued jobs and dispatch those that are provably missing; their number."""
-        published = await self._publisher.last_published()
-        place = Position(0)
+    async def search(self, streams: list[Stream]) -> int:
+        """Read all jobs queued in these streams and dispatch those that are provably missing; their number."""
         found = 0
-        while rows := await self._index.queued(place, PAGE_ROWS):
-            place = rows[-1].position
+        async for rows in self._index.scan_queued(streams):
+            published = await self._publisher.last_published()
             known = [_item(row) for row in rows if row.position <= published]
-            missing = await self._streams.missing(known)
-            decisions = [Decision(item.job_id, c.DispatchJob(reason="missing")) for item in missing]
-            found += await self._carries_out.carry_out(await self._still_queued(decisions, missing))
+            missing = await self._still_queued(await self._streams.missing(known))
+            found += await self._carries_out.carry_out(
+                [Decision(item.job_id, c.DispatchJob(reason="missing")) for item in missing]
+            )
         return found
 
-    async def _still_queued(self, decisions: list[Decision], items: list[WorkItem]) -> list[Decision]:
+    async def _still_queued(self, items: list[WorkItem]) -> list[WorkItem]:
         """Without jobs that were claimed between the read of the row and the look into the stream."""
+        if not items:
+            return []
         rows = await self._index.get([item.job_id for item in items])
-        still = {
-            item.job_id
+        return [
+            item
             for item in items
             if (row := rows.get(item.job_id)) is not None and row.state == "queued" and row.version == item.version
-        }
-        return [decision for decision in decisions if decision.job_id in still]
+        ]
 
 
 def _item(row: HeadRow) -> WorkItem:

@@ -1,0 +1,65 @@
+"""What a scheduler works with: roles, filled by its composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from apps.scheduler.metrics import SchedulerMetrics
+from domain.brain import RunningAttempt
+from domain.ids import Position
+from domain.messaging import Feed, Publisher, WorkStreams
+from domain.ports import Coordination, EventLog, JobIndex
+
+
+class Projection(Protocol):
+    """Keeps what the brain needs to begin with. Every method may raise Unavailable."""
+
+    async def load(self) -> tuple[Position, list[RunningAttempt], dict[tuple[str, str], int]]:
+        """The checkpoint, the attempts that run there, and how many jobs are queued there."""
+
+    async def checkpoint(self) -> Position:
+        """The position up to which it is true."""
+
+    async def save(
+        self,
+        *,
+        old: Position,
+        new: Position,
+        started: Sequence[RunningAttempt],
+        ended: Sequence[UUID],
+        counts: Mapping[tuple[str, str], int],
+    ) -> bool:
+        """Move the checkpoint from `old` to `new` with what happened between; False: somebody else moved it."""
+
+
+class Clock(Protocol):
+    """PostgreSQL's time."""
+
+    @property
+    def offset_seconds(self) -> float:
+        """How far this machine's clock is behind, when last measured."""
+
+    def now(self) -> datetime:
+        """The present instant."""
+
+    async def sample(self) -> float:
+        """Measure and return the offset. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a scheduler works with."""
+
+    event_log: EventLog
+    index: JobIndex
+    projection: Projection
+    feed: Feed
+    streams: WorkStreams
+    publisher: Publisher
+    coordination: Coordination
+    clock: Clock
+    metrics: SchedulerMetrics

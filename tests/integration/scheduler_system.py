@@ -1,0 +1,147 @@
+"""A log, a relay and schedulers within the test's process; the test itself plays the executors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from uuid_utils.compat import uuid7
+
+from adapters.postgres.clock import PostgresClock
+from adapters.postgres.connection import Database
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.job_index import PostgresJobIndex
+from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.redis.connection import connect
+from adapters.redis.feed import RedisFeed
+from adapters.redis.publisher import RedisPublisher
+from adapters.redis.work_streams import RedisWorkStreams
+from apps.scheduler.metrics import SchedulerMetrics
+from apps.scheduler.service import Scheduler
+from apps.scheduler.surroundings import Surroundings
+from apps.service import keep_running
+from domain import commands as c
+from domain.decisions import decide, write_for
+from domain.jobs import Job, fold
+from domain.log import Appended, Meta, Unit
+from domain.ports import Coordination
+from domain.specs import JobSpec
+from outbox.relay import Relay
+from outbox.routing import route
+from tests.integration.redis_tools import Quiet
+from tests.waiting import until
+
+CLIENT = Meta(actor="test")
+
+
+class Node:
+    """One scheduler, with connections of its own."""
+
+    def __init__(self, database: Database, redis: Redis, coordination: Coordination, **replaced: Any) -> None:
+        self.log = PostgresEventLog(database)
+        parts: dict[str, Any] = {
+            "event_log": self.log,
+            "index": PostgresJobIndex(database),
+            "projection": PostgresRunningAttempts(database),
+            "feed": RedisFeed(redis, self.log),
+            "streams": RedisWorkStreams(redis),
+            "publisher": RedisPublisher(redis, route),
+            "coordination": coordination,
+            "clock": PostgresClock(database),
+            "metrics": SchedulerMetrics(CollectorRegistry()),
+        }
+        self.scheduler = Scheduler(Surroundings(**{**parts, **replaced}))
+        self.task = asyncio.create_task(keep_running("elections", self.scheduler.stand))
+
+    async def leads(self) -> None:
+        await until(lambda: self.scheduler.leading is not None or self.task.done(), what="the election")
+        if self.task.done():
+            self.task.result()
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        await self.log.close()
+
+
+class SchedulerSystem:
+    """What the tests of the scheduler work with."""
+
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self.database = database
+        self.redis = redis
+        self.log = PostgresEventLog(database)
+        self.index = PostgresJobIndex(database)
+        self.projection = PostgresRunningAttempts(database)
+        self.stack = AsyncExitStack()
+
+    def node(self, coordination: Coordination, **replaced: Any) -> Node:
+        """A scheduler that stands for election until the test ends."""
+        node = Node(self.database, self.redis, coordination, **replaced)
+        self.stack.push_async_callback(node.stop)
+        return node
+
+    async def submit(self, count: int = 1, **spec: Any) -> list[UUID]:
+        now = datetime.now(UTC)
+        ids, units = [], []
+        for _ in range(count):
+            job_id = uuid7()
+            events = decide(None, c.SubmitJob(spec=JobSpec(**{"task": "noop", **spec})), now)
+            write, _ = write_for(None, job_id, events, CLIENT, now)
+            units.append(Unit(id=uuid7(), writes=[write], meta=CLIENT))
+            ids.append(job_id)
+        for start in range(0, len(units), 500):
+            assert all(isinstance(r, Appended) for r in await self.log.append(units[start : start + 500]))
+        return ids
+
+    async def command(self, job_id: UUID, command: c.Command) -> Job:
+        """Carry a command out on the job as it is."""
+        job, now = await self.job(job_id), datetime.now(UTC)
+        write, after = write_for(job, job_id, decide(job, command, now), CLIENT, now)
+        (result,) = await self.log.append([Unit(id=uuid7(), writes=[write], meta=CLIENT)])
+        assert isinstance(result, Appended)
+        return after
+
+    async def job(self, job_id: UUID) -> Job:
+        job = fold(await self.log.read_stream(job_id))
+        assert job is not None
+        return job
+
+    async def types(self, job_id: UUID) -> list[str]:
+        return [type(recorded.event).__name__ for recorded in await self.log.read_stream(job_id)]
+
+    async def in_state(self, state: str, ids: Sequence[UUID], *, timeout_seconds: float = 20.0) -> None:
+        async def all_are() -> bool:
+            rows = await self.index.get(ids)
+            return all(rows[job_id].state == state for job_id in ids)
+
+        await until(all_are, timeout_seconds=timeout_seconds, what=f"{len(ids)} jobs {state}")
+
+
+@asynccontextmanager
+async def scheduler_system(database_url: str, redis_url: str) -> AsyncIterator[SchedulerSystem]:
+    """A system without schedulers; those that the test starts end with it."""
+    database, redis = Database(database_url, application="test", pool_size=10), connect(redis_url)
+    await redis.flushdb()
+    found = SchedulerSystem(database, redis)
+    relay_log = PostgresEventLog(database)
+    relay = Relay(relay_log, RedisPublisher(redis, route), found.index, Quiet())
+    publishing = asyncio.create_task(keep_running("relay", relay.run))
+    try:
+        async with found.stack:
+            yield found
+    finally:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await relay_log.close()
+        await found.log.close()
+        await database.close()
+        await redis.aclose()

@@ -1,0 +1,67 @@
+"""The scheduler on PostgreSQL and Redis: what is due, what is lost, what outages and other leaders do to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.postgres.coordination import PostgresCoordination
+from domain import commands as c
+from domain.events import AttemptError, JobDispatched
+from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
+from tests.waiting import until
+
+
+@pytest.fixture
+async def system(postgres_url: str, redis_url: str) -> AsyncIterator[SchedulerSystem]:
+    async with scheduler_system(postgres_url, redis_url) as found:
+        yield found
+
+
+def soon(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+async def test_a_delayed_job_is_dispatched_when_it_is_due_and_not_before(system: SchedulerSystem):
+    await system.node(PostgresCoordination(system.database)).leads()
+    run_at = soon(0.7)
+    (job_id,) = await system.submit(run_at=run_at)
+    await system.in_state("queued", [job_id])
+    dispatched = (await system.log.read_stream(job_id))[1]
+    assert isinstance(dispatched.event, JobDispatched)
+    assert dispatched.event.reason == "due"
+    assert dispatched.meta.term == 1
+    assert run_at <= dispatched.recorded_at < run_at + timedelta(seconds=0.3)
+
+
+async def test_a_failed_attempt_is_dispatched_again_after_its_delay(system: SchedulerSystem):
+    await system.node(PostgresCoordination(system.database)).leads()
+    (job_id,) = await system.submit()
+    await system.command(job_id, c.StartAttempt(executor="e1"))
+    error = AttemptError(type="ValueError", message="no")
+    after = await system.command(job_id, c.FailAttempt(attempt=1, executor="e1", error=error))
+    assert after.run_at is not None
+    await system.in_state("queued", [job_id])
+    dispatched = (await system.log.read_stream(job_id))[-1]
+    assert isinstance(dispatched.event, JobDispatched)
+    assert dispatched.event.reason == "retry"
+    assert after.run_at <= dispatched.recorded_at < after.run_at + timedelta(seconds=0.3)
+
+
+async def test_an_executor_that_vanishes_loses_its_attempts(system: SchedulerSystem):
+    coordination = PostgresCoordination(system.database)
+    ids = await system.submit(20)
+    node = system.node(coordination)
+    await node.leads()
+    async with coordination.register("executor", "e1", {}):
+        for job_id in ids:
+            await system.command(job_id, c.StartAttempt(executor="e1"))
+
+        def seen() -> bool:
+            return node.scheduler.leading is not None and "e1" in node.scheduler.leading.brain._seen
+
+        await until(seen, what="the executor's being seen")
+    await system.in_state("queued", ids)
+    assert await system.types(ids[0]) == ["JobSubmitted", "AttemptStarted", "AttemptLost", "JobDispatched"]
