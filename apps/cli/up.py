@@ -18,6 +18,7 @@ from typing import Any
 
 from adapters.embedded.directory import DataDirectory, usable_port
 from adapters.embedded.postgres import EmbeddedPostgres
+from adapters.embedded.process import spawn
 from adapters.embedded.valkey import EmbeddedValkey
 from adapters.postgres.migrate import migrate
 from apps.settings import Settings
@@ -201,9 +202,8 @@ def running_system(data_dir: Path, *options: str, env: dict[str, str] | None = N
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "apps.cli.main", "up", "--data-dir", str(data_dir), "--port", "0", *options]
     with (data_dir / "up.log").open("wb") as out:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **(env or {})}
-        )
+        # It ends with us, however we end.
+        process = spawn(command, log=out, death_signal=signal.SIGTERM, env={**os.environ, **(env or {})})
     try:
         state = data_dir / STATE_FILE
         while not state.exists():
