@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from redis.asyncio import Redis
+import hiredis
+from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -27,6 +28,17 @@ BLOCK_SECONDS = 2.0
 """The longest time that a blocking read asks the server to wait."""
 
 
+class PackedConnection(Connection):
+    """Packs commands with hiredis. The asyncio client's own packing was a third of the relay's time under load."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as the server reads it; a name of two words is two arguments."""
+        name = args[0]
+        words = (name if isinstance(name, bytes) else name.encode()).split()
+        packed: bytes = hiredis.pack_command((*words, *args[1:]))
+        return [packed]
+
+
 def connect(url: str) -> Redis:
     """A client with a pool of connections; connects on first use. Close it with `aclose()`.
 
@@ -35,8 +47,9 @@ def connect(url: str) -> Redis:
     """
     try:
         # RESP 2 and bytes: what a script or a stream command answers then has one shape on every server.
-        return Redis.from_url(
+        pool = ConnectionPool.from_url(
             url,
+            connection_class=PackedConnection,
             protocol=2,
             decode_responses=False,
             socket_timeout=ANSWER_SECONDS,
@@ -47,6 +60,7 @@ def connect(url: str) -> Redis:
             health_check_interval=0,
             max_connections=64,
         )
+        return Redis.from_pool(pool)
     except ValueError:
         raise Unavailable("the Redis URL is not valid", server="redis") from None
 

@@ -21,7 +21,7 @@ from domain.ids import Position
 
 log = logging.getLogger("rota.scheduler")
 
-SAVE_SECONDS = 0.1
+SAVE_SECONDS = 0.2
 LOOK_SECONDS = 0.5
 """How often attempts of executors that are gone are looked for, and whether timers have to be loaded."""
 
