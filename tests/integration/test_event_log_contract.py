@@ -1,0 +1,331 @@
+"""What every event log promises, the races included; run on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from adapters.group_commit import GroupCommit
+from adapters.memory.event_log import MemoryEventLog, MemoryJobIndex
+from adapters.postgres.connection import Database
+from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.fence import PostgresFence
+from adapters.postgres.job_index import PostgresJobIndex
+from domain import commands as c
+from domain.decisions import decide, write_for
+from domain.errors import NotLeader
+from domain.events import EventPublished
+from domain.ids import Position, Term, Version
+from domain.jobs import Job, fold, head_of
+from domain.log import Appended, Conflicted, Meta, StreamWrite, Unit
+from domain.ports import JobFilter
+from domain.specs import JobSpec
+from tests.conftest import TestDatabase
+from tests.waiting import until
+
+META = Meta(actor="test")
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+WRITERS = 8
+
+
+@dataclass
+class Subject:
+    log: Any
+    index: Any
+    enter: Any
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        memory = MemoryEventLog()
+
+        async def enter(term: Term) -> None:
+            memory.term = term
+
+        yield Subject(memory, MemoryJobIndex(memory), enter)
+        return
+    found: TestDatabase = await asyncio.to_thread(request.getfixturevalue, "database")
+    database = Database(found.url)
+    log = PostgresEventLog(database)
+    fence = PostgresFence(database)
+    yield Subject(log, PostgresJobIndex(database), lambda term: fence.enter(term, "test"))
+    await log.close()
+    await database.close()
+
+
+def submission(spec: JobSpec | None = None, job_id: UUID | None = None) -> tuple[Unit, Job]:
+    identity = job_id or uuid4()
+    command = c.SubmitJob(spec=spec or JobSpec(task="t"))
+    write, job = write_for(None, identity, decide(None, command, NOW), META, NOW)
+    return Unit(id=uuid4(), writes=[write], meta=META), job
+
+
+def following(job: Job, command: c.Command) -> tuple[Unit, Job]:
+    write, after = write_for(job, job.id, decide(job, command, NOW), META, NOW)
+    return Unit(id=uuid4(), writes=[write], meta=META), after
+
+
+def note(stream: UUID, expected: int, text: str = "x") -> StreamWrite:
+    event = EventPublished(id=text, source="test", type="note")
+    return StreamWrite(stream_id=stream, expected_version=Version(expected), events=[event], head=None)
+
+
+async def test_positions_are_dense_and_versions_contiguous(subject: Subject) -> None:
+    unit, job = submission()
+    other, _ = submission()
+    first, second = await subject.log.append([unit, other])
+    start, _ = following(job, c.StartAttempt(executor="e"))
+    (third,) = await subject.log.append([start])
+    assert [r.first_position for r in (first, second, third)] == [1, 2, 3]
+    events = await subject.log.read(Position(0), 10)
+    assert [e.position for e in events] == [1, 2, 3]
+    assert [e.version for e in await subject.log.read_stream(job.id)] == [1, 2]
+    assert first.recorded_at == events[0].recorded_at
+
+
+async def test_a_stale_unit_loses_and_the_others_of_its_call_win(subject: Subject) -> None:
+    unit, job = submission()
+    await subject.log.append([unit])
+    late, _ = submission(job_id=job.id)
+    fresh, _ = submission()
+    results = await subject.log.append([late, fresh])
+    assert results[0] == Conflicted(job.id)
+    assert isinstance(results[1], Appended)
+    assert await subject.log.last_position() == 2
+
+
+async def test_a_unit_over_several_streams_stands_or_falls_whole(subject: Subject) -> None:
+    one, two = uuid4(), uuid4()
+    await subject.log.append([Unit(id=uuid4(), writes=[note(one, 0)], meta=META)])
+    torn = Unit(id=uuid4(), writes=[note(two, 0), note(one, 0)], meta=META)
+    assert (await subject.log.append([torn]))[0] == Conflicted(one)
+    assert await subject.log.read_stream(two) == []
+    whole = Unit(id=uuid4(), writes=[note(two, 0), note(one, 1)], meta=META)
+    assert isinstance((await subject.log.append([whole]))[0], Appended)
+
+
+async def test_a_repeated_unit_is_answered_as_appended_where_it_is(subject: Subject) -> None:
+    unit, _ = submission()
+    (first,) = await subject.log.append([unit])
+    await subject.log.append([submission()[0]])
+    assert (await subject.log.append([unit]))[0] == first
+    assert await subject.log.last_position() == 2
+
+
+async def test_an_older_term_is_refused_and_writes_nothing(subject: Subject) -> None:
+    await subject.enter(Term(7))
+    with pytest.raises(NotLeader):
+        await subject.log.append([submission()[0]], fence=Term(6))
+    assert await subject.log.last_position() == 0
+    assert isinstance((await subject.log.append([submission()[0]], fence=Term(7)))[0], Appended)
+    assert isinstance((await subject.log.append([submission()[0]]))[0], Appended)
+
+
+async def test_the_head_row_is_the_fold_of_the_stream(subject: Subject) -> None:
+    spec = JobSpec(task="t", queue="q", priority="high", tags={"a": "b"}, run_at=NOW + timedelta(hours=1))
+    unit, job = submission(spec)
+    await subject.log.append([unit])
+    for command in (c.RequestCancel(reason="no"), c.RetryJob(), c.StartAttempt(executor="e")):
+        unit, job = following(job, command)
+        await subject.log.append([unit])
+        row = (await subject.index.get([job.id]))[job.id]
+        folded = fold(await subject.log.read_stream(job.id))
+        assert folded is not None
+        head = head_of(folded)
+        assert (row.state, row.attempt, row.due_at, row.queue, row.priority, dict(row.tags)) == (
+            head.state, head.attempt, head.due_at, head.queue, head.priority, dict(head.tags)
+        )  # fmt: skip
+        assert (row.version, row.position, row.changed_at) == (folded.version, folded.position, folded.changed_at)
+
+
+async def test_the_index_finds_what_is_asked_for(subject: Subject) -> None:
+    due = NOW + timedelta(minutes=1)
+    specs = [
+        JobSpec(task="a", queue="x", tags={"team": "one"}),
+        JobSpec(task="b", queue="x", run_at=due),
+        JobSpec(task="a", queue="y", priority="low"),
+    ]
+    jobs = []
+    for spec in specs:
+        unit, job = submission(spec)
+        await subject.log.append([unit])
+        jobs.append(job.id)
+
+    async def found(**where: Any) -> list[UUID]:
+        return [row.id for row in await subject.index.find(JobFilter(**where), before=None, limit=10)]
+
+    assert await found() == jobs[::-1]
+    assert await found(task="a") == [jobs[2], jobs[0]]
+    assert await found(state="scheduled") == [jobs[1]]
+    assert await found(tags={"team": "one"}) == [jobs[0]]
+    assert await subject.index.count(JobFilter(queue="x")) == 2
+    assert await subject.index.timers(due, 10) == [(jobs[1], due)]
+    assert await subject.index.timers(due - timedelta(seconds=1), 10) == []
+    assert [row.id for row in await subject.index.queued(Position(0), 10)] == [jobs[0], jobs[2]]
+    assert await subject.index.queue_counts() == {("x", "normal"): 1, ("y", "low"): 1}
+    page = await subject.index.find(JobFilter(), before=Position(2), limit=10)
+    assert [row.id for row in page] == [jobs[0]]
+
+
+async def test_eight_writers_with_conflicts_and_a_tailing_reader_that_misses_nothing(subject: Subject) -> None:
+    streams = [uuid4() for _ in range(5)]
+    appended = 0
+    writing = True
+
+    async def write(seed: int) -> int:
+        rng = random.Random(seed)
+        wins = 0
+        for _ in range(40):
+            stream = rng.choice(streams)
+            version = len(await subject.log.read_stream(stream))
+            writes = [note(stream, version, f"{seed}")]
+            if rng.random() < 0.3:
+                writes.append(note(uuid4(), 0))
+            (result,) = await subject.log.append([Unit(id=uuid4(), writes=writes, meta=META)])
+            wins += len(writes) if isinstance(result, Appended) else 0
+        return wins
+
+    async def tail() -> list[int]:
+        seen: list[int] = []
+        while True:
+            after = Position(seen[-1] if seen else 0)
+            events = await subject.log.read_raw(after, 7)
+            seen += [event.position for event in events]
+            if not events:
+                if not writing:
+                    return seen
+                await subject.log.wait_for_append(after, 0.2)
+
+    reader = asyncio.create_task(tail())
+    appended = sum(await asyncio.gather(*(write(seed) for seed in range(WRITERS))))
+    writing = False
+    assert await reader == list(range(1, appended + 1))
+    for stream in streams:
+        history = await subject.log.read_stream(stream)
+        assert [event.version for event in history] == list(range(1, len(history) + 1))
+
+
+async def test_group_commit_over_the_log_gives_each_unit_its_own_answer(subject: Subject) -> None:
+    commit = GroupCommit(subject.log)
+    stream = uuid4()
+    units = [Unit(id=uuid4(), writes=[note(stream, 0, str(n))], meta=META) for n in range(5)]
+    free = [submission()[0] for _ in range(20)]
+    results = await asyncio.gather(*(commit.append(unit) for unit in [*units, *free]))
+    assert sum(isinstance(result, Appended) for result in results[:5]) == 1
+    assert all(isinstance(result, Appended) for result in results[5:])
+    assert commit.calls < len(results)
+
+
+# -- PostgreSQL alone ----------------------------------------------------------------------------------------------------
+
+
+async def test_eight_processes_with_rollbacks_leave_no_gap(database: TestDatabase) -> None:
+    """Connections of their own, some of them cut in the middle of an append."""
+    stop = asyncio.Event()
+
+    async def write(seed: int) -> None:
+        rng = random.Random(seed)
+        own = Database(database.url)
+        log = PostgresEventLog(own)
+        for _ in range(25):
+            task = asyncio.create_task(log.append([submission()[0] for _ in range(rng.randint(1, 20))]))
+            if rng.random() < 0.3:
+                await asyncio.sleep(rng.random() * 0.01)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            else:
+                await task
+        await log.close()
+        await own.close()
+
+    async def tail() -> list[int]:
+        own = Database(database.url)
+        log = PostgresEventLog(own)
+        seen: list[int] = []
+        while True:
+            events = await log.read_raw(Position(len(seen)), 100)
+            seen += [event.position for event in events]
+            if not events and stop.is_set():
+                await log.close()
+                await own.close()
+                return seen
+            if not events:
+                await log.wait_for_append(Position(len(seen)), 0.1)
+
+    reader = asyncio.create_task(tail())
+    await asyncio.gather(*(write(seed) for seed in range(WRITERS)))
+    stop.set()
+    seen = await reader
+    assert seen == list(range(1, len(seen) + 1))
+    connection = await asyncpg.connect(database.owner_url)
+    assert await connection.fetchval("select count(*) from events") == len(seen)
+    assert await connection.fetchval("select count(*) from jobs") == len(seen)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update events set type = 'x'",
+        "delete from events",
+        "truncate events",
+        "insert into events values (99, gen_random_uuid(), 1, 'x', '{}', '{}', now())",
+        "update jobs set state = 'succeeded'",
+        "delete from jobs",
+        "update leadership set term = 99",
+        "drop table events",
+    ],
+)
+async def test_the_application_can_not_touch_what_was_written(database: TestDatabase, statement: str) -> None:
+    connection = await asyncpg.connect(database.url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.mark.parametrize("statement", ["update events set type = 'x'", "delete from events", "truncate events"])
+async def test_even_the_owner_can_not_change_events(database: TestDatabase, statement: str) -> None:
+    own = Database(database.url)
+    log = PostgresEventLog(own)
+    await log.append([submission()[0]])
+    connection = await asyncpg.connect(database.owner_url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(statement)
+    await connection.close()
+    await log.close()
+    await own.close()
+
+
+async def test_an_append_runs_over_the_end_of_the_last_partition(database: TestDatabase) -> None:
+    connection = await asyncpg.connect(database.owner_url)
+    await connection.execute("drop table events_p0, events_p1; update log_settings set partition_size = 10")
+    own = Database(database.url)
+    log = PostgresEventLog(own)
+    await log.append([submission()[0] for _ in range(35)])
+    await log.append([submission()[0]])
+    assert await connection.fetchval("select count(*) from pg_inherits where inhparent = 'events'::regclass") >= 4
+    assert [event.position for event in await log.read_raw(Position(0), 100)] == list(range(1, 37))
+    await connection.close()
+    await log.close()
+    await own.close()
+
+
+async def test_a_waiter_is_woken_by_another_process(database: TestDatabase) -> None:
+    first, second = Database(database.url), Database(database.url)
+    reader, writer = PostgresEventLog(first), PostgresEventLog(second)
+    waiting = asyncio.create_task(reader.wait_for_append(Position(0), 30))
+    await until(lambda: reader._listener is not None, what="the listener")
+    await writer.append([submission()[0]])
+    await asyncio.wait_for(waiting, 10)
+    for log, own in ((reader, first), (writer, second)):
+        await log.close()
+        await own.close()
