@@ -18,7 +18,9 @@ async def coordination_for(settings: Settings, database: Database) -> AsyncItera
     if settings.zookeeper_hosts:
         from adapters.zookeeper.coordination import ZooKeeperCoordination  # noqa: PLC0415 - only where it is used
 
-        async with ZooKeeperCoordination(settings.zookeeper_hosts, PostgresFence(database)) as zookeeper:
+        fence = PostgresFence(database)
+        auth = settings.zookeeper_auth
+        async with ZooKeeperCoordination(settings.zookeeper_hosts, fence, auth=auth) as zookeeper:
             yield zookeeper
     else:
         yield PostgresCoordination(database)

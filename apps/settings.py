@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "ROTA_"
-SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password")
+SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password", "zookeeper_auth")
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     owner_database_url: str | None = Field(None, description="PostgreSQL, as the role that may migrate")
     redis_url: str | None = Field(None, description="Redis 7 or Valkey 8")
     zookeeper_hosts: str | None = Field(None, description="host:port,...[/chroot]; without it PostgreSQL coordinates")
+    zookeeper_auth: str | None = Field(None, description="user:password of ZooKeeper's digest scheme")
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=0, le=65535)
     api_tokens: Words = Field((), description="bearer tokens, each `name:token` or just the token")

@@ -144,6 +144,18 @@ class Leadership(Protocol):
         """Return when the leadership is lost or no longer certain."""
 
 
+class Fence(Protocol):
+    """The term of leadership in force; the log refuses what carries an older one."""
+
+    async def enter(self, term: Term, node: str) -> None:
+        """Put the term in force.
+
+        Raises:
+            NotLeader: it is not greater than the one in force.
+            Unavailable: nobody knows whether it is in force now.
+        """
+
+
 class Coordination(Protocol):
     """Who leads and who is alive."""
 

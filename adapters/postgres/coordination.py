@@ -1,6 +1,7 @@
 """Coordination through PostgreSQL alone: heartbeat rows and an advisory lock. For one machine, or without ZooKeeper.
 
-PostgreSQL's clock decides who is alive. A leader trusts its lock only as long as its connection answered recently.
+PostgreSQL's clock decides who is alive. A leader trusts its lock only as long as its connection answered recently. Who
+can not get its own heartbeat through never says that others are dead.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres.connection import Database
-from adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock
+from adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock, Hold
 from adapters.postgres.fence import PostgresFence
 from adapters.postgres.tables import leadership, members
 from domain.errors import Unavailable
@@ -24,16 +26,25 @@ from domain.ids import Term
 from domain.ports import Member
 
 BEAT_SECONDS = 2.0
-TTL_SECONDS = 6.0
+BEAT_RETRY_SECONDS = 0.25
+TTL_SECONDS = 8.0
+"""Who has not beaten for so long is not a member any more: three beats may fail."""
+
+OWN_BEAT_SECONDS = 2 * BEAT_SECONDS + 1.0
+"""Who has not got a beat through for so long can not judge others."""
+
 WATCH_SECONDS = 0.5
+LOOK_SECONDS = 2.0
+FORGET = text("interval '1 hour'")
+"""When the rows of the dead are removed."""
 
 
 class _Leadership:
     """A held advisory lock and the term entered with it."""
 
-    def __init__(self, term: Term, lost: asyncio.Event) -> None:
+    def __init__(self, term: Term, hold: Hold) -> None:
         self._term = term
-        self._lost = lost
+        self._hold = hold
 
     @property
     def term(self) -> Term:
@@ -41,10 +52,10 @@ class _Leadership:
 
     @property
     def held(self) -> bool:
-        return not self._lost.is_set()
+        return self._hold.certain
 
     async def wait_lost(self) -> None:
-        await self._lost.wait()
+        await self._hold.wait_lost()
 
 
 class _Registration:
@@ -52,8 +63,8 @@ class _Registration:
 
     def __init__(self, database: Database, role: str, member_id: str, info: Mapping[str, Any]) -> None:
         self._database = database
-        self._role = role
-        self._id = member_id
+        self._own = (members.c.role == role, members.c.id == member_id)
+        self._row = {"role": role, "id": member_id}
         self._info = dict(info)
         self._lost = asyncio.Event()
 
@@ -66,46 +77,48 @@ class _Registration:
 
     async def update(self, info: Mapping[str, Any]) -> None:
         self._info = dict(info)
+        await self._refresh()
 
     async def enter(self) -> None:
         async with self._database.begin() as connection:
-            await connection.execute(
-                delete(members).where(members.c.beat_at < func.clock_timestamp() - text("interval '1 hour'"))
-            )
-            statement = insert(members).values(role=self._role, id=self._id, info=self._info)
+            await connection.execute(delete(members).where(members.c.beat_at < func.clock_timestamp() - FORGET))
+            statement = insert(members).values(**self._row, info=self._info)
             renewed = {"info": statement.excluded.info, "beat_at": func.clock_timestamp()}
             await connection.execute(statement.on_conflict_do_update(index_elements=["role", "id"], set_=renewed))
 
     async def beat(self) -> None:
         """Beat for as long as the row is there.
 
-        While PostgreSQL is away nobody can be declared dead; a process that was cut off alone for longer than the time
-        to live finds out by its attempts' heads that they were declared lost.
+        While PostgreSQL is away nobody can be declared dead, so a beat that fails loses nothing. A process that was
+        cut off alone for longer than the time to live finds out by its attempts' heads that they were declared lost.
         """
+        pause = BEAT_SECONDS
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
                     alive = await self._refresh()
             except (Unavailable, TimeoutError):
+                pause = BEAT_RETRY_SECONDS
                 continue
+            pause = BEAT_SECONDS
             if not alive:
                 self._lost.set()
                 return
 
     async def _refresh(self) -> bool:
         async with self._database.begin() as connection:
+            # A heartbeat need not survive a crash, and should not wait for the disk.
+            await connection.execute(text("set local synchronous_commit to off"))
             result = await connection.execute(
-                members.update()
-                .where(members.c.role == self._role, members.c.id == self._id)
-                .values(beat_at=func.clock_timestamp(), info=self._info)
+                members.update().where(*self._own).values(beat_at=func.clock_timestamp(), info=self._info)
             )
         return result.rowcount == 1
 
     async def leave(self) -> None:
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(BEAT_SECONDS), self._database.begin() as connection:
-                await connection.execute(delete(members).where(members.c.role == self._role, members.c.id == self._id))
+                await connection.execute(delete(members).where(*self._own))
 
 
 class PostgresCoordination:
@@ -114,15 +127,17 @@ class PostgresCoordination:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._fence = PostgresFence(database)
+        self._own: list[str] = []
+        """The ids under which this process is registered, the newest last."""
 
     @asynccontextmanager
     async def elect(self, node: str, info: Mapping[str, Any]) -> AsyncIterator[_Leadership]:
         """See the port."""
-        async with self.register("scheduler", node, info):
-            async with ExclusiveLock(self._database, LEADER_LOCK).held() as lost:
-                term = Term(await self._fence.current() + 1)
-                await self._fence.enter(term, node)
-                yield _Leadership(term, lost)
+        lock = ExclusiveLock(self._database, LEADER_LOCK)
+        async with self.register("scheduler", node, info), lock.held() as hold:
+            term = Term(await self._fence.current() + 1)
+            await self._fence.enter(term, node)
+            yield _Leadership(term, hold)
 
     @asynccontextmanager
     async def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AsyncIterator[_Registration]:
@@ -130,44 +145,64 @@ class PostgresCoordination:
         registration = _Registration(self._database, role, member_id, info)
         await registration.enter()
         beating = asyncio.create_task(registration.beat())
+        self._own.append(member_id)
         try:
             yield registration
         finally:
+            self._own.remove(member_id)
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
             await registration.leave()
 
     async def members(self, role: str) -> list[Member]:
         """See the port."""
+        async with self._database.begin() as connection:
+            return await self._members(connection, role)
+
+    async def _members(self, connection: AsyncConnection, role: str) -> list[Member]:
         fresh = members.c.beat_at > func.clock_timestamp() - text(f"interval '{TTL_SECONDS} s'")
         query = select(members).where(members.c.role == role, fresh).order_by(members.c.since)
-        async with self._database.begin() as connection:
-            rows = (await connection.execute(query)).mappings().all()
+        rows = (await connection.execute(query)).mappings().all()
         return [Member(id=r["id"], role=r["role"], since=r["since"], info=r["info"]) for r in rows]
 
     async def watch_members(self, role: str) -> AsyncIterator[list[Member]]:
-        """See the port. Looks once a second."""
+        """See the port. Looks twice a second.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer in time, or this process's own heartbeats do not arrive.
+        """
         before: list[tuple[str, datetime]] | None = None
         while True:
-            found = await self.members(role)
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    found = await self._look(role)
+            except TimeoutError as error:
+                raise Unavailable("PostgreSQL takes too long to tell who is alive", server="postgres") from error
             now = [(m.id, m.since) for m in found]
             if now != before:
                 before = now
                 yield found
             await asyncio.sleep(WATCH_SECONDS)
 
+    async def _look(self, role: str) -> list[Member]:
+        async with self._database.begin() as connection:
+            if self._own:
+                own_beat = select(
+                    func.max(members.c.beat_at) < func.clock_timestamp() - text(f"interval '{OWN_BEAT_SECONDS} s'")
+                ).where(members.c.id == self._own[-1])
+                if (await connection.execute(own_beat)).scalar():
+                    raise Unavailable("this process's own heartbeats do not arrive", server="postgres")
+            return await self._members(connection, role)
+
     async def leader(self) -> Member | None:
         """See the port. The node of the term in force, if it is alive."""
         async with self._database.begin() as connection:
             row = (await connection.execute(select(leadership))).mappings().first()
+            standing = await self._members(connection, "scheduler")
         if row is None:
             return None
-        for member in await self.members("scheduler"):
+        for member in standing:
             if member.id == row["node"]:
-                return Member(
-                    id=member.id, role="leader", since=row["since"], info={**member.info, "term": row["term"]}
-                )
+                info = {**member.info, "term": row["term"]}
+                return Member(id=member.id, role="leader", since=row["since"], info=info)
         return None
-
-    async def close(self) -> None:
-        """Nothing is kept open."""

@@ -10,7 +10,7 @@ from domain.ids import Term
 
 
 class PostgresFence:
-    """Enters and reads terms; `rota_append` compares with it in the same transaction."""
+    """The port Fence. `rota_append` compares with the term in force in the transaction that writes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -21,10 +21,16 @@ class PostgresFence:
             return Term((await connection.execute(text("select term from leadership"))).scalar() or 0)
 
     async def enter(self, term: Term, node: str) -> None:
-        """Put the term in force. Raises NotLeader when it is not greater than the one in force."""
+        """See the port."""
         async with self._database.begin() as connection:
             entered = (
                 await connection.execute(text("select rota_enter_term(:term, :node)"), {"term": term, "node": node})
             ).scalar_one()
         if not entered:
-            raise NotLeader(f"term {term} is not greater than the one in force", own_term=term)
+            current = await self.current()
+            raise NotLeader(
+                f"its term {term} is not greater than {current}, which is in force. Should the coordination service "
+                "have lost its data, or be another one: stop all schedulers, then `rota migrate --reset-term`",
+                own_term=term,
+                current_term=current,
+            )

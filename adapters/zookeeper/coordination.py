@@ -1,8 +1,10 @@
 """Coordination through ZooKeeper.
 
-Everything stands under `/rota`, as JSON, for ZooKeeper's own tools: `leader/` (the contenders, the first one leads),
-`executors/`, `stores/`, `schedulers/`. A leader's term is its node's `czxid`, the transaction that created it: unlike
-the numbers in node names it never starts again, and the log refuses everything of an older term.
+Everything stands under `/rota`, as JSON, for ZooKeeper's own tools: `leader/` (the contenders; the lowest number
+leads), `executors/`, `stores/`, `schedulers/`. A leader's term is its node's `czxid`, the transaction that created it:
+unlike the numbers in node names it never starts again, and the log refuses everything of an older term.
+
+An election uses nodes of its own each time and never goes on after an interruption: whoever is not sure starts anew.
 """
 
 from __future__ import annotations
@@ -11,254 +13,239 @@ import asyncio
 import contextlib
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Self
 
-from kazoo.client import KazooState
-from kazoo.exceptions import CancelledError, LockTimeout, NodeExistsError, NoNodeError
+from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from adapters.zookeeper.session import SESSION_SECONDS, Session
-from domain.errors import NotLeader, Unavailable
-from domain.ids import Term
-from domain.ports import Member
+from adapters.zookeeper.holds import HeldLead, HeldPlace
+from adapters.zookeeper.session import Session
+from domain.errors import Unavailable
+from domain.ports import Fence, Member
 
 log = logging.getLogger("rota.zookeeper")
 
 ROOT = "/rota"
 LEADER = f"{ROOT}/leader"
-TRUST_SECONDS = SESSION_SECONDS * 2 / 3
-"""A leader that has not heard from ZooKeeper for so long no longer trusts that it leads."""
-
-PROOF_SECONDS = 1.0
 WATCH_SECONDS = 2.0
+"""A watch wakes the waiting; a look every now and then is the net below."""
 
-
-class Fence(Protocol):
-    """Where terms are put in force."""
-
-    async def enter(self, term: Term, node: str) -> None:
-        """Raises NotLeader when the term is not greater than the one in force."""
-
-
-class _Leadership:
-    def __init__(self, term: Term) -> None:
-        self._term = term
-        self._lost = asyncio.Event()
-        self.proven_at = time.monotonic()
-
-    @property
-    def term(self) -> Term:
-        return self._term
-
-    @property
-    def held(self) -> bool:
-        return not self._lost.is_set() and time.monotonic() - self.proven_at < TRUST_SECONDS
-
-    def lose(self) -> None:
-        self._lost.set()
-
-    async def wait_lost(self) -> None:
-        # The trust window counts too: a process that was stopped wakes up with an old proof.
-        while self.held:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await self._lost.wait()
-        self._lost.set()
-
-
-class _Registration:
-    def __init__(self, session: Session, path: str, value: bytes) -> None:
-        self._session = session
-        self._path = path
-        self._value = value
-        self._lost = asyncio.Event()
-
-    @property
-    def lost(self) -> bool:
-        return self._lost.is_set()
-
-    async def wait_lost(self) -> None:
-        await self._lost.wait()
-
-    def lose(self) -> None:
-        self._lost.set()
-
-    async def update(self, info: Mapping[str, Any]) -> None:
-        fields = json.loads(self._value)
-        self._value = json.dumps({**fields, "info": dict(info)}).encode()
-        await self._session.call(self._session.client.set, self._path, self._value)
+SWEEP_SECONDS = 0.5
 
 
 class ZooKeeperCoordination:
-    """The port Coordination; a context that holds the session."""
+    """The port Coordination; a context that holds the session.
 
-    def __init__(self, hosts: str, fence: Fence) -> None:
+    `hosts` as ZooKeeper writes them, `host:port,host:port/root`; `auth` as in Session.
+    """
+
+    def __init__(self, hosts: str, fence: Fence, *, auth: str | None = None) -> None:
         self._hosts = hosts
+        self._auth = auth
         self._fence = fence
+        self._leftovers: set[str] = set()
+        self._left = asyncio.Event()
         self._session: Session
+        self._sweeping: asyncio.Task[None]
 
-    async def __aenter__(self) -> ZooKeeperCoordination:
-        self._session = Session(self._hosts)
+    async def __aenter__(self) -> Self:
+        self._session = Session(self._hosts, self._auth)
         self._session.start()
+        self._sweeping = asyncio.create_task(self._sweep())
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._sweeping.cancel()
+        await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._session.stop()
 
-    @asynccontextmanager
-    async def elect(self, node: str, info: Mapping[str, Any]) -> AsyncIterator[_Leadership]:
-        """See the port.
+    # -- the lead ----------------------------------------------------------------------------------------------------
 
-        Each round has a session and a lock of its own. A lock's node that could not be deleted while ZooKeeper was away
-        would live on with the session, and the next round would wait behind it for ever.
-        """
-        session = Session(self._hosts)
-        session.start()
-        try:
-            async with self._registered(session, "scheduler", node, info):
-                lock = session.client.Lock(LEADER, identifier=_value(node, info).decode())
-                await self._acquire(session, lock)
-                path = f"{LEADER}/{lock.node}"
-                stat = await session.call(session.client.exists, path)
-                if stat is None:
-                    raise NotLeader("the node of this leadership is gone already", own_term=0)
-                leadership = _Leadership(Term(stat.czxid))
-                session.listen(lambda state: leadership.lose() if state != KazooState.CONNECTED else None)
-                proving = asyncio.create_task(self._prove(session, leadership, path))
-                try:
-                    await self._fence.enter(leadership.term, node)
-                    yield leadership
-                finally:
-                    leadership.lose()
+    @asynccontextmanager
+    async def elect(self, node: str, info: Mapping[str, Any]) -> AsyncIterator[HeldLead]:
+        """See the port. `node` must be new for each election."""
+        session = self._session
+        async with self.register("scheduler", node, info), self._removed_after(f"{LEADER}/{node}-"):
+            await session.ensure(LEADER)
+            path = await session.call(
+                session.client.create_async, f"{LEADER}/{node}-", _value(node, info), ephemeral=True, sequence=True
+            )
+            await self._wait_for_turn(path.rpartition("/")[2])
+            lead = HeldLead(session, path)
+            forget = session.listen(lead.told)
+            proving = None
+            try:
+                if not await lead.prove():
+                    raise Unavailable("the session was lost during the election", server="zookeeper")
+                proving = asyncio.create_task(lead.keep_proving())
+                await self._fence.enter(lead.term, node)
+                yield lead
+            finally:
+                forget()
+                if proving is not None:
                     proving.cancel()
                     await asyncio.gather(proving, return_exceptions=True)
-        finally:
-            await session.stop()
 
-    async def _acquire(self, session: Session, lock: Any) -> None:
+    async def _wait_for_turn(self, own: str) -> None:
+        """Wait until no contender has a lower number."""
+        session = self._session
+        changed = asyncio.Event()
+        fired = session.on_loop(changed.set)
         while True:
-            await session.call(session.client.ensure_path, LEADER)
-            try:
-                await asyncio.to_thread(lock.acquire, timeout=5.0)
-            except LockTimeout:
-                continue
-            except asyncio.CancelledError:
-                lock.cancel()
-                raise
-            except CancelledError as error:
-                raise Unavailable("the election was interrupted", server="zookeeper") from error
-            except Exception as error:
-                from kazoo.exceptions import KazooException  # noqa: PLC0415
-
-                if isinstance(error, KazooException | TimeoutError):
-                    raise Unavailable(f"no election now ({error!r})", server="zookeeper") from error
-                raise
-            else:
+            changed.clear()
+            names = sorted(await session.call(session.client.get_children_async, LEADER), key=_number)
+            if own not in names:
+                raise Unavailable("this contender's node is gone: its session was lost", server="zookeeper")
+            place = names.index(own)
+            if place == 0:
                 return
+            if await session.call(session.client.exists_async, f"{LEADER}/{names[place - 1]}", fired) is None:
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await changed.wait()
 
-    async def _prove(self, session: Session, leadership: _Leadership, path: str) -> None:
-        """Ask for our own node again and again: an answer proves that the session was alive when it was asked."""
-        while not leadership._lost.is_set():  # noqa: SLF001 - one module
-            asked_at = time.monotonic()
-            try:
-                if await session.call(session.client.exists, path) is None:
-                    leadership.lose()
-                    return
-            except Unavailable:
-                pass
-            else:
-                leadership.proven_at = asked_at
-            await asyncio.sleep(PROOF_SECONDS)
+    async def leader(self) -> Member | None:
+        """See the port. The contender with the lowest number."""
+        session = self._session
+        try:
+            names = await session.call(session.client.get_children_async, LEADER)
+        except NoNodeError:
+            return None
+        for name in sorted(names, key=_number):
+            with contextlib.suppress(NoNodeError):
+                value, stat = await session.call(session.client.get_async, f"{LEADER}/{name}")
+                member = _member("leader", value)
+                since = datetime.fromtimestamp(stat.created, UTC)
+                return Member(id=member.id, role="leader", since=since, info={**member.info, "term": stat.czxid})
+        return None
+
+    # -- members -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AsyncIterator[_Registration]:
-        """See the port. The node lives as long as this process's session."""
-        async with self._registered(self._session, role, member_id, info) as registration:
-            yield registration
-
-    @asynccontextmanager
-    async def _registered(
-        self, session: Session, role: str, member_id: str, info: Mapping[str, Any]
-    ) -> AsyncIterator[_Registration]:
+    async def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AsyncIterator[HeldPlace]:
+        """See the port. The node lives as long as the session."""
+        session = self._session
         path = f"{_folder(role)}/{member_id}"
         value = _value(member_id, info)
-        with contextlib.suppress(NodeExistsError):
-            await session.call(session.client.create, path, value, ephemeral=True, makepath=True)
-        registration = _Registration(session, path, value)
-        forget = session.listen(lambda state: registration.lose() if state == KazooState.LOST else None)
+        place = HeldPlace(session, path, value)
+        forget = session.listen(place.told)  # before the node is there, so that no loss goes unnoticed
+        looking = None
         try:
-            yield registration
+            async with self._removed_after(path):
+                await session.ensure(_folder(role))
+                await self._create_own(path, value)
+                looking = asyncio.create_task(place.keep_looking())
+                yield place
         finally:
             forget()
-            with contextlib.suppress(Unavailable, NoNodeError):
-                await session.call(session.client.delete, path)
+            if looking is not None:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+
+    async def _create_own(self, path: str, value: bytes) -> None:
+        session = self._session
+        try:
+            await session.call(session.client.create_async, path, value, ephemeral=True)
+        except NodeExistsError as error:
+            stat = await session.call(session.client.exists_async, path)
+            if stat is None or stat.ephemeralOwner != session.id:
+                raise Unavailable(f"{path} still belongs to an earlier session", server="zookeeper") from error
 
     async def members(self, role: str) -> list[Member]:
         """See the port."""
         return await self._read(role, {})
 
     async def _read(self, role: str, known: dict[str, Member], watch: Any = None) -> list[Member]:
-        client = self._session.client
+        session = self._session
         folder = _folder(role)
         try:
-            names = await self._session.call(client.get_children, folder, watch)
+            names = await session.call(session.client.get_children_async, folder, watch)
         except NoNodeError:
-            await self._session.call(client.ensure_path, folder)
-            return []
-        found = []
-        for name in names:
-            if name not in known:
-                with contextlib.suppress(NoNodeError):
-                    value, _ = await self._session.call(client.get, f"{folder}/{name}")
-                    known[name] = _member(role, value)
-            if name in known:
-                found.append(known[name])
+            await session.ensure(folder)
+            names = await session.call(session.client.get_children_async, folder, watch)
+        for name in set(names) - set(known):
+            with contextlib.suppress(NoNodeError):
+                value, _ = await session.call(session.client.get_async, f"{folder}/{name}")
+                known[name] = _member(role, value)
         for name in set(known) - set(names):
             del known[name]
-        return sorted(found, key=lambda member: member.since)
+        return sorted(known.values(), key=lambda member: (member.since, member.id))
 
     async def watch_members(self, role: str) -> AsyncIterator[list[Member]]:
-        """See the port. A watch wakes it, a look every two seconds is the net below."""
+        """See the port. Raises Unavailable as soon as the connection is in doubt."""
         changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        fired = self._session.on_loop(changed.set)
+        forget = self._session.listen(lambda _state: changed.set())
         known: dict[str, Member] = {}
         before: list[str] | None = None
-
-        def fired(_event: object) -> None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(changed.set)
-
-        while True:
-            changed.clear()
-            members = await self._read(role, known, fired)
-            now = [member.id for member in members]
-            if now != before:
-                before = now
-                yield members
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await changed.wait()
-
-    async def leader(self) -> Member | None:
-        """See the port. The contender with the lowest sequence number."""
-        client = self._session.client
         try:
-            names = await self._session.call(client.get_children, LEADER)
-        except NoNodeError:
-            return None
-        for name in sorted(names, key=lambda name: name[-10:]):
-            with contextlib.suppress(NoNodeError):
-                value, stat = await self._session.call(client.get, f"{LEADER}/{name}")
-                member = _member("leader", value)
-                since = datetime.fromtimestamp(stat.created, UTC)
-                return Member(id=member.id, role="leader", since=since, info={**member.info, "term": stat.czxid})
-        return None
+            while True:
+                changed.clear()
+                found = await self._read(role, known, fired)
+                now = [member.id for member in found]
+                if now != before:
+                    before = now
+                    yield found
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS):
+                        await changed.wait()
+                if not self._session.connected:
+                    raise Unavailable("ZooKeeper can not say who is alive", server="zookeeper")
+        finally:
+            forget()
+
+    # -- nodes that must not stay ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _removed_after(self, prefix: str) -> AsyncIterator[None]:
+        """Have the node, or those whose path begins so and with a number ends, removed at the end, however late.
+
+        A node that stayed would be taken for a contender or a member for as long as the session lives, and a session
+        survives an outage; and a creation whose answer was lost may have come true.
+        """
+        try:
+            yield
+        finally:
+            self._leftovers.add(prefix)
+            with contextlib.suppress(Unavailable, TimeoutError):
+                if self._session.connected:
+                    async with asyncio.timeout(SWEEP_SECONDS):
+                        await self._remove(prefix)
+            self._left.set()
+
+    async def _remove(self, prefix: str) -> None:
+        session = self._session
+        folder, _, beginning = prefix.rpartition("/")
+        with contextlib.suppress(NoNodeError):
+            for name in await session.call(session.client.get_children_async, folder):
+                if name == beginning or (beginning.endswith("-") and name.startswith(beginning)):
+                    with contextlib.suppress(NoNodeError):
+                        await session.call(session.client.delete_async, f"{folder}/{name}")
+        self._leftovers.discard(prefix)
+
+    async def _sweep(self) -> None:
+        """Remove what could not be removed at once, for ever."""
+        while True:
+            await self._left.wait()
+            self._left.clear()
+            while self._leftovers:
+                with contextlib.suppress(Unavailable):
+                    for prefix in list(self._leftovers):
+                        await self._remove(prefix)
+                if self._leftovers:
+                    await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _number(name: str) -> int:
+    """The number that ZooKeeper appended to a contender's name."""
+    digits = name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
 
 
 def _folder(role: str) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from kazoo.exceptions import KazooException
+
 from adapters.zookeeper.session import Session
 from domain.errors import Unavailable
 
 
-async def zookeeper_facts(hosts: str) -> str:
+async def zookeeper_facts(hosts: str, auth: str | None = None) -> str:
     """The server's version. Raises Unavailable."""
-    session = Session(hosts)
+    session = Session(hosts, auth)
     session.start()
     try:
-        version = await session.call(session.client.server_version)
-        await session.call(session.client.ensure_path, "/rota")
-    except ValueError as error:
+        await session.ensure("/rota")
+        version = await asyncio.to_thread(session.client.server_version)
+    except (ValueError, KazooException) as error:
         raise Unavailable(f"ZooKeeper does not tell its version ({error})", server="zookeeper") from error
     finally:
         await session.stop()
