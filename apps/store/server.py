@@ -68,6 +68,8 @@ class StoreServer:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
+            # From here on connections wait for us instead of being refused: who reads where we listen may come.
+            bound.listen(BACKLOG)
         except OSError as error:
             bound.close()
             message = f"can not listen on {self._host} port {self._port}: {error.strerror or error}"
