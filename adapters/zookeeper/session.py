@@ -34,6 +34,10 @@ SESSION_SECONDS = 6.0
 """What is asked of the server, which must allow it (4 to 40 s with its default `tickTime`)."""
 
 CALL_SECONDS = 5.0
+FORGET_SECONDS = 2 * SESSION_SECONDS
+"""A client tells each server how much of ZooKeeper's history it has seen, and a server that knows less refuses it: one
+that has lost its data for ever. After an outage of this length a server that is merely behind is out of the question.
+"""
 
 _UNAVAILABLE = (
     ConnectionLoss,
@@ -62,6 +66,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._listeners: set[Listener] = set()
         self._connected = asyncio.Event()
+        self._forgetting: asyncio.TimerHandle | None = None
         self.client.add_listener(self._changed)
 
     def _make_client(self, hosts: str) -> KazooClient:
@@ -80,6 +85,8 @@ class Session:
 
     async def stop(self) -> None:
         """End the session: ephemeral nodes vanish at once."""
+        self.client.remove_listener(self._changed)
+        self._expect_history()
         with contextlib.suppress(*_UNAVAILABLE):
             await asyncio.to_thread(self.client.stop)
         await asyncio.to_thread(self.client.close)
@@ -117,12 +124,24 @@ class Session:
     def _tell(self, state: str) -> None:
         if state == KazooState.CONNECTED:
             self._connected.set()
+            self._expect_history()
             log.info("the ZooKeeper session is CONNECTED")
         else:
             self._connected.clear()
+            if self._forgetting is None:
+                self._forgetting = self._loop.call_later(FORGET_SECONDS, self._forget_history)
             log.warning("the ZooKeeper session is %s", state)
         for listener in list(self._listeners):
             listener(state)
+
+    def _forget_history(self) -> None:
+        log.warning("ZooKeeper has been away for %.0f s: accepting servers that have lost their data", FORGET_SECONDS)
+        self.client.last_zxid = 0
+
+    def _expect_history(self) -> None:
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
 
     async def call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """The result of one of the client's `..._async` methods.
