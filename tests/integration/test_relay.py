@@ -8,13 +8,10 @@ from typing import Any
 import orjson
 import pytest
 from redis.asyncio import Redis
-from tests.integration.redis_tools import Quiet, empty_redis, publish_all, until
-from tests.integration.small_log import SmallLog
 
 from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
-from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
+from adapters.redis.streams import FEED, REFILL, work_stream
 from adapters.redis.work_queue import RedisWorkQueue
-from domain import commands as c
 from domain.errors import Corruption, Unavailable
 from domain.ids import Position
 from domain.log import RawEvent
@@ -22,6 +19,8 @@ from domain.messaging import WorkItem
 from outbox import relay as relay_module
 from outbox.relay import Relay
 from outbox.routing import route
+from tests.integration.redis_tools import Quiet, empty_redis, publish_all, until
+from tests.integration.small_log import SmallLog
 
 NORMAL = work_stream("default", "normal")
 
@@ -67,20 +66,6 @@ async def feed_positions(redis: Redis) -> list[int]:
     return [event["position"] for _, f in await redis.xrange(FEED) for event in orjson.loads(f[b"events"])]
 
 
-async def test_everything_goes_to_the_feed_and_dispatches_to_work(redis, log, publisher):
-    first, second = log.submit(2)
-    log.start(first)
-    log.command(first, c.RequestCancel(reason="enough"))
-    async with running(log, publisher):
-        await published(publisher, 4)
-    assert await feed_positions(redis) == [1, 2, 3, 4]
-    assert await work_positions(redis) == [1, 2]
-    ((identity, notice),) = await redis.xrange(CONTROL)
-    expected = {b"job": str(first).encode(), b"attempt": b"1", b"executor": b"e1", b"reason": b"enough"}
-    assert (identity, notice) == (b"4-0", expected)
-    assert second is not None
-
-
 async def test_what_is_appended_later_follows_at_once(redis, log, publisher):
     async with running(log, publisher):
         for count in range(1, 4):
@@ -105,50 +90,6 @@ async def test_publishing_again_is_refused_and_changes_nothing(redis, log, publi
     assert not await publisher.publish(log.events, expected_last=Position(7))
     assert await work_positions(redis) == [1, 2, 3]
     assert await feed_positions(redis) == [1, 2, 3]
-
-
-async def test_a_crash_between_publishing_and_noting_it_is_harmless(redis, log, publisher):
-    class DiesAfterPublishing:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(publisher, name)
-
-        async def publish(self, batch: Sequence[RawEvent], *, expected_last: Position) -> bool:
-            await publisher.publish(batch, expected_last=expected_last)
-            raise Unavailable("the answer was lost", server="postgres")
-
-    log.submit(5)
-    with pytest.raises(Unavailable):
-        await Relay(log, DiesAfterPublishing(), log, Quiet()).run()
-    log.submit(1)
-    async with running(log, publisher):
-        await published(publisher, 6)
-    assert await work_positions(redis) == [1, 2, 3, 4, 5, 6]
-    assert await feed_positions(redis) == [1, 2, 3, 4, 5, 6]
-
-
-async def test_two_relays_at_once_leave_neither_duplicate_nor_hole(redis, log, publisher):
-    observers = [Quiet(), Quiet()]
-    async with running(log, publisher, observers[0]), running(log, publisher, observers[1]):
-        for _ in range(50):
-            log.submit(7)
-            await asyncio.sleep(0)
-        await published(publisher, 350)
-    assert await feed_positions(redis) == list(range(1, 351))
-    assert await work_positions(redis) == list(range(1, 351))
-    assert observers[0].events + observers[1].events == 350
-
-
-async def test_a_stale_relay_is_refused_and_goes_on_from_the_feeds_end(redis, log, publisher):
-    log.submit(2)
-    stale = Quiet()
-    async with running(log, publisher, stale):
-        await published(publisher, 2)
-        log.events_before = len(log.events)
-        log.submit(3)
-        await publisher.publish(log.events[2:], expected_last=Position(2))
-        log.submit(1)
-        await published(publisher, 6)
-    assert await feed_positions(redis) == [1, 2, 3, 4, 5, 6]
 
 
 async def test_an_emptied_redis_is_filled_with_what_is_queued_and_the_feed_goes_on(redis, log, publisher):
@@ -179,18 +120,6 @@ async def test_an_idle_relay_notices_that_redis_was_emptied(redis, log, publishe
         await redis.flushall()
         await published(publisher, 3)
     assert await work_positions(redis) == [1, 2, 3]
-
-
-async def test_a_refilled_job_can_be_taken_and_is_read_from_the_log(redis, log, publisher):
-    (job_id,) = log.submit()
-    async with running(log, publisher):
-        await published(publisher, 1)
-        await redis.flushall()
-        log.submit()
-        await published(publisher, 2)
-    items = await RedisWorkQueue(redis, ["default"], "e1").take(10)
-    assert items[0] == WorkItem("default", "normal", job_id, items[0].version, Position(1), None)
-    assert (items[1].position, items[1].submitted is None) == (2, False)
 
 
 async def test_redis_emptied_once_more_during_the_refill_makes_it_start_over(redis, log, publisher, monkeypatch):
@@ -282,24 +211,6 @@ async def test_a_redis_that_is_ahead_of_the_log_is_refused(redis, log, publisher
         await Relay(log, publisher, log, Quiet()).run()
 
 
-async def test_a_redis_with_another_logs_feed_is_refused(redis, log, publisher):
-    log.submit(3)
-    await publish_all(publisher, log.events)
-    other = SmallLog()
-    other.submit(10)
-    with pytest.raises(Corruption, match="another event stands at position 3"):
-        await Relay(other, publisher, other, Quiet()).run()
-    assert await feed_positions(redis) == [1, 2, 3]
-
-
-async def test_a_hole_in_the_log_stops_the_relay(redis, log, publisher):
-    log.submit(5)
-    del log.events[2]
-    with pytest.raises(Corruption, match="hole"):
-        await Relay(log, publisher, log, Quiet()).run()
-    assert await feed_positions(redis) == []
-
-
 async def test_an_outage_of_redis_is_waited_out(redis, log, publisher, monkeypatch):
     monkeypatch.setattr(relay_module, "RETRY_SECONDS", 0.01)
 
@@ -321,19 +232,6 @@ async def test_an_outage_of_redis_is_waited_out(redis, log, publisher, monkeypat
     assert await work_positions(redis) == [1, 2]
 
 
-async def test_foreign_types_in_our_keys_do_not_stop_the_relay(redis, log, publisher):
-    for key in (FEED, CONTROL, NORMAL):
-        await redis.set(key, "surprise")
-    (job_id,) = log.submit()
-    log.start(job_id)
-    log.command(job_id, c.RequestCancel(reason=None))
-    async with running(log, publisher):
-        await published(publisher, 3)
-        log.submit()
-        await published(publisher, 4)
-    assert await work_positions(redis) == [4]
-
-
 async def test_the_feed_is_trimmed_by_events(redis, log, publisher, monkeypatch):
     monkeypatch.setattr("adapters.redis.publisher.FEED_EVENTS", 200)
     log.submit(3_000)
@@ -348,23 +246,3 @@ async def test_the_feed_is_trimmed_by_size(redis, log, publisher, monkeypatch):
     await publish_all(publisher, log.events, at_a_time=5)
     size = sum(len(f[b"events"]) for _, f in await redis.xrange(FEED))
     assert size < 600_000
-
-
-async def test_large_events_are_read_and_published_in_small_portions(redis, log, publisher, monkeypatch):
-    monkeypatch.setattr(relay_module, "PUBLISH_BYTES", 100_000)
-    log.submit(1_200, args={"text": "x" * 2_000})
-    asked: list[int] = []
-
-    class Asked:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(log, name)
-
-        async def read_raw(self, after: Position, limit: int) -> Any:
-            asked.append(limit)
-            return await log.read_raw(after, limit)
-
-    async with running(Asked(), publisher):
-        await published(publisher, 1_200)
-    assert asked[0] == 1_000
-    assert max(asked[2:]) < 100
-    assert await feed_positions(redis) == list(range(1, 1_201))
