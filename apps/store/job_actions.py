@@ -22,6 +22,7 @@ from domain.errors import Rejected, Unavailable
 from domain.jobs import Job
 from domain.log import Meta
 from domain.ports import JobFilter
+from observability import tracing
 
 PAGE = 200
 """Jobs that are loaded and changed together."""
@@ -62,8 +63,9 @@ class JobActions:
 
     async def _change(self, request: Request, action: str, allowed: frozenset[str]) -> Response:
         job_id = job_id_of(request)
-        command = _command(action, await read_options(request, allowed))
-        job = await self._jobs.act(job_id, command, meta_of(request, traceparent_of(request)))
+        with tracing.span(f"POST /v1/jobs/{{id}}/{action}", parent=traceparent_of(request), kind="server") as span:
+            command = _command(action, await read_options(request, allowed))
+            job = await self._jobs.act(job_id, command, meta_of(request, span.traceparent))
         return written(job_view(job), job.position)
 
     async def change_jobs(self, request: Request) -> Response:
@@ -79,8 +81,8 @@ class JobActions:
         if dry_run:
             matched = 0 if where is None else await self._index.count(where)
             return json_response({"dry_run": True, "matched": matched, "done": 0, "refused": 0, "complete": True})
-        meta = meta_of(request, traceparent_of(request))
-        answer, last = await self._change_all(where, command, meta)
+        with tracing.span("POST /v1/jobs/actions", parent=traceparent_of(request), kind="server") as span:
+            answer, last = await self._change_all(where, command, meta_of(request, span.traceparent))
         return written(answer, last)
 
     async def _change_all(self, where: JobFilter | None, command: c.Command, meta: Meta) -> tuple[dict[str, Any], int]:

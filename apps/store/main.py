@@ -11,7 +11,6 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
-from typing import Any
 
 from adapters.group_commit import GroupCommit
 from adapters.postgres.clock import PostgresClock
@@ -22,6 +21,7 @@ from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.migrate import current_revision, expected_revision
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
+from adapters.redis.asyncapi import asyncapi_document
 from apps.coordination import coordination_for
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
@@ -112,7 +112,7 @@ def compose(
         now=clock.now,
         ready=ready,
         count=_Counting(database, event_log).count,
-        asyncapi=_asyncapi,
+        asyncapi=lambda: asyncapi_document(VERSION),
     )
 
 
@@ -138,13 +138,6 @@ class _Counting:
             queued=queued,
             states=self._states,
         )
-
-
-def _asyncapi() -> dict[str, Any]:
-    from adapters.redis.asyncapi import asyncapi_document  # noqa: PLC0415 - FastStream is large, and rarely asked for
-
-    document: dict[str, Any] = asyncapi_document()
-    return document
 
 
 async def _stay_visible(coordination: Coordination, url: str) -> None:

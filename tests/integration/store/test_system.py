@@ -12,6 +12,7 @@ import httpx
 
 from adapters.postgres.connection import Database
 from domain.errors import Unavailable
+from domain.events import event_types
 from domain.ports import Member
 from tests.integration.store.conftest import Stores, Submit
 
@@ -151,6 +152,14 @@ async def test_openapi_describes_every_route_and_resolves(client: httpx.AsyncCli
     assert {"task", "retry", "delay", "tags"} <= set(request["properties"])
 
 
-async def test_asyncapi_is_served(stores: Stores):
-    client = await stores.client(change={"asyncapi": lambda: {"asyncapi": "3.0.0"}})
-    assert (await client.get("/asyncapi")).json() == {"asyncapi": "3.0.0"}
+async def test_asyncapi_describes_the_streams_and_every_event(client: httpx.AsyncClient):
+    answer = await client.get("/asyncapi")
+    document = answer.json()
+    assert document["asyncapi"] == "3.0.0"
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    assert addresses == {"rota:feed", "rota:work:{queue}:{priority}", "rota:control"}
+    schemas = document["components"]["schemas"]
+    assert set(event_types()) <= set(schemas)
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', answer.text))
+    assert references <= set(schemas)
+    assert "request_digest" in schemas["JobSubmitted"]["properties"]
