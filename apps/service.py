@@ -85,7 +85,8 @@ class Backoff:
 async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> None:
     """Run a loop for ever; while a server is gone, try again with growing pauses.
 
-    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew.
+    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew. The body ends when
+    there is a reason to begin again and must wait for something before it does.
     """
     backoff = Backoff()
     while True:

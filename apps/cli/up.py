@@ -58,6 +58,7 @@ def up(settings: Settings, plan: Plan) -> int:
             port = usable_port(plan.port) if plan.port == 0 else plan.port
             supervisor = Supervisor(servers, _roles(settings, plan, urls, port), directory.path / "logs")
             state = directory.path / STATE_FILE
+            state.unlink(missing_ok=True)  # of one that was killed
             try:
                 supervisor.start()
                 url = f"http://{_shown_host(plan.host)}:{port}"
@@ -182,6 +183,15 @@ def _write_state(path: Path, url: str, supervisor: Supervisor) -> None:
     fresh.replace(path)
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    """What a running system, or one that was killed, has written; empty if there is nothing."""
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return state
+
+
 def _say_where(url: str, data_dir: Path, plan: Plan) -> None:
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
     print(
@@ -205,12 +215,11 @@ def running_system(data_dir: Path, *options: str, env: dict[str, str] | None = N
         # It ends with us, however we end.
         process = spawn(command, log=out, death_signal=signal.SIGTERM, env={**os.environ, **(env or {})})
     try:
-        state = data_dir / STATE_FILE
-        while not state.exists():
+        while (state := _read_state(data_dir / STATE_FILE)).get("supervisor") != process.pid:
             if process.poll() is not None:
                 raise OSError("the system did not start:\n" + (data_dir / "up.log").read_text(errors="replace"))
             time.sleep(0.05)
-        yield json.loads(state.read_text(encoding="utf-8"))
+        yield state
     finally:
         process.terminate()
         try:

@@ -140,7 +140,10 @@ class _Parts:
 
     async def announce_changes(self) -> None:
         """Do it again whenever the task processes have loaded other tasks, for ever."""
-        while self.python is not None:
+        if self.python is None:
+            await asyncio.Event().wait()
+            return
+        while True:
             await self.python.new_tasks()
             await self.announce()
 

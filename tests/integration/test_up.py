@@ -60,7 +60,9 @@ def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: P
         for role in ("store", "executor"):
             os.kill(state["processes"][role], signal.SIGKILL)
         until_sync(lambda: _pids(place).get("store") not in (None, state["processes"]["store"]), what="a new store")
+        until_sync(lambda: rota("jobs", "list", env=env).returncode == 0, what="answers of the new store")
         again = rota("submit", "hello.greet", "name=Bob", "--wait", env=env)
+        assert (again.returncode, again.stderr) == (0, "")
         assert json.loads(again.stdout)["result"] == "Hello, Bob!"
         pids = [*json.loads((place / "up.json").read_text())["processes"].values(), *state["servers"].values()]
     assert not [pid for pid in pids if alive(pid)]
