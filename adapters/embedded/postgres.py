@@ -6,8 +6,8 @@ account, since PostgreSQL refuses root.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -130,13 +130,23 @@ class EmbeddedPostgres:
         if self._account is None:
             return
         if not can_reach(self._data, self._account):
-            key = hashlib.sha256(str(self._data).encode()).hexdigest()[:12]
-            self._data = SHARED_PLACE / key / "postgres"
+            self._data = self._place_elsewhere()
         if not can_reach(self._binaries / "postgres", self._account):
             self._binaries = _copy_binaries(self._binaries)
         self._data.mkdir(parents=True, exist_ok=True)
         os.chown(self._data, self._account.pw_uid, self._account.pw_gid)
         self._data.chmod(0o700)
+
+    def _place_elsewhere(self) -> Path:
+        """Where these data are kept outside the data directory; one that was deleted and made anew starts afresh."""
+        remembered = self._directory.remembered()
+        if "postgres_data" not in remembered:
+            place = SHARED_PLACE / secrets.token_hex(6)
+            place.mkdir(parents=True)
+            (place / "belongs-to").write_text(f"{self._directory.path}\n", encoding="utf-8")
+            remembered["postgres_data"] = str(place / "postgres")
+            self._directory.remember(remembered)
+        return Path(remembered["postgres_data"])
 
     def _end_leftover(self) -> None:
         """End a server that a killed supervisor left on these data; we hold the directory's lock, so it is ours."""
