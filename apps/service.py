@@ -85,8 +85,8 @@ class Backoff:
 async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> None:
     """Run a loop for ever; while a server is gone, try again with growing pauses.
 
-    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew. The body ends when
-    there is a reason to begin again and must wait for something before it does.
+    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew. A body that
+    ends is begun again after the shortest pause, so that one that has nothing to do can not starve the others.
     """
     backoff = Backoff()
     while True:
@@ -97,6 +97,9 @@ async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> N
             if asyncio.get_running_loop().time() - began > 10:
                 backoff.succeeded()
             log.warning("%s waits: %s", name, error)
+            await backoff.pause()
+        else:
+            backoff.succeeded()
             await backoff.pause()
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import ARRAY, BigInteger, DateTime, Float, Integer, Text, Uuid, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.connection import Database
@@ -14,6 +15,46 @@ from domain.brain import RunningAttempt
 from domain.ids import Position, Version
 
 CHECKPOINT = "scheduler"
+
+# Arrays: one round trip however many attempts there are.
+_END = text("delete from running_attempts where job_id = any(:ended)").bindparams(bindparam("ended", type_=ARRAY(Uuid)))
+_START = text(
+    """
+    insert into running_attempts (job_id, attempt, version, executor, started_at, timeout_seconds)
+    select * from unnest(:job_ids, :attempts, :versions, :executors, :started, :timeouts)
+    on conflict (job_id) do update set attempt = excluded.attempt, version = excluded.version,
+        executor = excluded.executor, started_at = excluded.started_at, timeout_seconds = excluded.timeout_seconds
+    """
+).bindparams(
+    bindparam("job_ids", type_=ARRAY(Uuid)),
+    bindparam("attempts", type_=ARRAY(Integer)),
+    bindparam("versions", type_=ARRAY(Integer)),
+    bindparam("executors", type_=ARRAY(Text)),
+    bindparam("started", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("timeouts", type_=ARRAY(Float)),
+)
+_COUNT = text(
+    """
+    insert into queue_counts (queue, priority, queued)
+    select * from unnest(:queues, :priorities, :queued)
+    on conflict (queue, priority) do update set queued = excluded.queued
+    """
+).bindparams(
+    bindparam("queues", type_=ARRAY(Text)),
+    bindparam("priorities", type_=ARRAY(Text)),
+    bindparam("queued", type_=ARRAY(BigInteger)),
+)
+
+
+def _columns(attempts: Sequence[RunningAttempt]) -> dict[str, list[Any]]:
+    return {
+        "job_ids": [a.job_id for a in attempts],
+        "attempts": [a.attempt for a in attempts],
+        "versions": [a.version for a in attempts],
+        "executors": [a.executor for a in attempts],
+        "started": [a.started_at for a in attempts],
+        "timeouts": [a.timeout_seconds for a in attempts],
+    }
 
 
 class PostgresRunningAttempts:
@@ -32,7 +73,7 @@ class PostgresRunningAttempts:
             rows = (await connection.execute(select(running_attempts))).mappings().all()
             counts = (await connection.execute(select(queue_counts))).mappings().all()
         running = [RunningAttempt(**{**row, "version": Version(row["version"])}) for row in rows]
-        queued = {(row["queue"], row["priority"]): row["queued"] for row in counts}
+        queued = {(row["queue"], row["priority"]): row["queued"] for row in counts if row["queued"]}
         return Position(position or 0), running, queued
 
     async def save(
@@ -58,30 +99,13 @@ class PostgresRunningAttempts:
             if moved.rowcount != 1:
                 return False
             if ended:
-                await connection.execute(delete(running_attempts).where(running_attempts.c.job_id.in_(ended)))
+                await connection.execute(_END, {"ended": list(ended)})
             if started:
-                rows = [
-                    {
-                        "job_id": a.job_id,
-                        "attempt": a.attempt,
-                        "version": a.version,
-                        "executor": a.executor,
-                        "started_at": a.started_at,
-                        "timeout_seconds": a.timeout_seconds,
-                    }
-                    for a in started
-                ]
-                statement = insert(running_attempts)
-                changed = {name: statement.excluded[name] for name in rows[0] if name != "job_id"}
-                await connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=changed), rows)
+                await connection.execute(_START, _columns(started))
             if counts:
-                statement = insert(queue_counts)
-                await connection.execute(
-                    statement.on_conflict_do_update(
-                        index_elements=["queue", "priority"], set_={"queued": statement.excluded.queued}
-                    ),
-                    [{"queue": q, "priority": p, "queued": n} for (q, p), n in sorted(counts.items())],
-                )
+                queues, priorities = [queue for queue, _ in counts], [priority for _, priority in counts]
+                numbers = {"queues": queues, "priorities": priorities, "queued": list(counts.values())}
+                await connection.execute(_COUNT, numbers)
         return True
 
     async def checkpoint(self) -> Position:

@@ -116,8 +116,9 @@ class TaskProcess:
             self._begin_timer = self._loop.call_later(STALLED_SECONDS, self._check_begin)
 
     def end(self, run: Run, why: Ending) -> None:
-        """Ask the task to end; when it has not after the grace, the process will."""
-        if run.future.done() or run.ending is not None or self._channel is None:
+        """Ask the task to end; when it has not after the grace, the process will. Also if nobody waits any more."""
+        has_ended = run.future.done() and not run.future.cancelled()
+        if has_ended or run.ending is not None or self._channel is None:
             return
         run.ending = why
         self._channel.send(["cancel", run.key])
@@ -172,7 +173,7 @@ class TaskProcess:
             return
         self._stalled = bool(self._unread) and now - self._unread[0].sent_at >= STALLED_SECONDS
         for run in waiting:
-            if now - run.sent_at > self._patience.begin:
+            if not run.heard and now - run.sent_at > self._patience.begin:
                 self.end(run, "cancel")  # in case that it comes to it after all
                 self.runs.pop(run.key, None)
                 run.finish(Lost("it did not begin: another attempt blocks its task process"))
@@ -217,6 +218,7 @@ class TaskProcess:
             elif kind in ("out", "progress", "stack"):
                 run = self.runs.get(message[1])
                 if run is not None:
+                    run.heard = True
                     _tell(run, message)
             elif kind == "hello":
                 self._greeted(message[1])
@@ -233,9 +235,10 @@ class TaskProcess:
             self._stalled = False
             self._changed(self)
 
-    def _is_blocked(self, culprit_key: int | None, unbegun: list[int], stack: str) -> None:
-        """A task holds the process's event loop; `unbegun` were read but could not begin."""
+    def _is_blocked(self, culprit_key: int | None, last_key: int, unbegun: list[int], stack: str) -> None:
+        """A task holds the process's event loop; of those up to `last_key`, `unbegun` could not begin for it."""
         self._blocked = True
+        self._started(last_key)
         culprit = self.runs.get(culprit_key) if culprit_key is not None else None
         if culprit is not None:
             log.warning("a task blocks the event loop of its process: task=%s", culprit.attempt.task)
@@ -283,7 +286,7 @@ class TaskProcess:
         if self.tasks is None and self.problem is None and not self._stopping:
             said = f":\n{stderr}" if stderr else ""
             self.problem = f"the task process ended while it loaded the tasks ({describe_status(status)}){said}"
-        suspects = sum(run.begun for run in self.runs.values())
+        suspects = sum(run.begun or run.heard for run in self.runs.values())
         for run in list(self.runs.values()):
             if run.ending == "timeout":
                 run.finish(timed_out(run))
@@ -293,7 +296,7 @@ class TaskProcess:
                 run.finish(Lost("its task process was killed for another attempt's sake"))
             elif self._stopping:
                 run.finish(Lost("its task process was stopped"))
-            elif not run.begun and suspects:
+            elif suspects and not (run.begun or run.heard):
                 run.finish(Lost("its task process ended before it had begun"))
             else:
                 run.finish(crashed(status, max(suspects, 1), stderr))

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -56,7 +56,7 @@ class TaskProcesses:
         self._patience = patience or Patience()
         self._processes: list[TaskProcess] = []
         self._runs: dict[tuple[UUID, int], Run] = {}
-        self._keepers: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._change = asyncio.Event()
         self._new_tasks = asyncio.Event()
         self._closing = False
@@ -70,13 +70,12 @@ class TaskProcesses:
 
     async def start(self) -> None:
         """Start the processes and wait until each has loaded the tasks, or has said why it can not."""
-        for _ in range(self._count):
-            keeper = asyncio.get_running_loop().create_task(self._keep_process())
-            self._keepers.add(keeper)
-            keeper.add_done_callback(self._keepers.discard)
+        first = [TaskProcess(self._patience, self._process_changed) for _ in range(self._count)]
+        for process in first:
+            self._in_background(self._keep_process(process))
         try:
             async with asyncio.timeout(READY_SECONDS):
-                while len(self._processes) < self._count or not all(p.settled for p in self._processes):
+                while not all(process.settled for process in first):
                     await self._next_change()
         except TimeoutError:
             self.load_error = f"a task process has not loaded its tasks within {READY_SECONDS:g} s"
@@ -129,35 +128,29 @@ class TaskProcesses:
             await asyncio.wait(waiting, timeout=seconds)
         for process in self._processes:
             process.stop()
-        if self._keepers:
-            await asyncio.wait(self._keepers, timeout=STOP_SECONDS)
+        if self._background:
+            await asyncio.wait(self._background, timeout=STOP_SECONDS)
         for process in self._processes:
             process.kill()
-        await asyncio.gather(*self._keepers)
+        await asyncio.gather(*self._background)
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    async def _keep_process(self) -> None:
-        """Keep one place filled with a living process."""
+    async def _keep_process(self, process: TaskProcess) -> None:
+        """Keep one place filled with a living process, of which this is the first."""
         loop = asyncio.get_running_loop()
         pause, longest = RESTART_SECONDS
         while not self._closing:
             began = loop.time()
-            process = TaskProcess(self._patience, self._process_changed)
             self._processes.append(process)
-            serving = loop.create_task(self._serve(process))
-            self._keepers.add(serving)
-            serving.add_done_callback(self._keepers.discard)
+            self._in_background(self._serve(process))
             await process.over.wait()
-            if process.condemned:
-                continue
-            if loop.time() - began > LIVED_SECONDS:
-                pause = RESTART_SECONDS[0]
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    while not self._closing:
-                        await self._next_change()
-            pause = min(pause * 2, longest)
+            if not process.condemned:
+                if loop.time() - began > LIVED_SECONDS:
+                    pause = RESTART_SECONDS[0]
+                await self._pause(pause)
+                pause = min(pause * 2, longest)
+            process = TaskProcess(self._patience, self._process_changed)
 
     async def _serve(self, process: TaskProcess) -> None:
         try:
@@ -165,6 +158,17 @@ class TaskProcesses:
         finally:
             self._processes.remove(process)
             self._changed()
+
+    async def _pause(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self._closing and (left := end - loop.time()) > 0:
+            await self._next_change(left)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _process_changed(self, process: TaskProcess) -> None:
         if process.problem is not None and process.problem != self.load_error:
@@ -208,16 +212,17 @@ class TaskProcesses:
                 return Failed("TasksNotLoaded", self.load_error)
             if not loaded and loop.time() > deadline:
                 return Failed("TasksNotLoaded", f"no task process was ready within {READY_SECONDS:g} s")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(READY_SECONDS):
-                    await self._next_change()
+            await self._next_change(READY_SECONDS)
 
     def _changed(self) -> None:
         event, self._change = self._change, asyncio.Event()
         event.set()
 
-    async def _next_change(self) -> None:
-        await self._change.wait()
+    async def _next_change(self, seconds: float | None = None) -> None:
+        """Wait until something has changed, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._change.wait()
 
 
 def task_environment() -> dict[str, str]:

@@ -37,7 +37,7 @@ class RunningProcess(Protocol):
 class Run:
     """One attempt, from its sending to its outcome, which is the result of `future`.
 
-    `begun`: the process has said that it runs. `suspended`: its time was up before that, so it is measured from then.
+    `begun`: the process has said that it runs. `heard`: it has itself said something. `suspended`: its time was up before that, so it is measured from then.
     """
 
     __slots__ = (
@@ -45,6 +45,7 @@ class Run:
         "begun",
         "ending",
         "future",
+        "heard",
         "key",
         "process",
         "sent_at",
@@ -62,6 +63,7 @@ class Run:
         self.process: RunningProcess | None = None
         self.sent_at = 0.0
         self.begun = False
+        self.heard = False
         self.suspended = False
         self.ending: Ending | None = None
         self.timer: asyncio.TimerHandle | None = None

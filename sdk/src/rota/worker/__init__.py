@@ -5,7 +5,7 @@ It speaks with the executor over two inherited pipes (ROTA_TASK_FDS), one JSON a
 
     from the executor   ["run", key, job, attempt, task, args, queue, tags, traceparent]   ["cancel", key]   ["stop"]
     to the executor     ["hello", {protocol, python, tasks, error}]   ["started", last key]   ["progress", key, f, text]
-                        ["blocked", key, [keys that have not begun], stack]   ["unblocked"]
+                        ["blocked", key, last key, [of these, who has not begun], stack]   ["unblocked"]
                         ["out", key, stream, text]   ["stack", key, text]
                         ["ok", key, result]   ["fail", key, type, message, traceback, retryable]
                         ["cancelled", key, traceback]

@@ -48,7 +48,7 @@ class LoopWatch:
         frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - documented, the name notwithstanding
         stack = "".join(traceback.format_stack(frame))[-messages.TRACEBACK_LIMIT_CHARS :]
         key = None if culprit is None else culprit.key
-        self._pipes.send_around_loop(messages.encode(["blocked", key, waiting, stack]))
+        self._pipes.send_around_loop(messages.encode(["blocked", key, self._tasks.last_key, waiting, stack]))
 
 
 def _culprit(task: "Optional[asyncio.Task[Any]]", running: "list[Run]") -> Optional[Run]:

@@ -90,6 +90,8 @@ class RunningTasks:
     def __init__(self, loop: asyncio.AbstractEventLoop, pipes: Pipes, *, threads: int, traced: bool) -> None:
         self.loop = loop
         self.pipes = pipes
+        self.last_key = 0
+        """Of the attempt that was read last."""
         self._traced = traced
         self._runs: "Dict[int, Run]" = {}
         self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=threads, thread_name_prefix="task")
@@ -109,6 +111,7 @@ class RunningTasks:
         traceparent: Optional[str],
     ) -> None:
         """Begin an attempt."""
+        self.last_key = key
         run = self._runs[key] = Run(self, key, job_id, attempt, name, queue, tags, traceparent)
         found = registered().get(name)
         if found is None:

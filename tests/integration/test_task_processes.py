@@ -1,0 +1,582 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Succeeded
+from apps.executor.task_processes import TaskProcesses
+from apps.executor.task_runs import Patience
+from tests.waiting import until, until_sync
+
+TASKS = Path(__file__).with_name("process_tasks.py")
+IMPATIENT = Patience(cancel=0.3, timeout=0.3, neighbours=0.6, begin=30)
+
+Start = Callable[..., Any]
+
+
+class Recorder:
+    """An AttemptSink that remembers, by the attempt's job."""
+
+    def __init__(self) -> None:
+        self.printed: dict[tuple[Any, str], str] = {}
+        self.reported: list[tuple[float | None, str | None]] = []
+
+    def output(self, attempt: Attempt, stream: str, text: str) -> None:
+        name = (attempt.job_id, stream)
+        self.printed[name] = self.printed.get(name, "") + text
+
+    def progress(self, attempt: Attempt, fraction: float | None, message: str | None) -> None:
+        self.reported.append((fraction, message))
+
+    def of(self, attempt: Attempt, stream: str = "stdout") -> str:
+        return self.printed.get((attempt.job_id, stream), "")
+
+
+class Harness:
+    """Task processes and what their attempts printed."""
+
+    def __init__(self, processes: TaskProcesses) -> None:
+        self.processes = processes
+        self.sink = Recorder()
+
+    def attempt(self, task: str, timeout_seconds: float | None = None, **args: Any) -> Attempt:
+        return Attempt(
+            job_id=uuid4(), number=1, task=f"process_tasks.{task}", args=args, timeout_seconds=timeout_seconds
+        )
+
+    def begin(self, attempt: Attempt) -> asyncio.Task[Outcome]:
+        return asyncio.create_task(self.processes.run(attempt, self.sink))
+
+    async def run(self, task: str, timeout_seconds: float | None = None, **args: Any) -> Outcome:
+        return await self.processes.run(self.attempt(task, timeout_seconds, **args), self.sink)
+
+    async def begun(self, task: str, said: str, **args: Any) -> tuple[Attempt, asyncio.Task[Outcome]]:
+        """An attempt that has printed something and goes on."""
+        attempt = self.attempt(task, **args)
+        running = self.begin(attempt)
+        await until(lambda: said in self.sink.of(attempt), what=f"{task} printing {said!r}")
+        return attempt, running
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    started: list[TaskProcesses] = []
+
+    async def start_some(*targets: str, count: int = 1, patience: Patience = IMPATIENT, **more: Any) -> Harness:
+        processes = TaskProcesses(targets or [str(TASKS)], count=count, slots=64, patience=patience, **more)
+        started.append(processes)
+        await processes.start()
+        return Harness(processes)
+
+    yield start_some
+    for processes in started:
+        await processes.close()
+        assert processes.pids == []
+
+
+def failed(outcome: Outcome) -> Failed:
+    assert isinstance(outcome, Failed), outcome
+    return outcome
+
+
+# -- what runs ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_catalogue_says_what_can_be_run_and_how(start: Start) -> None:
+    harness = await start(count=2)
+    tasks = harness.processes.tasks
+    assert len(harness.processes.pids) == 2
+    assert tasks["process_tasks.plain_echo"] == {
+        "options": {
+            "queue": "slow",
+            "priority": "low",
+            "timeout": 30,
+            "retry": {"max_attempts": 2},
+            "tags": {"kind": "test"},
+        },
+        "parameters": {"value": True, "other": False},
+        "any_keyword": False,
+        "async": False,
+    }
+    assert tasks["process_tasks.takes_anything"]["any_keyword"]
+    assert tasks["process_tasks.echo"]["async"]
+
+
+async def test_async_and_plain_tasks_answer_their_results(start: Start) -> None:
+    harness = await start()
+    value = {"text": "ü\n", "numbers": [1, 2.5, None, True]}
+    assert await harness.run("echo", value=value) == Succeeded(value)
+    assert await harness.run("plain_echo", value=value) == Succeeded(value)
+    assert await harness.run("unusual", kind="tuple") == Succeeded([1, {"a": [2**64 - 1, -(2**63)]}])
+
+
+async def test_many_attempts_share_the_processes(start: Start) -> None:
+    harness = await start(count=2)
+    outcomes = await asyncio.gather(*(harness.run("about_process", names=[]) for _ in range(40)))
+    assert {outcome.result["pid"] for outcome in outcomes} == set(harness.processes.pids)
+
+
+async def test_a_task_knows_its_job(start: Start) -> None:
+    harness = await start()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    attempt = Attempt(
+        job_id=uuid4(),
+        number=3,
+        task="process_tasks.about_me",
+        args={},
+        queue="mail",
+        tags={"team": "a"},
+        traceparent=trace,
+    )
+    assert await harness.processes.run(attempt, harness.sink) == Succeeded(
+        {
+            "id": str(attempt.job_id),
+            "attempt": 3,
+            "queue": "mail",
+            "tags": {"team": "a"},
+            "traceparent": trace,
+            "same_in_thread": True,
+            "opentelemetry": False,
+        }
+    )
+
+
+async def test_a_span_of_the_task_continues_the_trace_when_traces_are_wanted(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    harness = await start()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    attempt = Attempt(job_id=uuid4(), number=1, task="process_tasks.about_me", args={}, traceparent=trace)
+    outcome = await harness.processes.run(attempt, harness.sink)
+    inner = outcome.result["traceparent"]
+    assert inner.split("-")[1] == trace.split("-")[1]
+    assert inner.split("-")[2] != trace.split("-")[2]
+
+
+async def test_the_environment_is_the_users_without_rotas_secrets(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = ["ROTA_DATABASE_URL", "ROTA_REDIS_URL", "ROTA_API_TOKENS", "ROTA_DATABASE_URL_FILE", "ROTA_SMTP_PASSWORD"]
+    for name in secret:
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("MY_SETTING", "mine")
+    harness = await start()
+    outcome = await harness.run("about_process", names=[*secret, "MY_SETTING"])
+    assert outcome.result["environment"] == {**dict.fromkeys(secret), "MY_SETTING": "mine"}
+    assert outcome.result["stdin"] == ""
+    assert outcome.result["arguments"] == []
+
+
+async def test_wrong_arguments_and_unknown_tasks_are_failures_of_their_own_kind(start: Start) -> None:
+    harness = await start()
+    wrong = failed(await harness.run("nap", minutes=1))
+    assert (wrong.type, wrong.retryable) == ("WrongArguments", False)
+    assert "minutes" in wrong.message
+    assert failed(await harness.run("no_such_task")).type == "UnknownTask"
+
+
+# -- what tasks print --------------------------------------------------------------------------------------------------
+
+
+async def test_output_belongs_to_the_job_that_printed_it(start: Start) -> None:
+    harness = await start(count=2)
+    attempts = {
+        name: harness.attempt("talk" if number % 2 else "talk_in_thread", name=name, lines=20)
+        for number in range(16)
+        for name in [f"job-{number}"]
+    }
+    await asyncio.gather(*(harness.begin(attempt) for attempt in attempts.values()))
+    for name, attempt in attempts.items():
+        lines = harness.sink.of(attempt).splitlines()
+        assert lines[:20] == [f"{name} {line}" for line in range(20)]
+        if attempt.task.endswith("talk"):
+            assert harness.sink.of(attempt, "stderr") == f"INFO talk: {name} logs\n{name} errs"
+        else:
+            assert lines[20:] == [f"{name} in bytes"]
+
+
+async def test_output_of_a_subprocess_belongs_to_the_only_attempt(start: Start) -> None:
+    harness = await start()
+    for task in ("run_echo", "fork_and_print"):
+        attempt = harness.attempt(task, text="from a child")
+        assert await harness.begin(attempt) == Succeeded(None)
+        assert harness.sink.of(attempt) == "from a child\n"
+
+
+async def test_output_of_nobody_in_particular_goes_to_the_executors_log(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    harness = await start()
+    end = tmp_path / "end"
+    attempts = [harness.attempt("run_echo_until", text="whose is it", path=str(end)) for _ in range(2)]
+    running = [harness.begin(attempt) for attempt in attempts]
+    await until(lambda: caplog.text.count("whose is it") == 2)
+    end.touch()
+    await asyncio.gather(*running)
+    assert not harness.sink.printed
+
+
+async def test_progress_is_limited_and_the_last_word_wins(start: Start, tmp_path: Path) -> None:
+    harness = await start()
+    assert await harness.run("report", times=500) == Succeeded(None)
+    assert harness.sink.reported[-1] == (1.0, "done")
+    assert len(harness.sink.reported) < 20
+    harness.sink.reported.clear()
+    running = harness.begin(harness.attempt("report_from_thread", times=500, path=str(tmp_path / "end")))
+    await until(lambda: harness.sink.reported and harness.sink.reported[-1] == (499 / 500, "step 499"))
+    (tmp_path / "end").touch()
+    assert await running == Succeeded(None)
+    assert len(harness.sink.reported) < 20
+
+
+# -- what goes wrong in a task -----------------------------------------------------------------------------------------
+
+
+async def test_what_a_task_raises_is_its_failure(start: Start) -> None:
+    harness = await start()
+    outcome = failed(await harness.run("fail", kind="value"))
+    assert (outcome.type, outcome.message, outcome.retryable) == ("ValueError", "no such value", True)
+    assert outcome.traceback is not None
+    assert "process_tasks.py" in outcome.traceback
+    assert not failed(await harness.run("fail", kind="no-retry")).retryable
+
+
+async def test_exits_and_interrupts_in_a_task_are_failed_attempts_and_not_the_processs_end(start: Start) -> None:
+    harness = await start()
+    pids = harness.processes.pids
+    assert failed(await harness.run("fail", kind="exit")).type == "SystemExit"
+    assert failed(await harness.run("fail", kind="interrupt")).type == "KeyboardInterrupt"
+    assert failed(await harness.run("fail_in_thread")).message == "3"
+    assert failed(await harness.run("fail_in_child_task")).type == "SystemExit"
+    assert failed(await harness.run("cancel_myself")).type == "CancelledError"
+    assert harness.processes.pids == pids
+
+
+@pytest.mark.parametrize("kind", ["object", "nan", "surrogate", "long number", "set", "bytes", "deep"])
+async def test_a_result_that_json_can_not_hold_fails_for_good(start: Start, kind: str) -> None:
+    harness = await start()
+    outcome = failed(await harness.run("unusual", kind=kind))
+    assert (outcome.type, outcome.retryable) == ("ResultNotJson", False)
+    assert await harness.run("echo", value=1) == Succeeded(1)
+
+
+async def test_a_result_up_to_the_limit_is_kept_and_one_above_it_fails_for_good(start: Start) -> None:
+    harness = await start()
+    limit = 256 * 1024 - len('""')
+    assert await harness.run("long_text", size=limit) == Succeeded("x" * limit)
+    outcome = failed(await harness.run("long_text", size=limit + 1))
+    assert (outcome.type, outcome.retryable) == ("ResultTooLarge", False)
+    assert str(256 * 1024) in outcome.message
+
+
+# -- timeouts ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_timeout_ends_an_async_task_politely(start: Start) -> None:
+    harness = await start()
+    pids = harness.processes.pids
+    outcome = failed(await harness.run("nap", 0.1, seconds=60))
+    assert outcome.type == "Timeout"
+    assert "0.1 s" in outcome.message
+    assert "asyncio.sleep" in str(outcome.traceback)
+    assert harness.processes.pids == pids
+
+
+async def test_a_timeout_ends_a_busy_plain_task_without_harm_to_its_process(start: Start) -> None:
+    harness = await start()
+    pids = harness.processes.pids
+    outcome = failed(await harness.run("spin", 0.1))
+    assert outcome.type == "Timeout"
+    assert "in spin" in str(outcome.traceback)
+    assert harness.processes.pids == pids
+
+
+async def test_a_timeout_kills_the_process_of_what_does_not_end(start: Start) -> None:
+    harness = await start()
+    pids = harness.processes.pids
+    assert failed(await harness.run("sleep_in_c", 0.1, seconds=60)).type == "Timeout"
+    assert failed(await harness.run("refuse_to_end", 0.1)).type == "Timeout"
+    assert await harness.run("echo", value=1) == Succeeded(1)
+    assert not set(harness.processes.pids) & set(pids)
+
+
+async def test_neighbours_of_a_killed_process_finish_in_time_or_are_lost(start: Start) -> None:
+    harness = await start()
+    quick, slow = harness.begin(harness.attempt("nap", seconds=0.6)), harness.begin(harness.attempt("nap", seconds=60))
+    assert failed(await harness.run("sleep_in_c", 0.1, seconds=60)).type == "Timeout"
+    assert await quick == Succeeded(0.6)
+    assert isinstance(await slow, Lost)
+
+
+async def test_a_blocked_event_loop_is_blamed_on_the_task_that_blocks_it(start: Start) -> None:
+    harness = await start()
+    culprit, others = harness.attempt("spin_on_loop", 0.5), [harness.attempt("nap", 0.5, seconds=0.1) for _ in range(3)]
+    running, *neighbours = [harness.begin(attempt) for attempt in (culprit, *others)]
+    outcome = failed(await running)
+    assert outcome.type == "Timeout"
+    assert "in spin_on_loop" in str(outcome.traceback)
+    assert harness.sink.of(culprit) == "blocking the loop\n"
+    assert [type(await neighbour) for neighbour in neighbours] == [Lost, Lost, Lost]
+
+
+async def test_a_task_of_a_task_that_blocks_the_loop_is_ended_too(start: Start) -> None:
+    harness = await start()
+    assert failed(await harness.run("spin_in_child_task", 0.3)).type == "Timeout"
+
+
+async def test_the_time_of_an_attempt_that_had_to_wait_begins_when_it_begins(start: Start) -> None:
+    harness = await start()
+    blocking, waiting = harness.attempt("spin_on_loop", seconds=2.5), harness.attempt("nap", 1.0, seconds=0.5)
+    running = [harness.begin(attempt) for attempt in (blocking, waiting)]
+    assert await asyncio.gather(*running) == [Succeeded(None), Succeeded(0.5)]
+
+
+async def test_an_attempt_does_not_wait_for_ever_for_a_blocked_process(start: Start) -> None:
+    harness = await start(patience=Patience(cancel=5, timeout=5, neighbours=0.1, begin=1.5))
+    _, blocking = await harness.begun("spin_on_loop", "blocking", seconds=5)
+    assert isinstance(await harness.run("echo"), Lost)
+    assert await blocking == Succeeded(None)
+    assert await harness.run("echo", value=2) == Succeeded(2)
+
+
+async def test_a_process_that_does_not_read_neither_blocks_the_executor_nor_fills_its_memory(start: Start) -> None:
+    harness = await start()
+    _, blocking = await harness.begun("spin_on_loop", "blocking", seconds=2)
+    big = "x" * 200_000
+    (process,) = harness.processes._processes
+    running = [harness.begin(harness.attempt("plain_echo", value=big)) for _ in range(60)]
+    await until(lambda: not process.available)
+    assert not blocking.done()
+    assert process._channel is not None
+    assert process._channel._writer is not None
+    assert process._channel._writer.get_write_buffer_size() < 20_000_000
+    assert await blocking == Succeeded(None)
+    assert await asyncio.gather(*running) == [Succeeded(big)] * 60
+
+
+# -- cancellation ------------------------------------------------------------------------------------------------------
+
+
+async def test_cancelling_ends_tasks_politely(start: Start) -> None:
+    harness = await start()
+    pids = harness.processes.pids
+    for task, args in (("nap", {"seconds": 60}), ("spin", {})):
+        attempt = harness.attempt(task, **args)
+        running = harness.begin(attempt)
+        await asyncio.sleep(0)
+        harness.processes.cancel(attempt)
+        assert await running == Cancelled(forced=False)
+    attempt, running = await harness.begun("spin", "spinning")
+    harness.processes.cancel(attempt)
+    assert await running == Cancelled(forced=False)
+    assert harness.processes.pids == pids
+
+
+async def test_a_task_that_ends_well_though_cancelled_has_succeeded(start: Start) -> None:
+    harness = await start()
+    attempt = harness.attempt("look_at_flag")
+    running = harness.begin(attempt)
+    await until(lambda: any(run.begun for process in harness.processes._processes for run in process.runs.values()))
+    harness.processes.cancel(attempt)
+    assert await running in (Succeeded("ended by itself"), Cancelled(forced=False))
+
+
+async def test_cancelling_kills_the_process_of_what_does_not_end(start: Start) -> None:
+    harness = await start()
+    for task in ("refuse_to_end", "spin_on_loop"):
+        attempt = harness.attempt(task)
+        running = harness.begin(attempt)
+        await until(lambda: any(process.runs for process in harness.processes._processes))
+        harness.processes.cancel(attempt)
+        assert await running == Cancelled(forced=True)
+    assert await harness.run("echo", value=1) == Succeeded(1)
+
+
+async def test_an_attempt_that_nobody_waits_for_is_ended(start: Start) -> None:
+    harness = await start()
+    running = harness.begin(harness.attempt("nap", seconds=60))
+    (process,) = harness.processes._processes
+    await until(lambda: process.runs)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await until(lambda: not process.runs)
+
+
+# -- crashes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_crash_fails_the_attempt_and_another_process_takes_over(start: Start) -> None:
+    harness = await start()
+    attempt = harness.attempt("exit_at_once", status=7)
+    outcome = failed(await harness.begin(attempt))
+    assert outcome.type == "ProcessCrashed"
+    assert "exit status 7" in outcome.message
+    assert outcome.retryable
+    assert harness.sink.of(attempt) == "about to exit\n"
+    assert await harness.run("echo", value=1) == Succeeded(1)
+
+
+async def test_a_segmentation_fault_is_named_with_its_place(start: Start) -> None:
+    harness = await start()
+    attempt = harness.attempt("segfault")
+    outcome = failed(await harness.begin(attempt))
+    assert "SIGSEGV" in outcome.message
+    assert "in segfault" in str(outcome.traceback)
+    assert harness.sink.of(attempt) == "about to crash\n"
+
+
+async def test_all_attempts_that_ran_in_a_crashed_process_may_be_to_blame(start: Start) -> None:
+    harness = await start()
+    attempt, running = await harness.begun("spin", "spinning")
+    assert "2 attempts" in failed(await harness.run("exit_at_once", status=1)).message
+    assert failed(await running).type == "ProcessCrashed"
+
+
+async def test_a_killed_process_fails_its_attempts(start: Start) -> None:
+    harness = await start()
+    _, running = await harness.begun("spin", "spinning")
+    os.kill(harness.processes.pids[0], signal.SIGKILL)
+    assert "SIGKILL" in failed(await running).message
+
+
+async def test_children_of_a_task_end_with_its_process(start: Start, tmp_path: Path) -> None:
+    harness = await start()
+    running = harness.begin(harness.attempt("start_child", path=str(tmp_path / "pids")))
+    worker, child = await until(lambda: _pids(tmp_path / "pids"))
+    os.kill(worker, signal.SIGKILL)
+    assert failed(await running).type == "ProcessCrashed"
+    await until(lambda: not _alive(child))
+
+
+# -- start and end -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_module_that_can_not_be_imported_is_reported_and_tried_again(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import no_such_module_anywhere\n")
+    harness = await start(str(path))
+    assert "no_such_module_anywhere" in harness.processes.load_error
+    assert str(path) in harness.processes.load_error
+    outcome = failed(await harness.run("echo"))
+    assert outcome.type == "TasksNotLoaded"
+    assert "no_such_module_anywhere" in outcome.message
+    path.write_text("from rota import task\n@task\ndef mended():\n    return 1\n")
+    await harness.processes.new_tasks()
+    attempt = Attempt(job_id=uuid4(), number=1, task="broken.mended", args={})
+    assert await harness.begin(attempt) == Succeeded(1)
+    assert harness.processes.load_error is None
+
+
+async def test_what_can_be_loaded_is_served_though_another_file_is_broken(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("raise SystemExit('not today')\n")
+    harness = await start(str(path), str(TASKS))
+    assert "not today" in harness.processes.load_error
+    assert await harness.run("echo", value=1) == Succeeded(1)
+
+
+@pytest.mark.parametrize("name", ["json.py", "domain.py", "asyncio.py"])
+async def test_a_file_with_tasks_may_have_any_name(start: Start, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("from rota import task\n@task\nasync def one():\n    return 1\n")
+    harness = await start(str(path))
+    attempt = Attempt(job_id=uuid4(), number=1, task=f"{path.stem}.one", args={})
+    assert await harness.begin(attempt) == Succeeded(1)
+
+
+async def test_a_module_is_found_where_the_executor_was_started(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "mail.py").write_text("from rota import task\n@task\ndef send():\n    return 1\n")
+    monkeypatch.chdir(tmp_path)
+    harness = await start("my_package.mail")
+    assert list(harness.processes.tasks) == ["my_package.mail.send"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("#!/bin/sh\necho no package rota here >&2; exit 5\n", "no package rota here"), (None, "can not be started")],
+)
+async def test_an_interpreter_that_does_not_work_is_reported(
+    start: Start, tmp_path: Path, script: str | None, said: str
+) -> None:
+    python = tmp_path / "python"
+    if script is not None:
+        python.write_text(script)
+        python.chmod(0o755)
+    harness = await start(python=str(python))
+    assert said in harness.processes.load_error
+    assert said in failed(await harness.run("echo")).message
+
+
+async def test_closing_waits_for_what_ends_in_time_and_loses_the_rest(start: Start) -> None:
+    harness = await start(count=2)
+    quick = harness.begin(harness.attempt("nap", seconds=0.3))
+    endless = [harness.begin(harness.attempt(task)) for task in ("spin", "spin_on_loop", "refuse_to_end")]
+    await until(lambda: sum(len(process.runs) for process in harness.processes._processes) == 4)
+    pids = harness.processes.pids
+    await harness.processes.close(seconds=0.5)
+    assert isinstance(await quick, Succeeded | Lost)
+    assert [type(await running) for running in endless] == [Lost, Lost, Lost]
+    assert not any(_alive(pid) for pid in pids)
+    assert isinstance(await harness.run("echo"), Lost)
+
+
+async def test_the_process_and_its_children_end_when_the_executor_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", EXECUTOR, str(TASKS), str(tmp_path / "pids")],
+        env={**os.environ, "PYTHONPATH": str(TASKS.parents[2])},
+    )
+    try:
+        worker, child = until_sync(lambda: _pids(tmp_path / "pids"), what="the task's start")
+    finally:
+        parent.kill()
+        parent.wait()
+    until_sync(lambda: not _alive(worker) and not _alive(child), what="the end of the task process and its child")
+
+
+EXECUTOR = """
+import asyncio, sys, uuid
+from apps.executor.attempts import Attempt
+from apps.executor.task_processes import TaskProcesses
+
+async def main(tasks, path):
+    processes = TaskProcesses([tasks], count=1, slots=4)
+    await processes.start()
+    await asyncio.gather(*(
+        processes.run(Attempt(job_id=uuid.uuid4(), number=1, task="process_tasks." + task, args=args), None)
+        for task, args in (("start_child", {"path": path}), ("nap", {"seconds": 3600}))
+    ))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def _pids(path: Path) -> list[int] | None:
+    try:
+        pids = [int(word) for word in path.read_text().split()]
+    except FileNotFoundError:
+        return None
+    return pids if len(pids) == 2 else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
