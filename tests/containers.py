@@ -97,7 +97,7 @@ def _engine() -> dict[str, str]:
     subprocess.run(["bash", lab, "start"], check=True)
     for image in IMAGES:
         subprocess.run(["bash", lab, "images", image], check=True)
-    place = os.environ.get("CONTAINER_LAB_DIR", f"{os.environ.get('TMPDIR', '/tmp')}/container-lab")  # noqa: S108
+    place = os.environ.get("CONTAINER_LAB_DIR", f"{os.environ.get('TMPDIR', '/tmp')}/container-lab")
     return {**environment, "DOCKER_HOST": f"unix://{place}/docker.sock"}
 
 

@@ -9,7 +9,7 @@ import secrets
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from domain.errors import Rejected
 
@@ -21,7 +21,7 @@ class DataDirectory:
         self.path = path.absolute()
         self._lock: int | None = None
 
-    def __enter__(self) -> DataDirectory:
+    def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

@@ -17,7 +17,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from adapters.embedded.directory import DataDirectory, usable_port
 from adapters.embedded.process import can_reach, spawn, stop, unprivileged_account
@@ -74,7 +74,7 @@ class EmbeddedPostgres:
         """The server's process id, None while it does not run."""
         return self._process.pid if self._process is not None else None
 
-    def __enter__(self) -> EmbeddedPostgres:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:

@@ -9,6 +9,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from adapters.embedded.directory import DataDirectory, usable_port
 from adapters.embedded.process import spawn, stop
@@ -42,7 +43,7 @@ class EmbeddedValkey:
         """The server's process id, None while it does not run."""
         return self._process.pid if self._process is not None else None
 
-    def __enter__(self) -> EmbeddedValkey:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -17,9 +17,11 @@ from adapters.postgres.migrate import migrate
 
 ROWS_A_COPY = 500
 DATA = (
-    '{"spec":{"task":"bench.noop","args":{},"queue":"bench","priority":"normal","run_at":null,"timeout_seconds":3600.0,'
-    '"expires_at":null,"tags":{},"retry":{"max_attempts":5,"backoff":"exponential","initial_seconds":1.0,"factor":2.0,'
-    '"maximum_seconds":3600.0,"jitter":0.1}},"idempotency_key":null,"request_digest":null}',
+    (
+        '{"spec":{"task":"bench.noop","args":{},"queue":"bench","priority":"normal","run_at":null,"timeout_seconds":3600.0,'
+        '"expires_at":null,"tags":{},"retry":{"max_attempts":5,"backoff":"exponential","initial_seconds":1.0,"factor":2.0,'
+        '"maximum_seconds":3600.0,"jitter":0.1}},"idempotency_key":null,"request_digest":null}'
+    ),
     '{"attempt":1,"executor":"bench","queue":"bench","priority":"normal","timeout_seconds":3600.0}',
     '{"attempt":1,"result":null}',
 )

@@ -25,7 +25,8 @@ _GRANTS = f"""
 grant usage on schema public to {APP_ROLE};
 grant select on all tables in schema public to {APP_ROLE};
 alter default privileges in schema public grant select on tables to {APP_ROLE};
-grant insert, update, delete on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog to {APP_ROLE};
+grant insert, update, delete
+    on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog to {APP_ROLE};
 revoke execute on all functions in schema public from public;
 grant execute on all functions in schema public to {APP_ROLE};
 """
@@ -53,7 +54,8 @@ async def current_revision(database: Database) -> str | None:
 async def migrate(owner_url: str, app_password: str | None) -> str:
     """Apply all migrations and give the application's role its password and grants. Safe to repeat.
 
-    Without a password the role is left alone. Returns the URL that services use. Raises Unavailable when the server can not be reached.
+    Without a password the role is left alone. Returns the URL that services use.
+    Raises Unavailable when the server can not be reached.
     """
     engine = create_async_engine(driver_url(owner_url))
     try:

@@ -197,7 +197,7 @@ class System:
         while True:
             position = await self._log.last_position()
             began = time.perf_counter()
-            while await self._projection.checkpoint() < position:
+            while await self._projection.checkpoint() < position:  # noqa: ASYNC110 - it moves in another process
                 await asyncio.sleep(0.01)
             lags.append((time.perf_counter() - began) * 1000)
             await asyncio.sleep(0.2)

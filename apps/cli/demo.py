@@ -24,6 +24,7 @@ from apps.cli.up import running_system
 from rota import Client
 
 CHECKSUMS = 10
+CHECKSUM = "import hashlib,sys;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"
 WAIT_SECONDS = 120.0
 REFUSALS = 2
 DELAY_SECONDS = 2.0
@@ -36,7 +37,7 @@ class Stubborn(BaseHTTPRequestHandler):
     asked = 0
     lock = threading.Lock()
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         """Refuse, or accept."""
         with self.lock:
             type(self).asked += 1
@@ -104,8 +105,7 @@ class Plan:
         jobs = [{"task": "demo.count", "args": {"path": str(path)}} for path in self.files]
         self.counted = [result["id"] for result in self._client.submit_many(jobs)]
         for path in self.files[:CHECKSUMS]:
-            command = [sys.executable, "-c", "import hashlib,sys;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())",
-                       str(path)]  # fmt: skip
+            command = [sys.executable, "-c", CHECKSUM, str(path)]
             self.sums[self._client.submit("shell.run", command=command).id] = path
         self.retried = self._client.submit(
             "http.request", method="POST", url=self._url, json={"order": 1}, retry=FAST_RETRY
@@ -164,7 +164,7 @@ class Plan:
 
 
 def _seconds(job: Any) -> float:
-    from datetime import datetime  # noqa: PLC0415
+    from datetime import datetime
 
     if job.started_at is None:
         return 0.0

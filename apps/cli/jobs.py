@@ -73,7 +73,7 @@ def submit(  # noqa: PLR0913 - each is an option
 
 
 @app.command(name="list")
-def list_jobs(  # noqa: PLR0913 - each is a filter
+def list_jobs(
     *,
     state: str | None = None,
     queue: str | None = None,
@@ -193,10 +193,8 @@ def print_history(history: Iterable[dict[str, Any]]) -> None:
 def summary(event: dict[str, Any]) -> str:
     """The few words that matter of an event's data."""
     data = event["data"]
-    parts = []
-    for name in ("attempt", "executor", "reason", "retry_at", "run_at", "attempts", "fraction", "message"):
-        if data.get(name) is not None:
-            parts.append(f"{name}={data[name]}")
+    names = ("attempt", "executor", "reason", "retry_at", "run_at", "attempts", "fraction", "message")
+    parts = [f"{name}={data[name]}" for name in names if data.get(name) is not None]
     if data.get("error"):
         parts.append(f"{data['error']['type']}: {data['error']['message'].splitlines()[0][:120]}")
     if event["type"] == "JobSubmitted":

@@ -24,7 +24,7 @@ Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False
 
 
 @app.command
-def up(  # noqa: PLR0913 - each is an option
+def up(
     *,
     data_dir: Path | None = None,
     host: str | None = None,
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_run(lambda: app(arguments, exit_on_error=False, print_error=True, result_action="return_value")))
 
 
-def _run(command: Callable[[], object]) -> int:
+def _run(command: Callable[[], object]) -> int:  # noqa: PLR0911 - one return for each way to fail
     from domain.errors import RotaError as ServiceError
     from rota import RotaError, Unreachable
 

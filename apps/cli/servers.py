@@ -123,7 +123,7 @@ async def _redis(settings: Settings) -> str:
 
 
 async def _zookeeper(settings: Settings) -> str:
-    from adapters.zookeeper.facts import zookeeper_facts  # noqa: PLC0415 - kazoo only where it is used
+    from adapters.zookeeper.facts import zookeeper_facts
 
     version = await zookeeper_facts(settings.require("zookeeper_hosts"), settings.zookeeper_auth)
     return f"{settings.zookeeper_hosts}: version {version}"

@@ -207,7 +207,7 @@ def _say_where(url: str, data_dir: Path, plan: Plan) -> None:
 @contextmanager
 def running_system(data_dir: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
     """A `rota up` in a process of its own, for commands that need a system; yields its state (url, processes)."""
-    import subprocess  # noqa: PLC0415 - only these commands need it
+    import subprocess
 
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "apps.cli.main", "up", "--data-dir", str(data_dir), "--port", "0", *options]

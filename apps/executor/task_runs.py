@@ -37,7 +37,8 @@ class RunningProcess(Protocol):
 class Run:
     """One attempt, from its sending to its outcome, which is the result of `future`.
 
-    `begun`: the process has said that it runs. `heard`: it has itself said something. `suspended`: its time was up before that, so it is measured from then.
+    `begun`: the process has said that it runs. `heard`: it has itself said something.
+    `suspended`: its time was up before that, so it is measured from then.
     """
 
     __slots__ = (

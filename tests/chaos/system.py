@@ -1,4 +1,4 @@
-"""A whole system of real processes for the failure drills, its victims by name, and the checks that must always hold."""
+"""A whole system of real processes for the failure drills, its victims by name, and the checks that always hold."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def peer(database_url: str, hosts: str | None, action: str, name: str) -> Any:
 
 
 def _say(what: str, detail: Any = None) -> None:
-    print(json.dumps([what, detail]), flush=True)  # noqa: T201 - how the process answers
+    print(json.dumps([what, detail]), flush=True)
 
 
 async def _live(database_url: str, hosts: str | None, action: str, name: str) -> None:

@@ -30,9 +30,9 @@ def test_a_data_directory_that_was_deleted_starts_afresh(tmp_path: Path) -> None
 
 
 def test_a_data_directory_has_one_owner(tmp_path: Path) -> None:
-    with DataDirectory(tmp_path):
-        with pytest.raises(Rejected, match=rf"in use by another rota \(process {os.getpid()}\)"):
-            DataDirectory(tmp_path).__enter__()
+    in_use = pytest.raises(Rejected, match=rf"in use by another rota \(process {os.getpid()}\)")
+    with DataDirectory(tmp_path), in_use:
+        DataDirectory(tmp_path).__enter__()
     with DataDirectory(tmp_path) as again:
         assert again.remembered() == again.remembered()
         assert (tmp_path / "embedded.json").stat().st_mode & 0o777 == 0o600

@@ -225,7 +225,7 @@ async def test_group_commit_over_the_log_gives_each_unit_its_own_answer(subject:
     assert commit.calls < len(results)
 
 
-# -- PostgreSQL alone ----------------------------------------------------------------------------------------------------
+# -- PostgreSQL alone ------------------------------------------------------------------------------------------
 
 
 async def test_eight_processes_with_rollbacks_leave_no_gap(database: TestDatabase) -> None:
@@ -237,7 +237,8 @@ async def test_eight_processes_with_rollbacks_leave_no_gap(database: TestDatabas
         own = Database(database.url)
         log = PostgresEventLog(own)
         for _ in range(25):
-            task = asyncio.create_task(log.append([submission()[0] for _ in range(rng.randint(1, 20))]))
+            units = [submission()[0] for _ in range(rng.randint(1, 20))]
+            task = asyncio.create_task(log.append(units))
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.random() * 0.01)
                 task.cancel()

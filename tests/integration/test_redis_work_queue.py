@@ -9,8 +9,6 @@ from uuid import uuid4
 import orjson
 import pytest
 from redis.asyncio import Redis
-from tests.integration.redis_tools import empty_redis, publish_all, until
-from tests.integration.small_log import SmallLog
 
 from adapters.codec import decode
 from adapters.redis.connection import connect
@@ -23,6 +21,8 @@ from domain.errors import Unavailable
 from domain.ids import Position, Version
 from domain.messaging import WorkItem
 from outbox.routing import route
+from tests.integration.redis_tools import empty_redis, publish_all, until
+from tests.integration.small_log import SmallLog
 
 NORMAL = work_stream("default", "normal")
 
@@ -62,7 +62,7 @@ async def test_a_later_dispatch_comes_without_the_event(redis, log, publisher):
 
 
 def log_time():
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+    from datetime import UTC, datetime, timedelta
 
     return datetime.now(UTC) + timedelta(hours=1)
 

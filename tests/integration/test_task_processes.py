@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -441,7 +440,7 @@ async def test_a_segmentation_fault_is_named_with_its_place(start: Start) -> Non
 
 async def test_all_attempts_that_ran_in_a_crashed_process_may_be_to_blame(start: Start) -> None:
     harness = await start()
-    attempt, running = await harness.begun("spin", "spinning")
+    _attempt, running = await harness.begun("spin", "spinning")
     assert "2 attempts" in failed(await harness.run("exit_at_once", status=1)).message
     assert failed(await running).type == "ProcessCrashed"
 

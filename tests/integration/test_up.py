@@ -51,7 +51,7 @@ def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: P
         types = [event["type"] for event in json.loads(shown.stdout)]
         assert [t for t in types if t != "ProgressReported"] == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
         assert rota("submit", "no.such.task", env=env).returncode == 1
-        assert "Rota is up" in until_sync(lambda: (place / "up.log").read_text(), what="the banner")
+        assert "Rota is up" in until_sync((place / "up.log").read_text, what="the banner")
 
         twin = rota("up", "--data-dir", str(place), "--port", "0")
         assert twin.returncode == 1

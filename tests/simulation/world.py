@@ -36,7 +36,7 @@ class World:
     """The log and what everybody else sees of it."""
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - a story that can be told again, not a secret
+        self.random = random.Random(seed)
         self.now = START
         self.jobs: dict[UUID, Job] = {}
         self.feed: list[FeedEvent] = []
