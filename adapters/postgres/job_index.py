@@ -93,7 +93,7 @@ class PostgresJobIndex:
         """How many jobs are in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         async with self._database.begin() as connection:
-            return dict((await connection.execute(query)).tuples().all())
+            return {row[0]: row[1] for row in (await connection.execute(query)).all()}
 
     async def _rows(self, query: Select[Any]) -> list[HeadRow]:
         async with self._database.begin() as connection:

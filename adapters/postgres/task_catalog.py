@@ -34,4 +34,4 @@ class PostgresTaskCatalog:
         """Every task that was ever announced."""
         async with self._database.begin() as connection:
             rows = await connection.execute(select(task_catalog.c.name, task_catalog.c.options))
-            return dict(rows.tuples().all())
+            return {row[0]: row[1] for row in rows.all()}
