@@ -49,6 +49,10 @@ class RunningAttempt:
     executor: str
     started_at: datetime
     timeout_seconds: float | None
+    queue: str | None = None
+    priority: str | None = None
+    key: str | None = None
+    origin: str | None = None
 
 
 class Running(NamedTuple):
@@ -59,6 +63,23 @@ class Running(NamedTuple):
     executor: str
     started_at: datetime
     timeout_seconds: float | None
+    queue: str | None = None
+    priority: str | None = None
+    key: str | None = None
+    origin: str | None = None
+
+
+class End(NamedTuple):
+    """A job has ended. `origin` is the id of what made it, if anything did; `at` is the log's time."""
+
+    job_id: str
+    state: str
+    origin: str | None
+    position: Position
+    at: str
+
+
+Handler = Callable[[FeedEvent], None]
 
 
 class Decision(NamedTuple):
@@ -85,10 +106,17 @@ class Brain:
     ) -> None:
         self.position = position
         self._running = {
-            str(a.job_id): Running(a.attempt, a.version, a.executor, a.started_at, a.timeout_seconds) for a in running
+            str(a.job_id): Running(
+                a.attempt, a.version, a.executor, a.started_at, a.timeout_seconds, a.queue, a.priority, a.key, a.origin
+            )
+            for a in running
         }
         self.queued = dict(queued)
         self.timers = Timers()
+        self.managed: set[str] = set()
+        """Queues whose jobs the leader dispatches, because they have limits or are paused."""
+        self._handlers: dict[str, list[Handler]] = {}
+        self._end_handlers: list[Callable[[End], None]] = []
         self._members: frozenset[str] | None = None
         self._seen: set[str] = set()
         self._missing_since: dict[str, datetime] = {}
@@ -109,27 +137,57 @@ class Brain:
             effect = _EFFECTS.get(event.type)
             if effect is not None:
                 effect(self, event, event.data)
+            for handler in self._handlers.get(event.type, ()):
+                handler(event)
+
+    def attach(self, event_type: str, handler: Handler) -> None:
+        """Have `handler` see every event of this type, once it has taken effect here. It must be quick and pure."""
+        self._handlers.setdefault(event_type, []).append(handler)
+
+    def attach_to_ends(self, handler: Callable[[End], None]) -> None:
+        """Have `handler` see every end of a job. It must be quick and pure."""
+        self._end_handlers.append(handler)
+
+    def _ended_as(self, state: str, event: FeedEvent, origin: str | None) -> None:
+        for handler in self._end_handlers:
+            handler(End(event.stream_id, state, origin, event.position, event.recorded_at))
 
     def _submitted(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         spec = data["spec"]
-        if spec["run_at"] is None:
-            self._count(spec["queue"], spec["priority"], 1)
+        waits = data.get("waits") is not None
+        run_at = None if waits else spec["run_at"]
+        if run_at is None:
+            if not waits:
+                self._count(spec["queue"], spec["priority"], 1)
             if spec["expires_at"] is None:
                 return
-        times = [datetime.fromisoformat(t) for t in (spec["run_at"], spec["expires_at"]) if t is not None]
+        times = [datetime.fromisoformat(t) for t in (run_at, spec["expires_at"]) if t is not None]
         self.timers.add(event.stream_id, min(times), event.position)
 
     def _attempt_started(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         self._count(data["queue"], data["priority"], -1)
         self.timers.drop(event.stream_id)
         started_at = datetime.fromisoformat(event.recorded_at)
-        attempt = Running(data["attempt"], event.version, data["executor"], started_at, data["timeout_seconds"])
+        attempt = Running(
+            data["attempt"],
+            event.version,
+            data["executor"],
+            started_at,
+            data["timeout_seconds"],
+            data["queue"],
+            data["priority"],
+            data.get("key"),
+            data.get("origin"),
+        )
         self._running[event.stream_id] = attempt
         self._started[event.stream_id] = attempt
         self._ended.discard(event.stream_id)
 
     def _attempt_over(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
-        self._end(event.stream_id)
+        ended = self._end(event.stream_id)
+        if event.type == "AttemptSucceeded":
+            self._ended_as("succeeded", event, None if ended is None else ended.origin)
+            return
         retry_at = data.get("retry_at")
         if retry_at is not None:
             self.timers.add(event.stream_id, datetime.fromisoformat(retry_at), event.position)
@@ -139,7 +197,19 @@ class Brain:
             self._count(data["queue"], data["priority"], 1)
 
     def _requeued(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
-        self._count(data["queue"], data["priority"], 1)
+        if data.get("waits") is None:
+            self._count(data["queue"], data["priority"], 1)
+
+    def _held(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
+        if data["was"] == "queued":
+            self._count(data["queue"], data["priority"], -1)
+
+    def _met(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        if data["run_at"] is not None:
+            self.timers.add(event.stream_id, datetime.fromisoformat(data["run_at"]), event.position)
+
+    def _dead(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        self._ended_as("failed", event, data.get("origin"))
 
     def _left(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         """Cancelled, expired or given another time."""
@@ -149,19 +219,27 @@ class Brain:
             self._count(data["queue"], data["priority"], -1)
         if event.type == "JobRescheduled":
             self.timers.add(event.stream_id, datetime.fromisoformat(data["run_at"]), event.position)
+            return
+        self._ended_as("cancelled" if event.type == "JobCancelled" else "expired", event, data.get("origin"))
 
     def _count(self, queue: str, priority: str, change: int) -> None:
         key = (queue, priority)
         self.queued[key] = self.queued.get(key, 0) + change
         self._counted.add(key)
 
-    def _end(self, job_id: str) -> None:
-        if self._running.pop(job_id, None) is None:
-            return
+    def _end(self, job_id: str) -> Running | None:
+        ended = self._running.pop(job_id, None)
+        if ended is None:
+            return None
         self._decided_at.pop(job_id, None)
         self._started.pop(job_id, None)
         if job_id in self._saved:
             self._ended.add(job_id)
+        return ended
+
+    def running(self) -> Mapping[str, Running]:
+        """The attempts that run, by job; only to be read."""
+        return self._running
 
     @property
     def running_count(self) -> int:
@@ -179,6 +257,10 @@ class Brain:
                 executor=running.executor,
                 started_at=running.started_at,
                 timeout_seconds=running.timeout_seconds,
+                queue=running.queue,
+                priority=running.priority,
+                key=running.key,
+                origin=running.origin,
             )
             for job_id, running in self._started.items()
         ]
@@ -257,4 +339,7 @@ _EFFECTS: dict[str, Callable[[Brain, FeedEvent, Mapping[str, Any]], None]] = {
     "JobCancelled": Brain._left,  # noqa: SLF001
     "JobExpired": Brain._left,  # noqa: SLF001
     "JobRescheduled": Brain._left,  # noqa: SLF001
+    "JobHeld": Brain._held,  # noqa: SLF001
+    "DependenciesMet": Brain._met,  # noqa: SLF001
+    "JobDead": Brain._dead,  # noqa: SLF001
 }

@@ -12,11 +12,16 @@ from domain.specs import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitJob:
-    """Accept a new job; the key and digest come with an idempotent request."""
+    """Accept a new job; the key and digest come with an idempotent request.
+
+    `managed`: the job's queue has limits or is paused, so the leader decides when it is dispatched. A job with a key
+    always waits for its turn.
+    """
 
     spec: JobSpec
     idempotency_key: str | None = None
     request_digest: str | None = None
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +67,10 @@ class LoseAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCancel:
-    """End the job, whatever it does now."""
+    """End the job, whatever it does now. `cause` as in JobCancelled."""
 
     reason: str | None = None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +89,45 @@ class ExpireJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActOnTime:
-    """The job's `due_at` has come: dispatch it, retry it or let it expire, whichever it is."""
+    """The job's `due_at` has come: dispatch it, retry it or let it expire, whichever it is.
+
+    `managed` as in SubmitJob: instead of being dispatched the job joins its line.
+    """
+
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryJob:
-    """Run an ended job again with a fresh retry budget, or a retrying one at once."""
+    """Run an ended job again with a fresh retry budget, or a retrying one at once.
+
+    `managed` as in SubmitJob. `dependencies`: an ended job first waits for its predecessors again.
+    """
 
     reason: str | None = None
+    managed: bool = False
+    dependencies: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldJob:
+    """Take the queued job back from its work stream: it waits for the limits of its queue and key."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeetDependencies:
+    """What the job waited for has come true. `managed` as in SubmitJob."""
+
+    managed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailDependencies:
+    """What the job waits for can not come true any more, and `on_failure` is `cancel`."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +161,7 @@ Command = (
     | RetryJob
     | RescheduleJob
     | ReportProgress
+    | HoldJob
+    | MeetDependencies
+    | FailDependencies
 )

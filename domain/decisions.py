@@ -36,6 +36,7 @@ def decide(job: Job | None, command: c.Command, now: datetime) -> Events:
                 spec=command.spec,
                 idempotency_key=command.idempotency_key,
                 request_digest=command.request_digest,
+                waits=_waits(command),
             )
         ]
     if job is None:
@@ -57,17 +58,37 @@ def write_for(job: Job | None, job_id: UUID, events: Events, meta: Meta, now: da
     return write, after
 
 
+def _waits(command: c.SubmitJob) -> e.Waits | None:
+    spec = command.spec
+    if spec.after is not None:
+        return "dependencies"
+    held = command.managed or spec.key is not None
+    return "limits" if held and spec.run_at is None else None
+
+
 def _expired(job: Job, now: datetime) -> bool:
     return job.expires_at is not None and job.expires_at <= now
 
 
 def _dispatch(job: Job, reason: e.DispatchReason) -> Events:
-    return [e.JobDispatched(queue=job.spec.queue, priority=job.spec.priority, reason=reason)]
+    spec = job.spec
+    return [e.JobDispatched(queue=spec.queue, priority=spec.priority, reason=reason, key=spec.key)]
+
+
+def _hold(job: Job, reason: str) -> Events:
+    return [e.JobHeld(reason=reason, **_place(job))]
+
+
+def _line(job: Job) -> dict[str, Any]:
+    """Where a reader of the feed finds the job without knowing it."""
+    spec = job.spec
+    origin = None if spec.origin is None else str(spec.origin.id)
+    return {"queue": spec.queue, "priority": spec.priority, "key": spec.key, "origin": origin}
 
 
 def _place(job: Job) -> dict[str, Any]:
     """What a reader of the feed needs to count queued jobs without knowing each."""
-    return {"was": job.state, "queue": job.spec.queue, "priority": job.spec.priority}
+    return {"was": job.state, **_line(job)}
 
 
 def _expire(job: Job) -> Events:
@@ -80,16 +101,20 @@ def _decide_dispatch(job: Job, command: c.DispatchJob, now: datetime) -> Events:
         return []
     if command.reason == "missing" and job.state != "queued":
         return []  # it has another time meanwhile, and no dispatch that could be missing
+    if command.reason == "admitted" and job.awaits != "limits":
+        return []
     return _expire(job) if _expired(job, now) else _dispatch(job, command.reason)
 
 
-def _decide_time(job: Job, _command: c.ActOnTime, now: datetime) -> Events:
-    if job.state not in ("scheduled", "retrying", "queued"):
+def _decide_time(job: Job, command: c.ActOnTime, now: datetime) -> Events:
+    if job.state not in ("scheduled", "retrying", "queued", "waiting"):
         return []
     if _expired(job, now):
         return _expire(job)
-    if job.state == "queued" or job.run_at is None or job.run_at > now:
+    if job.state in ("queued", "waiting") or job.run_at is None or job.run_at > now:
         return []
+    if command.managed or job.spec.key is not None:
+        return _hold(job, "due" if job.state == "scheduled" else "retry")
     return _dispatch(job, "due" if job.state == "scheduled" else "retry")
 
 
@@ -108,9 +133,8 @@ def _decide_start(job: Job, command: c.StartAttempt, now: datetime) -> Events:
         e.AttemptStarted(
             attempt=job.attempt + 1,
             executor=command.executor,
-            queue=spec.queue,
-            priority=spec.priority,
             timeout_seconds=spec.timeout_seconds,
+            **_line(job),
         )
     ]
 
@@ -141,7 +165,7 @@ def _after_last(job: Job, last: Event, reason: str) -> Events:
     """The last attempt's end, and what it means for the job."""
     if job.cancel_requested:
         return [last, e.JobCancelled(attempt=job.attempt, reason=job.reason, **_place(job))]
-    return [last, e.JobDead(attempts=job.attempt, reason=reason)]
+    return [last, e.JobDead(attempts=job.attempt, reason=reason, origin=_line(job)["origin"])]
 
 
 def _decide_failure(job: Job, command: c.FailAttempt, now: datetime) -> Events:
@@ -170,7 +194,7 @@ def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events
         raise NotPossible(f"job {job.id} has {job.state} and can not be cancelled any more", code="ended")
     if job.state == "running":
         return [e.CancelRequested(attempt=job.attempt, executor=job.executor or "", reason=command.reason)]
-    return [e.JobCancelled(attempt=job.attempt, reason=command.reason, **_place(job))]
+    return [e.JobCancelled(attempt=job.attempt, reason=command.reason, cause=command.cause, **_place(job))]
 
 
 def _decide_cancelled(job: Job, command: c.ConfirmCancel, _now: datetime) -> Events:
@@ -180,10 +204,14 @@ def _decide_cancelled(job: Job, command: c.ConfirmCancel, _now: datetime) -> Eve
 
 
 def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
+    held = command.managed or job.spec.key is not None
     if job.state == "retrying":
-        return _dispatch(job, "manual")
+        return _hold(job, "manual") if held else _dispatch(job, "manual")
     if job.state in ("failed", "cancelled", "expired"):
-        return [e.JobRequeued(queue=job.spec.queue, priority=job.spec.priority, reason=command.reason)]
+        waits: e.Waits | None = "limits" if held else None
+        if command.dependencies and job.spec.after is not None:
+            waits = "dependencies"
+        return [e.JobRequeued(reason=command.reason, waits=waits, **_line(job))]
     raise NotPossible(f"job {job.id} is {job.state}; only failed, cancelled, expired and retrying ones are retried")
 
 
@@ -191,6 +219,32 @@ def _decide_reschedule(job: Job, command: c.RescheduleJob, _now: datetime) -> Ev
     if job.state not in ("scheduled", "retrying", "queued", "waiting"):
         raise NotPossible(f"job {job.id} is {job.state} and can not be given another time")
     return [e.JobRescheduled(run_at=command.run_at, reason=command.reason, **_place(job))]
+
+
+def _decide_hold(job: Job, command: c.HoldJob, now: datetime) -> Events:
+    if job.state != "queued":
+        return []
+    return _expire(job) if _expired(job, now) else _hold(job, command.reason)
+
+
+def _decide_met(job: Job, command: c.MeetDependencies, now: datetime) -> Events:
+    if job.awaits != "dependencies":
+        return []
+    if _expired(job, now):
+        return _expire(job)
+    spec = job.spec
+    where = {"queue": spec.queue, "priority": spec.priority, "key": spec.key}
+    if job.run_at is not None and job.run_at > now:
+        return [e.DependenciesMet(state="scheduled", run_at=job.run_at, **where)]  # type: ignore[arg-type]
+    if command.managed or spec.key is not None:
+        return [e.DependenciesMet(state="waiting", **where)]  # type: ignore[arg-type]
+    return _dispatch(job, "dependencies")
+
+
+def _decide_unmet(job: Job, command: c.FailDependencies, _now: datetime) -> Events:
+    if job.awaits != "dependencies":
+        return []
+    return [e.JobCancelled(attempt=job.attempt, reason=command.reason, cause="dependency", **_place(job))]
 
 
 def _decide_progress(job: Job, command: c.ReportProgress, _now: datetime) -> Events:
@@ -212,4 +266,7 @@ _DECISIONS: dict[type[Any], Callable[[Job, Any, datetime], Events]] = {
     c.RetryJob: _decide_retry,
     c.RescheduleJob: _decide_reschedule,
     c.ReportProgress: _decide_progress,
+    c.HoldJob: _decide_hold,
+    c.MeetDependencies: _decide_met,
+    c.FailDependencies: _decide_unmet,
 }

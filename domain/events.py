@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar, Literal, TypeVar
+from uuid import UUID
 
 from domain.errors import Corruption
 from domain.retry import RetryPolicy
-from domain.specs import JobSpec, Priority
+from domain.specs import After, JobSpec, Origin, Predecessor, Priority, Unique
 
 
 class Event:
@@ -31,7 +32,9 @@ class Event:
 
 E = TypeVar("E", bound=type[Event])
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-DispatchReason = Literal["due", "retry", "manual", "missing"]
+DispatchReason = Literal["due", "retry", "manual", "missing", "admitted", "dependencies"]
+Waits = Literal["limits", "dependencies"]
+"""What a waiting job waits for: its place within the limits of queue and key, or other jobs' ends."""
 
 _registry: dict[str, type[Event]] = {}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
@@ -80,6 +83,11 @@ def event_from_json(event_type: str, data: dict[str, Any], schema: int = 1) -> E
         raise Corruption(f"a stored {event_type} can not be read: {error!r}") from error
 
 
+def _after(data: dict[str, Any]) -> After:
+    predecessors = tuple(Predecessor(**{**p, "id": UUID(p["id"])}) for p in data["predecessors"])
+    return After(**{**data, "predecessors": predecessors})
+
+
 def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
@@ -87,7 +95,7 @@ def _instant(text: str | None) -> datetime | None:
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted(Event):
-    """A job was accepted. Without `spec.run_at` this is at once its dispatch.
+    """A job was accepted. Without `spec.run_at` and `waits` this is at once its dispatch.
 
     `request_digest` identifies the request that came with an idempotency key.
     """
@@ -95,12 +103,19 @@ class JobSubmitted(Event):
     spec: JobSpec
     idempotency_key: str | None = None
     request_digest: str | None = None
+    waits: Waits | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobSubmitted:
         """Build nested values from their JSON objects."""
         spec = dict(data["spec"])
         spec["retry"] = RetryPolicy(**spec["retry"])
+        if spec.get("after") is not None:
+            spec["after"] = _after(spec["after"])
+        if spec.get("unique") is not None:
+            spec["unique"] = Unique(**spec["unique"])
+        if spec.get("origin") is not None:
+            spec["origin"] = Origin(**{**spec["origin"], "id": UUID(spec["origin"]["id"])})
         if spec["run_at"] is not None:
             spec["run_at"] = datetime.fromisoformat(spec["run_at"])
         if spec["expires_at"] is not None:
@@ -116,6 +131,40 @@ class JobDispatched(Event):
     queue: str
     priority: Priority
     reason: DispatchReason
+    key: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHeld(Event):
+    """The job waits in line for the limits of its queue and key. `was`: the state before."""
+
+    queue: str
+    priority: Priority
+    was: str
+    reason: str
+    key: str | None = None
+    origin: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependenciesMet(Event):
+    """What the job waited for has come true; its time (`scheduled`) or the limits (`waiting`) still hold it.
+
+    Where nothing does, JobDispatched stands instead.
+    """
+
+    state: Literal["scheduled", "waiting"]
+    queue: str
+    priority: Priority
+    run_at: datetime | None = None
+    key: str | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DependenciesMet:
+        """Build nested values from their JSON objects."""
+        return cls(**{**data, "run_at": _instant(data.get("run_at"))})
 
 
 @event
@@ -128,6 +177,8 @@ class AttemptStarted(Event):
     queue: str
     priority: Priority
     timeout_seconds: float | None
+    key: str | None = None
+    origin: str | None = None
 
 
 @event
@@ -204,7 +255,10 @@ class CancelRequested(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled(Event):
-    """The job has ended because that was asked for. `forced`: the task had to be killed. `was`: the state before."""
+    """The job has ended because that was asked for. `forced`: the task had to be killed. `was`: the state before.
+
+    `cause`: `dependency` when what it waited for can not come true, `replaced` when a unique job took its place.
+    """
 
     attempt: int
     reason: str | None
@@ -212,6 +266,9 @@ class JobCancelled(Event):
     queue: str
     priority: Priority
     forced: bool = False
+    cause: str | None = None
+    key: str | None = None
+    origin: str | None = None
 
 
 @event
@@ -221,6 +278,7 @@ class JobDead(Event):
 
     attempts: int
     reason: str
+    origin: str | None = None
 
 
 @event
@@ -232,6 +290,8 @@ class JobExpired(Event):
     was: str
     queue: str
     priority: Priority
+    key: str | None = None
+    origin: str | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobExpired:
@@ -242,11 +302,17 @@ class JobExpired(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued(Event):
-    """Somebody asked for an ended job to run again: a dispatch with a fresh retry budget, without expiry."""
+    """Somebody asked for an ended job to run again, with a fresh retry budget and without expiry.
+
+    Without `waits` this is at once its dispatch.
+    """
 
     queue: str
     priority: Priority
     reason: str | None
+    waits: Waits | None = None
+    key: str | None = None
+    origin: str | None = None
 
 
 @event
@@ -259,6 +325,8 @@ class JobRescheduled(Event):
     was: str
     queue: str
     priority: Priority
+    key: str | None = None
+    origin: str | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobRescheduled:

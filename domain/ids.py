@@ -23,6 +23,11 @@ def job_id_from_key(idempotency_key: str) -> UUID:
     return uuid5(NAMESPACE, f"idempotency-key:{idempotency_key}")
 
 
+def resource_id(kind: str, name: str) -> UUID:
+    """The stream of the schedule, queue, trigger ... with this name."""
+    return uuid5(NAMESPACE, f"{kind}:{name}")
+
+
 def event_stream_id(source: str, event_id: str) -> UUID:
     """The stream that holds one published event; the pair is unique by CloudEvents' rules."""
     return uuid5(NAMESPACE, f"published-event:{source}\x1f{event_id}")

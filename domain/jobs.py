@@ -17,7 +17,7 @@ from domain.errors import Corruption
 from domain.events import AttemptError, Event
 from domain.ids import Position, Version
 from domain.log import JobHead, Meta, Recorded
-from domain.specs import JobSpec
+from domain.specs import JobSpec, lane_of
 
 State = Literal["scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"]
 STATES: tuple[State, ...] = (
@@ -62,6 +62,7 @@ class Job:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     executor: str | None = None
+    awaits: e.Waits | None = None
     result: Any = None
     error: AttemptError | None = None
     cancel_requested: bool = False
@@ -76,8 +77,10 @@ class Job:
     @property
     def due_at(self) -> datetime | None:
         """When the scheduler has to look at the job by the clock, None for never."""
-        if self.state in ("scheduled", "retrying", "queued"):
-            times = [t for t in (None if self.state == "queued" else self.run_at, self.expires_at) if t is not None]
+        if self.state in ("queued", "waiting"):
+            return self.expires_at
+        if self.state in ("scheduled", "retrying"):
+            times = [t for t in (self.run_at, self.expires_at) if t is not None]
             return min(times) if times else None
         return None
 
@@ -134,7 +137,17 @@ def head_of(job: Job) -> JobHead:
         task=spec.task,
         tags=spec.tags,
         due_at=job.due_at,
+        key=spec.key,
+        lane=lane_of(spec.queue, spec.priority, spec.key) if job.awaits == "limits" else None,
+        origin_id=None if spec.origin is None else spec.origin.id,
+        awaits=_awaited(job),
     )
+
+
+def _awaited(job: Job) -> tuple[UUID, ...]:
+    if job.awaits != "dependencies" or job.spec.after is None:
+        return ()
+    return tuple(predecessor.id for predecessor in job.spec.after.predecessors)
 
 
 def _changed(job: Job, changes: dict[str, Any]) -> Job:
@@ -147,11 +160,13 @@ def _changed(job: Job, changes: dict[str, Any]) -> Job:
 
 def _submitted(event: e.JobSubmitted, recorded: Recorded) -> Job:
     spec = event.spec
-    immediate = spec.run_at is None
+    immediate = spec.run_at is None and event.waits is None
+    later: State = "scheduled" if event.waits is None else "waiting"
     return Job(
         id=recorded.stream_id,
         spec=spec,
-        state="queued" if immediate else "scheduled",
+        state="queued" if immediate else later,
+        awaits=event.waits,
         version=recorded.version,
         position=recorded.position,
         first_position=recorded.position,
@@ -170,7 +185,23 @@ Change = Callable[[Job, Any, datetime], dict[str, Any]]
 
 
 def _dispatched(_job: Job, _event: e.JobDispatched, at: datetime) -> dict[str, Any]:
-    return {"state": "queued", "dispatched_at": at, "run_at": None}
+    return {"state": "queued", "awaits": None, "dispatched_at": at, "run_at": None}
+
+
+def _held(_job: Job, _event: e.JobHeld, _at: datetime) -> dict[str, Any]:
+    return {"state": "waiting", "awaits": "limits", "run_at": None}
+
+
+def _met(_job: Job, event: e.DependenciesMet, _at: datetime) -> dict[str, Any]:
+    if event.state == "scheduled":
+        return {"state": "scheduled", "awaits": None}
+    return {"state": "waiting", "awaits": "limits", "run_at": None}
+
+
+def _rescheduled(job: Job, event: e.JobRescheduled, _at: datetime) -> dict[str, Any]:
+    if job.awaits == "dependencies":
+        return {"run_at": event.run_at}
+    return {"state": "scheduled", "awaits": None, "run_at": event.run_at}
 
 
 def _started(_job: Job, event: e.AttemptStarted, at: datetime) -> dict[str, Any]:
@@ -201,13 +232,14 @@ def _try_again(job: Job, error: AttemptError, retry_at: datetime | None) -> dict
 
 
 def _cancelled(_job: Job, event: e.JobCancelled, at: datetime) -> dict[str, Any]:
-    return {"state": "cancelled", "finished_at": at, "reason": event.reason, "run_at": None}
+    return {"state": "cancelled", "awaits": None, "finished_at": at, "reason": event.reason, "run_at": None}
 
 
-def _requeued(_job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
+def _requeued(job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
     return {
-        "state": "queued",
-        "dispatched_at": at,
+        "state": "queued" if event.waits is None else "waiting",
+        "awaits": event.waits,
+        "dispatched_at": at if event.waits is None else job.dispatched_at,
         "finished_at": None,
         "failures": 0,
         "cancel_requested": False,
@@ -229,8 +261,10 @@ _CHANGES: dict[type[Event], Change] = {
     e.CancelRequested: lambda _job, event, _at: {"cancel_requested": True, "reason": event.reason},
     e.JobCancelled: _cancelled,
     e.JobDead: lambda _job, event, at: {"state": "failed", "finished_at": at, "reason": event.reason},
-    e.JobExpired: lambda _job, _event, at: {"state": "expired", "finished_at": at, "run_at": None},
+    e.JobExpired: lambda _job, _event, at: {"state": "expired", "awaits": None, "finished_at": at, "run_at": None},
     e.JobRequeued: _requeued,
-    e.JobRescheduled: lambda _job, event, _at: {"state": "scheduled", "run_at": event.run_at},
+    e.JobRescheduled: _rescheduled,
+    e.JobHeld: _held,
+    e.DependenciesMet: _met,
     e.ProgressReported: lambda _job, event, _at: {"progress": (event.fraction, event.message)},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.events import Event
@@ -34,7 +34,9 @@ class Meta:
 class JobHead:
     """The current status of a job, kept in its row of `jobs` by the append that changes it.
 
-    `due_at` is the next instant at which something has to happen by the clock, None when nothing has to.
+    `due_at` is the next instant at which something has to happen by the clock, None when nothing has to. `lane` is the
+    line in which the job waits for the limits of its queue and key, None while it does not. `origin_id` is what made it
+    (a schedule, a workflow ...). `awaits` are the streams whose ends it waits for.
     """
 
     state: str
@@ -44,19 +46,38 @@ class JobHead:
     task: str
     tags: Mapping[str, str]
     due_at: datetime | None
+    key: str | None = None
+    lane: str | None = None
+    origin_id: UUID | None = None
+    awaits: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceHead:
+    """The current state of a stream that is not a job (a schedule, a queue, a workflow ...), kept by its append.
+
+    `name` is unique within `kind` and never changes. `doc` is the whole state as a JSON object, so that nobody has to
+    fold a long stream. `active` and `due_at` mean what the kind says; a queue is active while the leader manages it.
+    """
+
+    kind: str
+    name: str
+    doc: Mapping[str, Any]
+    active: bool = True
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamWrite:
     """Events to add to one stream at the version after `expected_version` (0: the stream must not exist).
 
-    `head` is the job's new status; None for a stream that is not a job.
+    `head` is the new status of the job or resource; None for a stream that is neither.
     """
 
     stream_id: UUID
     expected_version: Version
     events: Sequence[Event]
-    head: JobHead | None
+    head: JobHead | ResourceHead | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +98,14 @@ class Appended(NamedTuple):
 
 
 class Conflicted(NamedTuple):
-    """The unit is not in the log: one of its streams is not at the expected version."""
+    """The unit is not in the log: one of its streams is not at the expected version.
+
+    With `queue`: the versions are as expected, but the leader manages this queue now, and the unit would have
+    dispatched a job there. Decide again, knowing that.
+    """
 
     stream_id: UUID
+    queue: str | None = None
 
 
 AppendResult = Appended | Conflicted

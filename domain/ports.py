@@ -63,6 +63,51 @@ class HeadRow:
     submitted_at: datetime
     changed_at: datetime
     due_at: datetime | None
+    key: str | None = None
+    lane: str | None = None
+    waits_since: Position | None = None
+    origin_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRow:
+    """One row of `resources`: the current state of a schedule, a queue, a workflow ... See ResourceHead."""
+
+    id: UUID
+    kind: str
+    name: str
+    version: Version
+    position: Position
+    first_position: Position
+    doc: Mapping[str, Any]
+    active: bool
+    due_at: datetime | None
+    created_at: datetime
+    changed_at: datetime
+
+
+class ResourceIndex(Protocol):
+    """Reads the current state of resources. Every method may raise Unavailable."""
+
+    async def get(self, ids: Sequence[UUID]) -> dict[UUID, ResourceRow]:
+        """The rows of these resources; unknown ones are missing."""
+
+    async def by_name(self, kind: str, names: Sequence[str]) -> dict[str, ResourceRow]:
+        """The rows of this kind with these names; unknown ones are missing."""
+
+    async def find(
+        self,
+        kind: str,
+        *,
+        active: bool | None = None,
+        doc: Mapping[str, Any] | None = None,
+        before: Position | None = None,
+        limit: int,
+    ) -> list[ResourceRow]:
+        """Newest first by `first_position`; those made before position `before`, whose doc contains `doc`."""
+
+    async def due(self, kind: str, until: datetime, limit: int) -> Sequence[tuple[UUID, datetime]]:
+        """Resources with `due_at` up to `until`, and that instant, earliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +120,8 @@ class JobFilter:
     tags: Mapping[str, str] = field(default_factory=dict)
     submitted_after: datetime | None = None
     submitted_before: datetime | None = None
+    origin_id: UUID | None = None
+    key: str | None = None
 
 
 class JobIndex(Protocol):
@@ -103,6 +150,21 @@ class JobIndex(Protocol):
 
     async def queue_counts(self) -> dict[tuple[str, str], int]:
         """How many jobs are queued in each (queue, priority)."""
+
+    async def in_line(self, lane: str, after: Position, limit: int) -> Sequence[tuple[UUID, Position]]:
+        """Jobs that wait in this line since a position above `after`, and that position, first come first."""
+
+    async def lanes(self) -> Sequence[tuple[str, int]]:
+        """Every line in which a job waits, and how many do."""
+
+    async def states_of_origin(self, origin_id: UUID) -> dict[str, int]:
+        """How many jobs that this schedule, workflow, batch or trigger has made are in each state."""
+
+    async def awaited(self) -> Sequence[tuple[UUID, UUID]]:
+        """Every (predecessor, dependent) that is still waited for."""
+
+    async def dependents(self, predecessors: Sequence[UUID]) -> Sequence[tuple[UUID, UUID]]:
+        """Those of `awaited` with these predecessors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

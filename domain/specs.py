@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from domain.retry import RetryPolicy
 
@@ -17,13 +18,64 @@ DEFAULT_TIMEOUT_SECONDS = 3600.0
 
 DEFAULT_RETRY = RetryPolicy()
 
+Outcome = Literal["succeeded", "failed", "ended"]
+"""Which end of a predecessor is waited for: `failed` stands for failed, cancelled and expired, `ended` for any end."""
+
+OnFailure = Literal["cancel", "run", "hold"]
+OriginKind = Literal["schedule", "workflow", "batch", "trigger", "inbox"]
+UniqueScope = Literal["queued", "running", "unfinished", "seconds"]
+OnConflict = Literal["reject", "return", "replace", "keep_latest"]
+LANE_SEPARATOR = "\x1f"
+"""Stands in no queue's name and no key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """A job (or batch) that has to end first; `name` is what its result is called in the job that waits for it."""
+
+    id: UUID
+    name: str
+    outcome: Outcome = "succeeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class After:
+    """What a job waits for: all of them, or any one. `on_failure`: what if that can not come true any more."""
+
+    predecessors: tuple[Predecessor, ...]
+    mode: Literal["all", "any"] = "all"
+    on_failure: OnFailure = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unique:
+    """One job for `key` at a time: while another is in `scope`, `on_conflict` says what becomes of this one.
+
+    `seconds` goes with the scope `seconds`: so long after the other was submitted.
+    """
+
+    key: str
+    scope: UniqueScope = "unfinished"
+    seconds: float | None = None
+    on_conflict: OnConflict = "return"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What made the job, and which of its jobs it is: a nominal time, a node's name, a number."""
+
+    kind: OriginKind
+    id: UUID
+    name: str | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What to run, where, when, and how patiently.
 
     `run_at`: not before this instant, None for at once. `timeout_seconds` limits one attempt. No attempt
-    starts at or after `expires_at`. `args` is a JSON object.
+    starts at or after `expires_at`. `args` is a JSON object. `key`: jobs of a queue with the same key share its limits
+    for a key, and keys take turns.
     """
 
     task: str
@@ -35,3 +87,12 @@ class JobSpec:
     expires_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     retry: RetryPolicy = DEFAULT_RETRY
+    key: str | None = None
+    after: After | None = None
+    unique: Unique | None = None
+    origin: Origin | None = None
+
+
+def lane_of(queue: str, priority: str, key: str | None) -> str:
+    """The line in which a job waits for the limits of its queue and key; sorts by queue, then priority, then key."""
+    return LANE_SEPARATOR.join((queue, priority, key or ""))

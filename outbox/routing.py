@@ -33,13 +33,17 @@ def route(raw: RawEvent) -> Route:
 
 def _submitted(_raw: RawEvent, data: dict[str, Any]) -> Route:
     spec = data["spec"]
-    if spec["run_at"] is not None:
+    if spec["run_at"] is not None or data.get("waits") is not None:
         return None  # the scheduler will dispatch it
     return Dispatch(spec["queue"], spec["priority"], inline=True)
 
 
 def _dispatched(_raw: RawEvent, data: dict[str, Any]) -> Route:
     return Dispatch(data["queue"], data["priority"], inline=False)
+
+
+def _requeued(raw: RawEvent, data: dict[str, Any]) -> Route:
+    return None if data.get("waits") is not None else _dispatched(raw, data)
 
 
 def _cancelled(raw: RawEvent, data: dict[str, Any]) -> Route:
@@ -49,6 +53,6 @@ def _cancelled(raw: RawEvent, data: dict[str, Any]) -> Route:
 _ROUTES = {
     "JobSubmitted": _submitted,
     "JobDispatched": _dispatched,
-    "JobRequeued": _dispatched,
+    "JobRequeued": _requeued,
     "CancelRequested": _cancelled,
 }

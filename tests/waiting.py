@@ -11,7 +11,7 @@ from typing import Any
 POLL_SECONDS = 0.02
 
 
-async def until(condition: Callable[[], Any], *, timeout_seconds: float = 20.0, what: str = "the condition") -> Any:
+async def until(condition: Callable[[], Any], *, timeout_seconds: float = 60.0, what: str = "the condition") -> Any:
     """The condition's first true value (it may be a coroutine function)."""
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -25,7 +25,7 @@ async def until(condition: Callable[[], Any], *, timeout_seconds: float = 20.0, 
         await asyncio.sleep(POLL_SECONDS)
 
 
-def until_sync(condition: Callable[[], Any], *, timeout_seconds: float = 20.0, what: str = "the condition") -> Any:
+def until_sync(condition: Callable[[], Any], *, timeout_seconds: float = 60.0, what: str = "the condition") -> Any:
     """As `until`, without an event loop."""
     deadline = time.monotonic() + timeout_seconds
     while not (value := condition()):

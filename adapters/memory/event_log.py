@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
+
+import orjson
 
 from adapters.codec import decode, encode_event, encode_meta
 from domain.errors import NotLeader
 from domain.ids import Position, Term, Version
-from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, StreamWrite, Unit
-from domain.ports import HeadRow, JobFilter
+from domain.log import (
+    Appended,
+    AppendResult,
+    Conflicted,
+    JobHead,
+    RawEvent,
+    Recorded,
+    ResourceHead,
+    StreamWrite,
+    Unit,
+)
+from domain.ports import HeadRow, JobFilter, ResourceRow
 
 
 def _utc_now() -> datetime:
@@ -29,23 +42,30 @@ class MemoryEventLog:
         self._units: dict[UUID, Appended] = {}
         self._appended = asyncio.Event()
         self.heads: dict[UUID, HeadRow] = {}
+        self.resources: dict[UUID, ResourceRow] = {}
+        self.dependencies: set[tuple[UUID, UUID]] = set()
         self.term = Term(0)
 
     async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
         """See the port."""
         if fence is not None and self.term > fence:
             raise NotLeader(f"term {fence} is over", own_term=fence, current_term=self.term)
-        results = [self._append(unit) for unit in units]
+        results = [self._append(unit, leads=fence is not None) for unit in units]
         self._appended.set()
         self._appended = asyncio.Event()
         return results
 
-    def _append(self, unit: Unit) -> AppendResult:
+    def _append(self, unit: Unit, *, leads: bool) -> AppendResult:
         known = self._units.get(unit.id)
         if known is not None:
             return known
+        queues = set() if leads else {r.name for r in self.resources.values() if r.kind == "queue" and r.active}
         for write in unit.writes:
-            if len(self._streams.get(write.stream_id, ())) != write.expected_version:
+            head = write.head
+            if isinstance(head, JobHead) and head.state == "queued" and head.queue in queues:
+                return Conflicted(unit.writes[0].stream_id, head.queue)
+        for write in unit.writes:
+            if len(self._streams.get(write.stream_id, ())) != write.expected_version or self._name_taken(write):
                 return Conflicted(write.stream_id)
         first = len(self._events) + 1
         last_at = self._events[-1].recorded_at if self._events else self._now()
@@ -70,8 +90,32 @@ class MemoryEventLog:
             )
             self._events.append(raw)
             stream.append(raw)
-        if write.head is not None:
+        if isinstance(write.head, JobHead):
             self._set_head(write.stream_id, stream, write.head)
+        elif write.head is not None:
+            self._set_resource(write.stream_id, stream, write.head)
+
+    def _name_taken(self, write: StreamWrite) -> bool:
+        head = write.head
+        return isinstance(head, ResourceHead) and any(
+            row.id != write.stream_id and (row.kind, row.name) == (head.kind, head.name)
+            for row in self.resources.values()
+        )
+
+    def _set_resource(self, stream_id: UUID, stream: Sequence[RawEvent], head: ResourceHead) -> None:
+        self.resources[stream_id] = ResourceRow(
+            id=stream_id,
+            kind=head.kind,
+            name=head.name,
+            version=stream[-1].version,
+            position=stream[-1].position,
+            first_position=stream[0].position,
+            doc=orjson.loads(orjson.dumps(head.doc)),
+            active=head.active,
+            due_at=head.due_at,
+            created_at=stream[0].recorded_at,
+            changed_at=stream[-1].recorded_at,
+        )
 
     def _set_head(self, job_id: UUID, stream: Sequence[RawEvent], head: JobHead) -> None:
         self.heads[job_id] = HeadRow(
@@ -88,7 +132,12 @@ class MemoryEventLog:
             submitted_at=stream[0].recorded_at,
             changed_at=stream[-1].recorded_at,
             due_at=head.due_at,
+            key=self.heads[job_id].key if job_id in self.heads else head.key,
+            lane=head.lane,
+            waits_since=None if head.lane is None else stream[-1].position,
+            origin_id=self.heads[job_id].origin_id if job_id in self.heads else head.origin_id,
         )
+        self.dependencies |= {(predecessor, job_id) for predecessor in head.awaits}
 
     async def read(self, after: Position, limit: int) -> list[Recorded]:
         """See the port."""
@@ -105,6 +154,10 @@ class MemoryEventLog:
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
         """See the port."""
         return {i: [decode(raw) for raw in self._streams[i]] for i in stream_ids if i in self._streams}
+
+    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
+        """Up to `limit` events of one stream behind version `after`, undecoded."""
+        return self._streams.get(stream_id, [])[after : after + limit]
 
     async def last_position(self) -> Position:
         """See the port."""
@@ -158,12 +211,75 @@ class MemoryJobIndex:
         """See the port."""
         return dict(Counter((row.queue, row.priority) for row in self._rows() if row.state == "queued"))
 
+    async def in_line(self, lane: str, after: Position, limit: int) -> list[tuple[UUID, Position]]:
+        """See the port."""
+        waiting = [(row.id, row.waits_since or Position(0)) for row in self._rows() if row.lane == lane]
+        return sorted((w for w in waiting if w[1] > after), key=lambda w: w[1])[:limit]
+
+    async def lanes(self) -> list[tuple[str, int]]:
+        """See the port."""
+        return list(Counter(row.lane for row in self._rows() if row.lane is not None).items())
+
+    async def states_of_origin(self, origin_id: UUID) -> dict[str, int]:
+        """See the port."""
+        return dict(Counter(row.state for row in self._rows() if row.origin_id == origin_id))
+
+    async def awaited(self) -> list[tuple[UUID, UUID]]:
+        """See the port."""
+        return list(self._log.dependencies)
+
+    async def dependents(self, predecessors: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+        """See the port."""
+        return [pair for pair in self._log.dependencies if pair[0] in predecessors]
+
+
+class MemoryResourceIndex:
+    """The port ResourceIndex over a MemoryEventLog's resources."""
+
+    def __init__(self, log: MemoryEventLog) -> None:
+        self._log = log
+
+    async def get(self, ids: Sequence[UUID]) -> dict[UUID, ResourceRow]:
+        """See the port."""
+        return {i: self._log.resources[i] for i in ids if i in self._log.resources}
+
+    async def by_name(self, kind: str, names: Sequence[str]) -> dict[str, ResourceRow]:
+        """See the port."""
+        return {r.name: r for r in self._log.resources.values() if r.kind == kind and r.name in names}
+
+    async def find(
+        self,
+        kind: str,
+        *,
+        active: bool | None = None,
+        doc: Mapping[str, Any] | None = None,
+        before: Position | None = None,
+        limit: int,
+    ) -> list[ResourceRow]:
+        """See the port. `doc` is compared at its top level only."""
+        rows = [
+            row
+            for row in self._log.resources.values()
+            if row.kind == kind
+            and active in (None, row.active)
+            and (before is None or row.first_position < before)
+            and all(row.doc.get(name) == value for name, value in (doc or {}).items())
+        ]
+        return sorted(rows, key=lambda row: -row.first_position)[:limit]
+
+    async def due(self, kind: str, until: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+        """See the port."""
+        due = [(r.id, r.due_at) for r in self._log.resources.values() if r.kind == kind and r.due_at is not None]
+        return sorted((d for d in due if d[1] <= until), key=lambda d: d[1])[:limit]
+
 
 def _matches(row: HeadRow, where: JobFilter) -> bool:
     return (
         where.state in (None, row.state)
         and where.queue in (None, row.queue)
         and where.task in (None, row.task)
+        and where.origin_id in (None, row.origin_id)
+        and where.key in (None, row.key)
         and all(row.tags.get(name) == value for name, value in where.tags.items())
         and (where.submitted_after is None or row.submitted_at > where.submitted_after)
         and (where.submitted_before is None or row.submitted_at < where.submitted_before)

@@ -20,7 +20,7 @@ from adapters.postgres.append import APPEND, AppendArrays
 from adapters.postgres.connection import Database
 from domain.errors import Corruption, NotLeader, Unavailable
 from domain.ids import Position, Term
-from domain.log import Appended, AppendResult, Conflicted, RawEvent, Recorded, Unit
+from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
 
 log = logging.getLogger("rota.postgres.log")
 
@@ -32,6 +32,7 @@ PARTITIONS_AHEAD = 2
 _COLUMNS = "position, stream_id, version, type, recorded_at, data, meta"
 _TAIL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"
 _STREAM = f"select {_COLUMNS} from events where stream_id = $1 order by version"
+_STREAM_PAGE = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"
 _STREAMS = f"select {_COLUMNS} from events where stream_id = any($1::uuid[]) order by stream_id, version"
 _FILTERED = f"""
 select {_COLUMNS} from events
@@ -73,6 +74,9 @@ class PostgresEventLog:
                     own_term=int(fence or 0),
                     current_term=row["current_term"],
                 )
+            if row["managed"] is not None:
+                pending = await self._refuse_managed(pending, set(row["managed"]), results)
+                continue
             if row["base"] is not None:
                 results.update(zip((u.id for u in pending), arrays.appended(row["base"], row["recorded"]), strict=True))
                 pending = []
@@ -93,6 +97,19 @@ class PostgresEventLog:
             stream = next(w.stream_id for w in unit.writes if w.stream_id in conflicts)
             results[unit.id] = Conflicted(stream) if place is None else place
         return [u for u in pending if u.id not in results]
+
+    async def _refuse_managed(
+        self, pending: list[Unit], queues: set[str], results: dict[UUID, AppendResult]
+    ) -> list[Unit]:
+        """Answer the units that would dispatch to one of these queues, as appended when they are in the log already."""
+        refused = {unit.id: queue for unit in pending if (queue := _dispatches_to(unit, queues)) is not None}
+        if not refused:
+            raise Corruption("an append was refused although it dispatches to no managed queue")
+        losers = [unit for unit in pending if unit.id in refused]
+        own = await self._find_units(losers)
+        for unit in losers:
+            results[unit.id] = own.get(unit.id) or Conflicted(unit.writes[0].stream_id, refused[unit.id])
+        return [unit for unit in pending if unit.id not in refused]
 
     async def _find_units(self, units: Sequence[Unit]) -> dict[UUID, Appended]:
         """Those of the units whose first event is in the log under their own unit id."""
@@ -142,6 +159,10 @@ class PostgresEventLog:
     async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
         """As `read_stream`, undecoded."""
         return [_raw(row) for row in await self._reader.fetch(_STREAM, stream_id)]
+
+    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
+        """Up to `limit` events of one stream behind version `after`, undecoded."""
+        return [_raw(row) for row in await self._reader.fetch(_STREAM_PAGE, stream_id, after, limit)]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
         """See the port."""
@@ -200,6 +221,14 @@ class PostgresEventLog:
         await self._searcher.close()
         if self._listener is not None:
             self._listener.terminate()
+
+
+def _dispatches_to(unit: Unit, queues: set[str]) -> str | None:
+    for write in unit.writes:
+        head = write.head
+        if isinstance(head, JobHead) and head.state == "queued" and head.queue in queues:
+            return head.queue
+    return None
 
 
 def _raw(row: Any) -> RawEvent:

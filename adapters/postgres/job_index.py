@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from adapters.postgres.connection import Database
-from adapters.postgres.tables import jobs
+from adapters.postgres.tables import dependencies, jobs
 from domain.ids import Position, Version
 from domain.ports import HeadRow, JobFilter
 
@@ -89,6 +89,42 @@ class PostgresJobIndex:
         async with self._database.begin() as connection:
             return {(q, p): n for q, p, n in (await connection.execute(query)).all()}
 
+    async def in_line(self, lane: str, after: Position, limit: int) -> Sequence[tuple[UUID, Position]]:
+        """See the port."""
+        query = (
+            select(jobs.c.id, jobs.c.waits_since)
+            .where(jobs.c.lane == lane, jobs.c.waits_since > after)
+            .order_by(jobs.c.waits_since)
+            .limit(limit)
+        )
+        async with self._database.begin() as connection:
+            return [(job_id, since) for job_id, since in (await connection.execute(query)).all()]
+
+    async def lanes(self) -> Sequence[tuple[str, int]]:
+        """See the port. Reads one index of the waiting jobs."""
+        query = select(jobs.c.lane, func.count()).where(jobs.c.lane.is_not(None)).group_by(jobs.c.lane)
+        async with self._database.begin() as connection:
+            return [(lane, count) for lane, count in (await connection.execute(query)).all()]
+
+    async def states_of_origin(self, origin_id: UUID) -> dict[str, int]:
+        """See the port."""
+        query = select(jobs.c.state, func.count()).where(jobs.c.origin_id == origin_id).group_by(jobs.c.state)
+        async with self._database.begin() as connection:
+            return {state: count for state, count in (await connection.execute(query)).all()}  # noqa: C416
+
+    async def awaited(self) -> Sequence[tuple[UUID, UUID]]:
+        """See the port."""
+        return await self._pairs(select(dependencies.c.predecessor, dependencies.c.dependent))
+
+    async def dependents(self, predecessors: Sequence[UUID]) -> Sequence[tuple[UUID, UUID]]:
+        """See the port."""
+        query = select(dependencies.c.predecessor, dependencies.c.dependent)
+        return await self._pairs(query.where(dependencies.c.predecessor.in_(predecessors)))
+
+    async def _pairs(self, query: Select[Any]) -> list[tuple[UUID, UUID]]:
+        async with self._database.begin() as connection:
+            return [(first, second) for first, second in (await connection.execute(query)).all()]
+
     async def state_counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
@@ -111,6 +147,10 @@ def _conditions(where: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(jobs.c.queue == where.queue)
     if where.task is not None:
         conditions.append(jobs.c.task == where.task)
+    if where.origin_id is not None:
+        conditions.append(jobs.c.origin_id == where.origin_id)
+    if where.key is not None:
+        conditions.append(jobs.c.key == where.key)
     if where.tags:
         conditions.append(jobs.c.tags.contains(dict(where.tags)))
     if where.submitted_after is not None:

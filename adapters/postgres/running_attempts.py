@@ -20,10 +20,13 @@ CHECKPOINT = "scheduler"
 _END = text("delete from running_attempts where job_id = any(:ended)").bindparams(bindparam("ended", type_=ARRAY(Uuid)))
 _START = text(
     """
-    insert into running_attempts (job_id, attempt, version, executor, started_at, timeout_seconds)
-    select * from unnest(:job_ids, :attempts, :versions, :executors, :started, :timeouts)
+    insert into running_attempts
+        (job_id, attempt, version, executor, started_at, timeout_seconds, queue, priority, key, origin)
+    select * from unnest(:job_ids, :attempts, :versions, :executors, :started, :timeouts, :queues, :priorities, :keys,
+                         :origins)
     on conflict (job_id) do update set attempt = excluded.attempt, version = excluded.version,
-        executor = excluded.executor, started_at = excluded.started_at, timeout_seconds = excluded.timeout_seconds
+        executor = excluded.executor, started_at = excluded.started_at, timeout_seconds = excluded.timeout_seconds,
+        queue = excluded.queue, priority = excluded.priority, key = excluded.key, origin = excluded.origin
     """
 ).bindparams(
     bindparam("job_ids", type_=ARRAY(Uuid)),
@@ -32,6 +35,10 @@ _START = text(
     bindparam("executors", type_=ARRAY(Text)),
     bindparam("started", type_=ARRAY(DateTime(timezone=True))),
     bindparam("timeouts", type_=ARRAY(Float)),
+    bindparam("queues", type_=ARRAY(Text)),
+    bindparam("priorities", type_=ARRAY(Text)),
+    bindparam("keys", type_=ARRAY(Text)),
+    bindparam("origins", type_=ARRAY(Text)),
 )
 _COUNT = text(
     """
@@ -54,6 +61,10 @@ def _columns(attempts: Sequence[RunningAttempt]) -> dict[str, list[Any]]:
         "executors": [a.executor for a in attempts],
         "started": [a.started_at for a in attempts],
         "timeouts": [a.timeout_seconds for a in attempts],
+        "queues": [a.queue for a in attempts],
+        "priorities": [a.priority for a in attempts],
+        "keys": [a.key for a in attempts],
+        "origins": [a.origin for a in attempts],
     }
 
 

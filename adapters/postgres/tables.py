@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -24,6 +24,33 @@ jobs = Table(
     Column("submitted_at", INSTANT),
     Column("changed_at", INSTANT),
     Column("due_at", INSTANT),
+    Column("key", Text),
+    Column("lane", Text),
+    Column("waits_since", BigInteger),
+    Column("origin_id", Uuid),
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("version", Integer),
+    Column("position", BigInteger),
+    Column("first_position", BigInteger),
+    Column("kind", Text),
+    Column("name", Text),
+    Column("doc", JSONB),
+    Column("active", Boolean),
+    Column("due_at", INSTANT),
+    Column("created_at", INSTANT),
+    Column("changed_at", INSTANT),
+)
+
+dependencies = Table(
+    "dependencies",
+    metadata,
+    Column("predecessor", Uuid, primary_key=True),
+    Column("dependent", Uuid, primary_key=True),
 )
 
 checkpoints = Table(
@@ -39,6 +66,28 @@ running_attempts = Table(
     Column("executor", Text),
     Column("started_at", INSTANT),
     Column("timeout_seconds", Float),
+    Column("queue", Text),
+    Column("priority", Text),
+    Column("key", Text),
+    Column("origin", Text),
+)
+
+admissions = Table(
+    "admissions",
+    metadata,
+    Column("job_id", Uuid, primary_key=True),
+    Column("queue", Text),
+    Column("priority", Text),
+    Column("key", Text),
+    Column("position", BigInteger),
+)
+
+limit_states = Table(
+    "limit_states",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("state", JSONB),
 )
 
 queue_counts = Table(

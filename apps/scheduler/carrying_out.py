@@ -6,6 +6,7 @@ Never decides by what the brain remembers of a job, and never without the term.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from uuid_utils.compat import uuid7
@@ -17,7 +18,7 @@ from domain.decisions import decide, write_for
 from domain.events import Event, JobDispatched
 from domain.ids import Term
 from domain.jobs import Job, fold
-from domain.log import Appended, Meta, Unit
+from domain.log import Appended, AppendResult, Meta, Unit
 from domain.ports import EventLog
 from observability import tracing
 
@@ -67,7 +68,7 @@ class CarriesOut:
         spans: list[tracing.SpanHandle] = []
         for decision in decisions:
             job = fold(histories.get(decision.job_id, ()))
-            events = () if job is None else decide(job, decision.command, now)
+            events = () if job is None else decide(job, self._informed(job, decision.command), now)
             if job is None:
                 continue
             if not events:
@@ -92,6 +93,39 @@ class CarriesOut:
                     # Its dispatch does not say so in the feed: the job may still expire.
                     self._brain.timers.add(str(job.id), job.due_at, result.last_position)
         return done
+
+    async def append(self, units: Sequence[Unit]) -> list[AppendResult]:
+        """Append units of an extension's own making under the term, in calls of a bounded size; answers in order.
+
+        Units must not share a stream. Raises NotLeader; Unavailable: perhaps written, repeat with the same units.
+        """
+        results: list[AppendResult] = []
+        batch: list[Unit] = []
+        events = 0
+        for unit in units:
+            size = sum(len(write.events) for write in unit.writes)
+            if batch and events + size > BATCH:
+                results += await self._log.append(batch, fence=self._term)
+                batch, events = [], 0
+            batch.append(unit)
+            events += size
+        if batch:
+            results += await self._log.append(batch, fence=self._term)
+        for unit, result in zip(units, results, strict=True):
+            if isinstance(result, Appended):
+                self._metrics.decided(type(unit.writes[0].events[0]).__name__)
+        return results
+
+    @property
+    def actor(self) -> str:
+        """Who decides, for the events' meta."""
+        return self._actor
+
+    def _informed(self, job: Job, command: c.Command) -> c.Command:
+        """The command, knowing whether the job's queue is managed."""
+        if isinstance(command, c.ActOnTime | c.MeetDependencies):
+            return replace(command, managed=job.spec.queue in self._brain.managed)
+        return command
 
     def _look_again(self, job: Job, decision: Decision) -> None:
         """Its time has not come, although the brain thought so."""

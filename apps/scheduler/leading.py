@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from apps.scheduler.carrying_out import BATCH, CarriesOut
+from apps.scheduler.extensions import Extension
 from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
 from domain.brain import HORIZON, Brain, Change
@@ -30,14 +31,28 @@ LONGEST_SLEEP = timedelta(seconds=1)
 
 MEASURE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
+BEGINNING = Position(0)
 AWAKE = datetime.min.replace(tzinfo=UTC)
 
 
 class Leading:
     """One leader's services around its brain."""
 
-    def __init__(self, brain: Brain, carries_out: CarriesOut, missing_work: MissingWork, around: Surroundings) -> None:
+    def __init__(
+        self,
+        brain: Brain,
+        carries_out: CarriesOut,
+        missing_work: MissingWork,
+        around: Surroundings,
+        *,
+        extensions: Sequence[Extension] = (),
+        knows_all_at: Position = BEGINNING,
+        caught_up: asyncio.Event | None = None,
+    ) -> None:
         self.brain = brain
+        self._extensions = extensions
+        self._knows_all_at = knows_all_at
+        self._caught_up = caught_up or asyncio.Event()
         self._carries_out = carries_out
         self._missing_work = missing_work
         self._around = around
@@ -60,6 +75,8 @@ class Leading:
             group.create_task(self._patiently("projection", self._save))
             group.create_task(self._patiently("missing work", lambda: self._missing_work.watch(self.brain)))
             group.create_task(self._patiently("lag", self._measure))
+            for extension in self._extensions:
+                group.create_task(self._patiently(extension.name, extension.run))
 
     async def _patiently(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -71,11 +88,17 @@ class Leading:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
+        self._note_catching_up()
         async for batch in self._around.feed.follow(self.brain.position):
             self.brain.apply(batch.events)
             self._taken_in_at = batch.events[-1].recorded_at
             self._changed.set()
             self._wake_for_timers()
+            self._note_catching_up()
+
+    def _note_catching_up(self) -> None:
+        if self.brain.position >= self._knows_all_at:
+            self._caught_up.set()
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -155,6 +178,8 @@ class Leading:
             await self._changed.wait()
             self._changed.clear()
             change = self.brain.take_change()
+            for extension in self._extensions:
+                await extension.settled(change.position)
             saved = False
             while not saved:
                 saved = await self._try_save(self._saved, change)

@@ -17,6 +17,7 @@ from uuid import uuid5
 from uuid_utils.compat import uuid7
 
 from apps.scheduler.carrying_out import CarriesOut
+from apps.scheduler.extensions import EXTENSIONS, Office
 from apps.scheduler.leading import Leading
 from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
@@ -24,7 +25,7 @@ from apps.service import Backoff
 from domain.brain import Brain
 from domain.errors import NotLeader, Unavailable
 from domain.events import DecisionRefused, Event, LeaderElected
-from domain.ids import NAMESPACE, Term, Version
+from domain.ids import NAMESPACE, Position, Term, Version
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.ports import Leadership
 
@@ -85,9 +86,10 @@ class Scheduler:
         """Lead until the leadership is lost, or the log or the clock says that it is over."""
         metrics = self._around.metrics
         try:
-            await self._append_leadership(LeaderElected(term=leadership.term, node=node), node, leadership.term)
+            elected = LeaderElected(term=leadership.term, node=node)
+            position = await self._append_leadership(elected, node, leadership.term)
             log.info("leading in term %d as %s", leadership.term, node)
-            self.leading = await self._compose(node, leadership.term)
+            self.leading = await self._compose(node, leadership.term, position)
             metrics.leads.set(1)
             metrics.term.set(leadership.term)
             await self._work(self.leading, leadership)
@@ -124,15 +126,26 @@ class Scheduler:
             if abs(self._around.clock.offset_seconds) > CLOCK_LIMIT_SECONDS:
                 return
 
-    async def _compose(self, node: str, term: Term) -> Leading:
+    async def _compose(self, node: str, term: Term, elected_at: Position) -> Leading:
         around = self._around
         brain = Brain(*await around.projection.load())
         carries_out = CarriesOut(self._log, brain, term, node, now=around.clock.now, metrics=around.metrics)
         missing_work = MissingWork(self._log, around.index, around.streams, around.publisher, carries_out)
-        return Leading(brain, carries_out, missing_work, around)
+        office = Office(
+            brain=brain, carries_out=carries_out, around=around, term=term, node=node, caught_up=asyncio.Event()
+        )
+        return Leading(
+            brain,
+            carries_out,
+            missing_work,
+            around,
+            extensions=[make(office) for make in EXTENSIONS],
+            knows_all_at=elected_at,
+            caught_up=office.caught_up,
+        )
 
-    async def _append_leadership(self, event: Event, node: str, fence: Term | None) -> None:
-        """Append to the stream of leaderships, whatever its version is."""
+    async def _append_leadership(self, event: Event, node: str, fence: Term | None) -> Position:
+        """Append to the stream of leaderships, whatever its version is; where the event is."""
         for _ in range(MAX_ROUNDS):
             version = len(await self._log.read_stream(LEADERSHIP_STREAM))
             write = StreamWrite(
@@ -141,7 +154,7 @@ class Scheduler:
             unit = Unit(id=uuid7(), writes=[write], meta=Meta(actor=f"scheduler:{node}", term=fence))
             (result,) = await self._log.append([unit], fence=fence)
             if isinstance(result, Appended):
-                return
+                return result.last_position
         raise Unavailable("the stream of leaderships changed in every round", server="postgres")
 
     async def _note_refusal(self, node: str, error: NotLeader) -> None:

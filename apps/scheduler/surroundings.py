@@ -12,7 +12,7 @@ from apps.scheduler.metrics import SchedulerMetrics
 from domain.brain import RunningAttempt
 from domain.ids import Position
 from domain.messaging import Feed, Publisher, WorkStreams
-from domain.ports import Coordination, EventLog, JobIndex
+from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
 
 
 class Projection(Protocol):
@@ -56,6 +56,7 @@ class Surroundings:
 
     event_log: EventLog
     index: JobIndex
+    resources: ResourceIndex
     projection: Projection
     feed: Feed
     streams: WorkStreams

@@ -49,6 +49,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}$")]
 TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
 TagValue = Annotated[str, StringConstraints(max_length=256)]
+JobKey = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -80,6 +81,7 @@ class JobRequest(BaseModel):
     expires_at: Instant | None = None
     tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=TAGS_LIMIT)
     retry: RetryRequest = Field(default_factory=RetryRequest)
+    key: JobKey | None = Field(None, description="shares the limits for a key of its queue; keys take turns")
     idempotency_key: str | None = Field(None, description="in bulk requests, instead of the header")
 
 
@@ -142,6 +144,7 @@ def _spec(request: JobRequest, now: datetime) -> JobSpec:
         timeout_seconds=request.timeout,
         expires_at=request.expires_at,
         tags=request.tags,
+        key=request.key,
         retry=RetryPolicy(
             max_attempts=retry.max_attempts,
             backoff=retry.backoff,

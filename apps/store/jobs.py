@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from apps.store.intake import check_key, digest_of, parse_job
 from apps.store.parts import Parts
+from apps.store.queue_modes import QueueModes
 from apps.store.task_names import TaskNames
 from domain import commands as c
 from domain.builtin_tasks import BUILTIN_TASKS
@@ -24,7 +25,7 @@ from domain.errors import NotFound, Rejected, Unavailable
 from domain.events import JobSubmitted
 from domain.ids import job_id_from_key
 from domain.jobs import Job, fold
-from domain.log import Appended, AppendResult, Meta, Recorded, Unit
+from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
 
 CHUNK_UNITS = 500
 """Units of one request that are handed to the group commit together: about one call's worth."""
@@ -56,16 +57,21 @@ class Jobs:
         self._log = parts.log
         self._commit = parts.commit
         self._tasks = TaskNames(parts.catalog)
+        self._modes = QueueModes(parts.resources)
         self._now = parts.now
 
     async def submit(self, request: Any, key: str | None, meta: Meta) -> Submitted:
         """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
         known = await self._tasks.including(_unknown_names((request,)))
-        unit, job = self._unit(request, key, known, meta, self._now())
-        (result,) = await self._commit.append_all([unit])
-        if isinstance(result, Appended):
-            return Submitted(job=_placed(job, result), created=True)
-        return _repeated(job, await self.get(job.id))
+        for _ in range(MAX_ROUNDS):
+            unit, job = self._unit(request, key, known, meta, await self._modes.managed())
+            (result,) = await self._commit.append_all([unit])
+            if isinstance(result, Appended):
+                return Submitted(job=_placed(job, result), created=True)
+            if result.queue is None:
+                return _repeated(job, await self.get(job.id))
+            self._modes.refused(result.queue)
+        raise Unavailable("the queue changed in every round", server="postgres")
 
     async def submit_many(self, requests: Sequence[Any], meta: Meta) -> list[SubmitResult]:
         """Accept each job on its own, in order; what is wrong with one is its own answer.
@@ -74,6 +80,7 @@ class Jobs:
         checked, and others get their turns.
         """
         known = await self._tasks.including(_unknown_names(requests))
+        managed = await self._modes.managed()
         answers: list[SubmitResult] = [Unavailable("not reached", server="postgres")] * len(requests)
         async with asyncio.TaskGroup() as group:
             accepted: list[tuple[int, Unit, Job]] = []
@@ -81,7 +88,7 @@ class Jobs:
                 if index % TURN_UNITS == 0:
                     await asyncio.sleep(0)
                 try:
-                    accepted.append((index, *self._unit(request, None, known, meta, self._now())))
+                    accepted.append((index, *self._unit(request, None, known, meta, managed)))
                 except Rejected as error:
                     answers[index] = error
                 if len(accepted) == CHUNK_UNITS:
@@ -91,9 +98,12 @@ class Jobs:
                 group.create_task(self._append(accepted, answers))
         return answers
 
-    def _unit(self, request: Any, given: str | None, known: Known, meta: Meta, now: datetime) -> tuple[Unit, Job]:
+    def _unit(
+        self, request: Any, given: str | None, known: Known, meta: Meta, managed: frozenset[str]
+    ) -> tuple[Unit, Job]:
         if isinstance(request, Rejected):
             raise request
+        now = self._now()
         spec = parse_job(request, now, known)
         key = check_key(given if given is not None else request.get("idempotency_key"))
         digest = None
@@ -102,13 +112,14 @@ class Jobs:
         else:
             job_id = job_id_from_key(key)
             digest = digest_of({name: value for name, value in request.items() if name != "idempotency_key"})
-        command = c.SubmitJob(spec=spec, idempotency_key=key, request_digest=digest)
+        command = c.SubmitJob(spec=spec, idempotency_key=key, request_digest=digest, managed=spec.queue in managed)
         write, job = write_for(None, job_id, decide(None, command, now), meta, now)
         return Unit(id=uuid7(), writes=[write], meta=meta), job
 
     async def _append(self, accepted: Sequence[tuple[int, Unit, Job]], answers: list[SubmitResult]) -> None:
         try:
             results = await self._commit.append_all([unit for _, unit, _ in accepted])
+            accepted, results = await self._again_as_managed(accepted, results)
             lost = [job.id for (_, _, job), r in zip(accepted, results, strict=True) if not isinstance(r, Appended)]
             histories = await self._log.read_streams(lost) if lost else {}
         except Unavailable as error:
@@ -117,6 +128,29 @@ class Jobs:
             return
         for (index, _, job), result in zip(accepted, results, strict=True):
             answers[index] = _submit_result(job, result, histories)
+
+    async def _again_as_managed(
+        self, accepted: Sequence[tuple[int, Unit, Job]], results: Sequence[AppendResult]
+    ) -> tuple[list[tuple[int, Unit, Job]], list[AppendResult]]:
+        """Submit again what was to be dispatched to a queue that the leader manages meanwhile."""
+        accepted, results = list(accepted), list(results)
+        refused = [n for n, result in enumerate(results) if isinstance(result, Conflicted) and result.queue is not None]
+        if not refused:
+            return accepted, results
+        now = self._now()
+        for n in refused:
+            index, unit, job = accepted[n]
+            result = results[n]
+            assert isinstance(result, Conflicted)  # noqa: S101 - it was just found to be one
+            self._modes.refused(result.queue or "")
+            command = c.SubmitJob(
+                spec=job.spec, idempotency_key=job.idempotency_key, request_digest=job.request_digest, managed=True
+            )
+            write, job_after = write_for(None, job.id, decide(None, command, now), unit.meta, now)
+            accepted[n] = (index, Unit(id=uuid7(), writes=[write], meta=unit.meta), job_after)
+        for n, result in zip(refused, await self._commit.append_all([accepted[n][1] for n in refused]), strict=True):
+            results[n] = result
+        return accepted, results
 
     async def get(self, job_id: UUID, *, at: int | datetime | None = None) -> Job:
         """The job as its stream says, now or at a position or instant. Raises NotFound."""
@@ -151,10 +185,11 @@ class Jobs:
         pending = list(job_ids)
         for _ in range(MAX_ROUNDS):
             histories = await self._log.read_streams(pending)
+            managed = await self._modes.managed()
             units: list[tuple[UUID, Unit, Job]] = []
             for job_id in pending:
                 try:
-                    found = self._decided(job_id, histories.get(job_id, ()), command, meta)
+                    found = self._decided(job_id, histories.get(job_id, ()), command, meta, managed)
                 except Rejected as error:
                     answers[job_id] = error
                     continue
@@ -169,19 +204,23 @@ class Jobs:
                     answers[job_id] = _placed(job, result)
                 else:
                     pending.append(job_id)
+                    if result.queue is not None:
+                        self._modes.refused(result.queue)
             if not pending:
                 break
         restless = Unavailable("the job changed in every round", server="postgres")
         return [answers.get(job_id, restless) for job_id in job_ids]
 
     def _decided(
-        self, job_id: UUID, history: Sequence[Recorded], command: c.Command, meta: Meta
+        self, job_id: UUID, history: Sequence[Recorded], command: c.Command, meta: Meta, managed: frozenset[str]
     ) -> Job | tuple[Unit, Job]:
         """The unit to append and the job after it; the job alone when there is nothing to do."""
         job = _job_of(history)
         if job is None:
             raise _not_found(job_id)
         now = self._now()
+        if isinstance(command, c.RetryJob):
+            command = replace(command, managed=job.spec.queue in managed)
         events = decide(job, command, now)
         if not events:
             return job

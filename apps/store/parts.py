@@ -11,7 +11,7 @@ from uuid import UUID
 from adapters.group_commit import GroupCommit
 from domain.ids import Position
 from domain.log import RawEvent
-from domain.ports import Coordination, EventLog, JobIndex
+from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
 
 
 class StoreLog(EventLog, Protocol):
@@ -19,6 +19,9 @@ class StoreLog(EventLog, Protocol):
 
     async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
         """As `read_stream`, undecoded."""
+
+    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
+        """Up to `limit` events of one stream behind version `after`, undecoded."""
 
     async def find_raw(
         self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
@@ -85,6 +88,7 @@ class Parts:
     log: StoreLog
     commit: GroupCommit
     index: JobIndex
+    resources: ResourceIndex
     logs: JobLogs
     catalog: TaskCatalog | None
     coordination: Coordination

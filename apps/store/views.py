@@ -29,6 +29,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "timeout": spec.timeout_seconds,
         "expires_at": job.expires_at,
         "tags": spec.tags,
+        "key": spec.key,
         "retry": {
             "max_attempts": retry.max_attempts,
             "backoff": retry.backoff,

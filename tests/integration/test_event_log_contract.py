@@ -14,20 +14,21 @@ import asyncpg
 import pytest
 
 from adapters.group_commit import GroupCommit
-from adapters.memory.event_log import MemoryEventLog, MemoryJobIndex
+from adapters.memory.event_log import MemoryEventLog, MemoryJobIndex, MemoryResourceIndex
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.fence import PostgresFence
 from adapters.postgres.job_index import PostgresJobIndex
+from adapters.postgres.resource_index import PostgresResourceIndex
 from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.errors import NotLeader
 from domain.events import EventPublished
-from domain.ids import Position, Term, Version
+from domain.ids import Position, Term, Version, resource_id
 from domain.jobs import Job, fold, head_of
-from domain.log import Appended, Conflicted, Meta, StreamWrite, Unit
+from domain.log import Appended, Conflicted, Meta, ResourceHead, StreamWrite, Unit
 from domain.ports import JobFilter
-from domain.specs import JobSpec
+from domain.specs import After, JobSpec, Origin, Predecessor, lane_of
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -41,6 +42,7 @@ class Subject:
     log: Any
     index: Any
     enter: Any
+    resources: Any
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -51,13 +53,14 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         async def enter(term: Term) -> None:
             memory.term = term
 
-        yield Subject(memory, MemoryJobIndex(memory), enter)
+        yield Subject(memory, MemoryJobIndex(memory), enter, MemoryResourceIndex(memory))
         return
     found: TestDatabase = await asyncio.to_thread(request.getfixturevalue, "database")
     database = Database(found.url)
     log = PostgresEventLog(database)
     fence = PostgresFence(database)
-    yield Subject(log, PostgresJobIndex(database), lambda term: fence.enter(term, "test"))
+    resources = PostgresResourceIndex(database)
+    yield Subject(log, PostgresJobIndex(database), lambda term: fence.enter(term, "test"), resources)
     await log.close()
     await database.close()
 
@@ -223,6 +226,106 @@ async def test_group_commit_over_the_log_gives_each_unit_its_own_answer(subject:
     assert sum(isinstance(result, Appended) for result in results[:5]) == 1
     assert all(isinstance(result, Appended) for result in results[5:])
     assert commit.calls < len(results)
+
+
+# -- resources, lines, dependencies -----------------------------------------------------------------------------------
+
+
+def resource(name: str, expected: int, *, kind: str = "thing", active: bool = True, **doc: Any) -> Unit:
+    event = EventPublished(id=name, source="test", type="note")
+    stream = resource_id(kind, name)
+    head = ResourceHead(kind=kind, name=name, doc=doc, active=active, due_at=NOW if doc.get("due") else None)
+    write = StreamWrite(stream_id=stream, expected_version=Version(expected), events=[event], head=head)
+    return Unit(id=uuid4(), writes=[write], meta=META)
+
+
+async def test_a_resource_has_its_current_state_beside_its_stream(subject: Subject) -> None:
+    await subject.log.append([resource("a", 0, size=1), resource("b", 0, size=1, due=True)])
+    assert isinstance((await subject.log.append([resource("a", 1, size=2, active=False)]))[0], Appended)
+    assert (await subject.log.append([resource("a", 1, size=3)]))[0] == Conflicted(resource_id("thing", "a"))
+    rows = await subject.resources.by_name("thing", ["a", "b", "c"])
+    assert set(rows) == {"a", "b"}
+    assert (rows["a"].version, rows["a"].doc, rows["a"].active, rows["a"].position) == (2, {"size": 2}, False, 3)
+    assert [row.name for row in await subject.resources.find("thing", limit=10)] == ["b", "a"]
+    assert [row.name for row in await subject.resources.find("thing", active=True, limit=10)] == ["b"]
+    assert [row.name for row in await subject.resources.find("thing", doc={"size": 2}, limit=10)] == ["a"]
+    assert [row.name for row in await subject.resources.find("thing", before=Position(2), limit=10)] == ["a"]
+    assert list(await subject.resources.due("thing", NOW, 10)) == [(resource_id("thing", "b"), NOW)]
+    page = await subject.log.read_stream_page(resource_id("thing", "a"), 1, 10)
+    assert [raw.version for raw in page] == [2]
+
+
+async def test_a_resource_and_jobs_are_written_together_or_not_at_all(subject: Subject) -> None:
+    unit, job = submission()
+    await subject.log.append([resource("a", 0)])
+    torn = Unit(id=uuid4(), writes=[*unit.writes, *resource("a", 0).writes], meta=META)
+    assert (await subject.log.append([torn]))[0] == Conflicted(resource_id("thing", "a"))
+    assert await subject.index.get([job.id]) == {}
+    whole = Unit(id=uuid4(), writes=[*unit.writes, *resource("a", 1, size=2).writes], meta=META)
+    assert isinstance((await subject.log.append([whole]))[0], Appended)
+    assert (await subject.index.get([job.id]))[job.id].state == "queued"
+    assert (await subject.resources.by_name("thing", ["a"]))["a"].doc == {"size": 2}
+
+
+async def test_only_the_leader_dispatches_to_a_managed_queue(subject: Subject) -> None:
+    await subject.enter(Term(7))
+    early, before = submission(JobSpec(task="t", queue="q"))
+    await subject.log.append([early])
+    await subject.log.append([resource("q", 0, kind="queue")])
+    direct, _ = submission(JobSpec(task="t", queue="q"))
+    other, _ = submission(JobSpec(task="t", queue="free"))
+    results = await subject.log.append([direct, other, early])
+    assert results[0] == Conflicted(direct.writes[0].stream_id, "q")
+    assert isinstance(results[1], Appended)
+    assert isinstance(results[2], Appended), "what is in the log already stays appended when it is repeated"
+    start, _ = following(before, c.StartAttempt(executor="e"))
+    assert isinstance((await subject.log.append([start]))[0], Appended)
+    identity = uuid4()
+    command = c.SubmitJob(spec=JobSpec(task="t", queue="q"), managed=True)
+    write, job = write_for(None, identity, decide(None, command, NOW), META, NOW)
+    assert isinstance((await subject.log.append([Unit(id=uuid4(), writes=[write], meta=META)]))[0], Appended)
+    admit, _ = following(job, c.DispatchJob(reason="admitted"))
+    assert (await subject.log.append([admit]))[0] == Conflicted(identity, "q")
+    assert isinstance((await subject.log.append([admit], fence=Term(7)))[0], Appended)
+    await subject.log.append([resource("q", 1, kind="queue", active=False)])
+    assert isinstance((await subject.log.append([direct]))[0], Appended)
+
+
+async def test_jobs_with_a_key_wait_in_line_first_come_first(subject: Subject) -> None:
+    units, jobs = zip(*[submission(JobSpec(task="t", queue="q", key=key)) for key in "abab"], strict=True)
+    await subject.log.append(units)
+    lane = lane_of("q", "normal", "a")
+    assert await subject.index.in_line(lane, Position(0), 10) == [(jobs[0].id, 1), (jobs[2].id, 3)]
+    assert await subject.index.in_line(lane, Position(1), 10) == [(jobs[2].id, 3)]
+    admit, after = following(jobs[0], c.DispatchJob(reason="admitted"))
+    await subject.log.append([admit])
+    assert sorted(await subject.index.lanes()) == [(lane, 1), (lane_of("q", "normal", "b"), 2)]
+    hold, _ = following(after, c.HoldJob(reason="paused"))
+    await subject.log.append([hold])
+    assert await subject.index.in_line(lane, Position(0), 10) == [(jobs[2].id, 3), (jobs[0].id, 6)]
+    row = (await subject.index.get([jobs[0].id]))[jobs[0].id]
+    assert (row.state, row.key, row.lane, row.waits_since) == ("waiting", "a", lane, 6)
+
+
+async def test_who_waits_for_whom_is_known_with_the_submission(subject: Subject) -> None:
+    first, origin = uuid4(), uuid4()
+    after = After(predecessors=(Predecessor(id=first, name="first"),))
+    spec = JobSpec(task="t", after=after, origin=Origin(kind="workflow", id=origin, name="second"))
+    unit, job = submission(spec)
+    await subject.log.append([unit])
+    assert await subject.index.awaited() == [(first, job.id)]
+    assert await subject.index.dependents([first, uuid4()]) == [(first, job.id)]
+    assert await subject.index.dependents([uuid4()]) == []
+    assert await subject.index.states_of_origin(origin) == {"waiting": 1}
+    assert await subject.index.count(JobFilter(origin_id=origin)) == 1
+    history = await subject.log.read_stream(job.id)
+    folded = fold(history)
+    assert folded is not None
+    assert folded.spec == spec
+    met, after_it = following(folded, c.MeetDependencies())
+    assert after_it.state == "queued"
+    await subject.log.append([met])
+    assert fold(await subject.log.read_stream(job.id)).state == "queued"  # type: ignore[union-attr]
 
 
 # -- PostgreSQL alone ------------------------------------------------------------------------------------------

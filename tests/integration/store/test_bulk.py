@@ -109,7 +109,7 @@ class _FailingLater:
 
 
 async def test_when_the_log_goes_away_midway_each_job_says_what_became_of_it(stores: Stores):
-    commit = GroupCommit(_FailingLater(stores.parts.log, 2), give_up_seconds=2)  # type: ignore[arg-type]
+    commit = GroupCommit(_FailingLater(stores.parts.log, 2), give_up_seconds=10)  # type: ignore[arg-type]
     client = await stores.client(change={"commit": commit})
     results = (await client.post("/v1/jobs/bulk", json=jobs(2000))).json()["results"]
     accepted = [r for r in results if r["status"] == 201]

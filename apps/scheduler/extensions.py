@@ -1,0 +1,52 @@
+"""What a leader does besides the core: limits, dependencies, schedules, triggers ... One extension each.
+
+An extension sees events through the brain it is attached to, decides in its own loop, and writes under the leader's
+term. What it knows beyond that it can lose at any moment: a new leader begins anew from the log and the tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from apps.scheduler.carrying_out import CarriesOut
+from apps.scheduler.surroundings import Surroundings
+from domain.brain import Brain
+from domain.ids import Position, Term
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What an extension works with under one term.
+
+    `caught_up` is set once the brain knows everything that was written before this term: earlier nothing may be decided
+    that depends on counts.
+    """
+
+    brain: Brain
+    carries_out: CarriesOut
+    around: Surroundings
+    term: Term
+    node: str
+    caught_up: asyncio.Event
+
+
+class Extension(Protocol):
+    """One part of what a leader does."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Do it for ever. After Unavailable it is called again; anything else ends the leadership."""
+
+    async def settled(self, position: Position) -> None:
+        """Return once all events up to `position`, which the brain knows, are followed by all they must lead to.
+
+        The leader's checkpoint moves to `position` only then, so what a dead leader had not done its successor does.
+        """
+
+
+EXTENSIONS: tuple[Callable[[Office], Extension], ...] = ()
+"""Makes the extensions of a leader, in order; each attaches itself to the office's brain."""
