@@ -83,6 +83,21 @@ def event_from_json(event_type: str, data: dict[str, Any], schema: int = 1) -> E
         raise Corruption(f"a stored {event_type} can not be read: {error!r}") from error
 
 
+def spec_from_json(data: Mapping[str, Any]) -> JobSpec:
+    """The job that this JSON object, as an event or a resource keeps it, stands for. Raises TypeError, ValueError."""
+    spec = dict(data)
+    spec["retry"] = RetryPolicy(**spec["retry"])
+    if spec.get("after") is not None:
+        spec["after"] = _after(spec["after"])
+    if spec.get("unique") is not None:
+        spec["unique"] = Unique(**spec["unique"])
+    if spec.get("origin") is not None:
+        spec["origin"] = Origin(**{**spec["origin"], "id": UUID(spec["origin"]["id"])})
+    spec["run_at"] = _instant(spec["run_at"])
+    spec["expires_at"] = _instant(spec["expires_at"])
+    return JobSpec(**spec)
+
+
 def _after(data: dict[str, Any]) -> After:
     predecessors = tuple(Predecessor(**{**p, "id": UUID(p["id"])}) for p in data["predecessors"])
     return After(**{**data, "predecessors": predecessors})
@@ -108,19 +123,7 @@ class JobSubmitted(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobSubmitted:
         """Build nested values from their JSON objects."""
-        spec = dict(data["spec"])
-        spec["retry"] = RetryPolicy(**spec["retry"])
-        if spec.get("after") is not None:
-            spec["after"] = _after(spec["after"])
-        if spec.get("unique") is not None:
-            spec["unique"] = Unique(**spec["unique"])
-        if spec.get("origin") is not None:
-            spec["origin"] = Origin(**{**spec["origin"], "id": UUID(spec["origin"]["id"])})
-        if spec["run_at"] is not None:
-            spec["run_at"] = datetime.fromisoformat(spec["run_at"])
-        if spec["expires_at"] is not None:
-            spec["expires_at"] = datetime.fromisoformat(spec["expires_at"])
-        return cls(**{**data, "spec": JobSpec(**spec)})
+        return cls(**{**data, "spec": spec_from_json(data["spec"])})
 
 
 @event
