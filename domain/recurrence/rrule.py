@@ -1,0 +1,224 @@
+"""Recurrence rules bound to their DTSTART and zone, as wall-clock times.
+
+DAILY and coarser rules give wall-clock times, like a cron rule for fixed times. HOURLY and finer follow elapsed time:
+the intervals are counted in time that passed since DTSTART, the BY... parts look at the wall clock.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from math import gcd
+
+from domain.recurrence import zones
+from domain.recurrence.day_times import NONE, DayTimes
+from domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from domain.recurrence.limits import LAST_YEAR
+from domain.recurrence.rrule_days import DayFilter
+from domain.recurrence.rrule_text import Moment, RRule
+from domain.recurrence.zones import Zone
+
+_UNITS = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
+_OFFSETS_STEP = 900
+"""Offsets of zones are multiples of this, so it divides what a change of offset does to a grid of intervals."""
+_SEARCH_STEPS_MAXIMUM = 200_000
+"""Steps of one search. A feasible rule is found, or the last year reached, in fewer than a step for each day."""
+DEFAULT_START = date(2001, 1, 1)
+"""What a rule without DTSTART counts from: a Monday, the first of a month and of a year, at midnight."""
+DEFAULT_START_LOCAL = (DEFAULT_START.toordinal() - EPOCH_ORDINAL) * DAY
+
+
+class BoundRRule:
+    """A recurrence rule that knows where it starts. `start_local`: DTSTART on the wall clock, in seconds since 1970."""
+
+    def __init__(self, rule: RRule, zone: Zone, start_local: int) -> None:
+        self.elapsed = rule.elapsed
+        self.offset_matters = rule.elapsed
+        self.start_local = start_local
+        self._start_day = start_local // DAY
+        start = date.fromordinal(self._start_day + EPOCH_ORDINAL)
+        self._frequency = rule.frequency
+        self._interval = rule.interval
+        self._days = DayFilter(rule, start)
+        self._times = _day_times(rule, start_local % DAY)
+        self._positions = rule.by_set_position
+        self._month0 = start.year * 12 + start.month - 1
+        self._week0 = self._start_day - (start.weekday() - rule.week_start) % 7
+        self._excluded = frozenset(local_of(moment, zone) for moment in rule.excluded)
+        self._excluded_days = frozenset(moment.local // DAY for moment in rule.excluded if moment.all_day)
+        self._unit = _UNITS.get(rule.frequency, DAY)
+        start_second = zone.earliest(start_local)
+        start_offset = zone.offset_at(start_second) if rule.elapsed else 0
+        self._grid0 = start_local // self._unit * self._unit - start_offset
+        self._feasible = not rule.elapsed or self._meets_grid()
+
+    def next_local(self, local: int, offset: int, limit: int) -> int | None:
+        """The first wall-clock time at or after `local`; None, or one from `limit` on, when there is none before."""
+        if not self.elapsed:
+            local = max(local, self.start_local)
+        while True:
+            found = self._next(local, offset, limit)
+            if found is None or (found not in self._excluded and found // DAY not in self._excluded_days):
+                return found
+            local = found + 1
+
+    def count_local(self, low: int, high: int, offset: int) -> int:
+        """How many wall-clock times lie in [low, high)."""
+        count = 0
+        found = self.next_local(low, offset, high)
+        while found is not None and found < high:
+            count += 1
+            found = self.next_local(found + 1, offset, high)
+        return count
+
+    def _next(self, local: int, offset: int, limit: int) -> int | None:
+        if self.elapsed:
+            return self._next_elapsed(local, offset, limit) if self._feasible else None
+        if self._positions:
+            return self._next_position(local)
+        return self._next_plain(local)
+
+    def _next_plain(self, local: int) -> int | None:
+        day, time = divmod(local, DAY)
+        found = self._next_day(day)
+        if found == day:
+            later = self._times.next(time)
+            if later != NONE:
+                return day * DAY + later
+            found = self._next_day(day + 1)
+        return None if found is None else found * DAY + self._times.first
+
+    def _next_day(self, day: int) -> int | None:
+        """The first day at or after `day` that the day parts and the interval choose."""
+        first = date.fromordinal(day + EPOCH_ORDINAL)
+        month, wanted = first.year * 12 + first.month - 1, first.day
+        while month < (LAST_YEAR + 2) * 12:
+            if self._month_counts(month):
+                year, zero_month = divmod(month, 12)
+                for number in self._days.of(year, zero_month + 1):
+                    if number >= wanted:
+                        ordinal = date(year, zero_month + 1, number).toordinal() - EPOCH_ORDINAL
+                        if self._day_counts(ordinal):
+                            return ordinal
+            wanted = 1
+            month += 1
+        return None
+
+    def _month_counts(self, month: int) -> bool:
+        if self._frequency == "MONTHLY":
+            return (month - self._month0) % self._interval == 0
+        if self._frequency == "YEARLY":
+            return (month // 12 - self._month0 // 12) % self._interval == 0
+        return True
+
+    def _day_counts(self, day: int) -> bool:
+        if self._frequency == "DAILY":
+            return (day - self._start_day) % self._interval == 0
+        if self._frequency == "WEEKLY":
+            return (day - self._week0) // 7 % self._interval == 0
+        return True
+
+    def _next_position(self, local: int) -> int | None:
+        """With BYSETPOS: the first chosen one, period by period."""
+        day = self._next_day(local // DAY)
+        while day is not None:
+            first, following, days = self._period(day)
+            for time in self._chosen(days):
+                if time >= local:
+                    return time
+            day = self._next_day(max(following, first + 1))
+        return None
+
+    def _chosen(self, days: list[int]) -> list[int]:
+        size = self._times.size
+        total = len(days) * size
+        indexes = {position - 1 if position > 0 else total + position for position in self._positions}
+        return [
+            days[index // size] * DAY + self._times.at(index % size) for index in sorted(indexes) if 0 <= index < total
+        ]
+
+    def _period(self, day: int) -> tuple[int, int, list[int]]:
+        """First day, first day after, and the chosen days of the period that contains `day`."""
+        at = date.fromordinal(day + EPOCH_ORDINAL)
+        if self._frequency == "DAILY":
+            return day, day + 1, [day]
+        if self._frequency == "WEEKLY":
+            first = day - (day - self._week0) % 7
+            return first, first + 7, [one for one in range(first, first + 7) if self._chooses(one)]
+        months = range(at.month, at.month + 1) if self._frequency == "MONTHLY" else range(1, 13)
+        first = _day_number(at.year, months[0], 1)
+        last = _day_number(at.year + months[-1] // 12, months[-1] % 12 + 1, 1)
+        days = [_day_number(at.year, month, number) for month in months for number in self._days.of(at.year, month)]
+        return first, last, days
+
+    def _chooses(self, day: int) -> bool:
+        at = date.fromordinal(day + EPOCH_ORDINAL)
+        return at.day in self._days.of(at.year, at.month)
+
+    def _next_elapsed(self, local: int, offset: int, limit: int) -> int | None:
+        """Leapfrog: the next time that the parts choose, the next one on the grid of intervals, until they meet."""
+        unit = self._unit
+        for _ in range(_SEARCH_STEPS_MAXIMUM):
+            found = self._next_plain(local)
+            if found is None or found >= limit:
+                return None
+            period = found // unit * unit
+            late = (period - offset - self._grid0) // unit % self._interval
+            if late:
+                local = period + (self._interval - late) * unit
+            elif not self._positions:
+                return found
+            else:
+                chosen = self._position_in(period, found)
+                if chosen is not None:
+                    return chosen
+                local = period + unit
+        return None
+
+    def _position_in(self, period: int, local: int) -> int | None:
+        """With BYSETPOS: the first chosen time of an hour, minute or second at or after `local`."""
+        day, time = divmod(period, DAY)
+        low, high = self._times.count_below(time), self._times.count_below(time + self._unit)
+        total = high - low
+        indexes = sorted({position - 1 if position > 0 else total + position for position in self._positions})
+        times = (day * DAY + self._times.at(low + index) for index in indexes if 0 <= index < total)
+        return next((one for one in times if one >= local), None)
+
+    def _meets_grid(self) -> bool:
+        """Whether any chosen time of day can ever lie on the grid, whatever the offset."""
+        step = gcd(self._interval * self._unit, _OFFSETS_STEP)
+        if step <= self._unit:
+            return True
+        within_hour = range(self._times.count_below(self._times.first // 3600 * 3600 + 3600))
+        return self._grid0 % step in {self._times.at(index) // self._unit * self._unit % step for index in within_hour}
+
+
+@lru_cache(maxsize=4096)
+def bind(rule: RRule, zone: Zone, start_local: int) -> BoundRRule:
+    """The rule with its DTSTART, kept for the next question."""
+    return BoundRRule(rule, zone, start_local)
+
+
+def local_of(moment: Moment, zone: Zone) -> int:
+    """A moment on the wall clock of `zone`, whatever zone it was written in."""
+    if moment.utc:
+        return moment.local + zone.offset_at(moment.local)
+    if moment.zone is None or moment.zone == zone.name:
+        return moment.local
+    second = zones.zone(moment.zone).earliest(moment.local)
+    return second + zone.offset_at(second)
+
+
+def _day_times(rule: RRule, start_time: int) -> DayTimes:
+    """BYHOUR, BYMINUTE, BYSECOND; the silent ones are all when the frequency steps over them, else DTSTART's."""
+    hour, rest = divmod(start_time, 3600)
+    minute, second = divmod(rest, 60)
+    hours = rule.by_hour or (tuple(range(24)) if rule.elapsed else (hour,))
+    every_minute = rule.frequency in {"MINUTELY", "SECONDLY"}
+    minutes = rule.by_minute or (tuple(range(60)) if every_minute else (minute,))
+    seconds = rule.by_second or (tuple(range(60)) if rule.frequency == "SECONDLY" else (second,))
+    return DayTimes(hours, minutes, seconds)
+
+
+def _day_number(year: int, month: int, day: int) -> int:
+    return date(year, month, day).toordinal() - EPOCH_ORDINAL

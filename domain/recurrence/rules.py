@@ -1,0 +1,82 @@
+"""The four kinds of rules, from their JSON form. A schedule has exactly one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from domain.errors import Rejected
+from domain.recurrence.cron import CronRule, parse_cron
+from domain.recurrence.instants import MICROS, micros_of, parse_instant
+from domain.recurrence.limits import AT_INSTANTS_MAXIMUM, EVERY_SECONDS_MAXIMUM, EVERY_SECONDS_MINIMUM
+from domain.recurrence.rrule_text import RRule, parse_rrule
+
+KINDS = ("cron", "every", "rrule", "at")
+
+
+@dataclass(frozen=True, slots=True)
+class EveryRule:
+    """A fixed interval of elapsed time, in microseconds; without a phase the schedule's start is one, else 1970."""
+
+    interval: int
+    phase: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AtRule:
+    """A list of instants, in microseconds since 1970, in order and without repetition."""
+
+    instants: tuple[int, ...]
+
+
+Rule: TypeAlias = CronRule | EveryRule | RRule | AtRule
+
+
+def parse_rule(spec: Mapping[str, Any]) -> Rule:
+    """The rule of a schedule's JSON: exactly one of `cron`, `every`, `rrule`, `at`, and `phase` beside `every`.
+
+    A null counts as absent. Raises Rejected with the field, and where possible the place in it.
+    """
+    given = [kind for kind in KINDS if spec.get(kind) is not None]
+    if not given:
+        raise Rejected(f"a schedule needs a rule: one of {', '.join(KINDS)}", field="cron", code="rule")
+    if len(given) > 1:
+        raise Rejected(f"a schedule has one rule, not {' and '.join(given)}", field=given[1], code="rule")
+    kind = given[0]
+    if spec.get("phase") is not None and kind != "every":
+        raise Rejected("a phase belongs to an interval (every)", field="phase", code="rule")
+    if kind == "cron":
+        return parse_cron(spec["cron"])
+    if kind == "every":
+        return _parse_every(spec["every"], spec.get("phase"))
+    if kind == "rrule":
+        return parse_rrule(spec["rrule"])
+    return _parse_at(spec["at"])
+
+
+def _parse_every(value: Any, phase: Any) -> EveryRule:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Rejected("an interval is a number of seconds", field="every", code="every")
+    if not EVERY_SECONDS_MINIMUM <= value <= EVERY_SECONDS_MAXIMUM:
+        raise Rejected(
+            f"an interval is {EVERY_SECONDS_MINIMUM} to {EVERY_SECONDS_MAXIMUM} seconds long",
+            field="every",
+            code="every",
+        )
+    return EveryRule(round(value * MICROS), None if phase is None else micros_of(parse_instant(phase, "phase")))
+
+
+def _parse_at(value: Any) -> AtRule:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise Rejected("a list of instants is needed", field="at", code="at")
+    if not 1 <= len(value) <= AT_INSTANTS_MAXIMUM:
+        raise Rejected(f"a list has 1 to {AT_INSTANTS_MAXIMUM} instants", field="at", code="at")
+    places: dict[int, int] = {}
+    for place, item in enumerate(value):
+        micros = micros_of(parse_instant(item, f"at.{place}"))
+        earlier = places.setdefault(micros, place)
+        if earlier != place:
+            raise Rejected(f"the same instant as at.{earlier}", field=f"at.{place}", code="at")
+    return AtRule(tuple(sorted(places)))

@@ -1,0 +1,180 @@
+"""From wall-clock times to instants: what daylight saving does to a rule, by the policies `gap` and `fold`.
+
+Time is cut into pieces of constant offset. Within a piece a rule's wall-clock times are instants, one to one. At its
+borders the policies decide which part of the piece counts: a fold's first pass is the end of one piece, its second pass
+the beginning of the next; what falls into a gap belongs to the beginning of the piece behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from domain.recurrence.zones import Piece, Zone
+
+GapPolicy = Literal["shift", "skip"]
+FoldPolicy = Literal["first", "last", "both"]
+DST_GAP = "dst_gap"
+
+
+class LocalRule(Protocol):
+    """A rule that gives wall-clock times, in seconds since 1970 on the zone's own clock."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def elapsed(self) -> bool:
+        """Whether it follows elapsed time, so that gaps and folds do not concern it."""
+        ...
+
+    @property
+    def offset_matters(self) -> bool:
+        """Whether its answers depend on the offset, not on the wall clock alone."""
+        ...
+
+    def next_local(self, local: int, offset: int, limit: int) -> int | None:
+        """The first one at or after `local`; None, or one at or after `limit`, when there is none before it."""
+        ...
+
+    def count_local(self, low: int, high: int, offset: int) -> int:
+        """How many lie in [low, high)."""
+        ...
+
+
+class Moment(NamedTuple):
+    """One instant that the rule names, in seconds since 1970, and what the policies did to it."""
+
+    second: int
+    skipped: str | None = None
+    note: str | None = None
+
+
+class Window(NamedTuple):
+    """The part [low, high) of a piece, on the wall clock, whose times count. `gap`: one precedes it that counts."""
+
+    piece: Piece
+    low: int
+    high: int
+    gap: bool
+
+
+def wall_clock_times(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int) -> Iterator[Moment]:
+    """All instants from `first` (seconds) on, in strictly increasing order."""
+    ask = _Asking(rule)
+    for window in windows(rule, zone, fold, first):
+        low, piece = window.low, window.piece
+        if window.gap:
+            moment = _in_gap(ask, piece, gap)
+            if moment is not None:
+                yield moment
+                low = max(low, piece.start + piece.offset + 1)
+        local = ask.next(low, piece.offset, window.high)
+        while local is not None and local < window.high:
+            yield Moment(local - piece.offset, None, None if rule.elapsed else _fold_note(local, piece))
+            local = ask.next(local + 1, piece.offset, window.high)
+        if local is None and not rule.offset_matters:
+            return
+
+
+def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int) -> int | None:
+    """The instant of the `count`-th time from `first` on, without walking there; None if there are not as many."""
+    ask = _Asking(rule)
+    for window in windows(rule, zone, fold, first):
+        low, piece = window.low, window.piece
+        if window.gap and _in_gap(ask, piece, gap) is not None:
+            count -= 1
+            if count == 0:
+                return piece.start
+            low = max(low, piece.start + piece.offset + 1)
+        within = rule.count_local(low, window.high, piece.offset) if low < window.high else 0
+        if within >= count:
+            return _bisect(rule, low, window.high, piece.offset, count) - piece.offset
+        count -= within
+    return None
+
+
+def windows(rule: LocalRule, zone: Zone, fold: FoldPolicy, first: int) -> Iterator[Window]:
+    """The parts of the pieces, from the instant `first` on, whose wall-clock times count."""
+    for piece in zone.pieces_from(first):
+        low = max(first, piece.start) + piece.offset
+        high = piece.end + piece.offset
+        gap = False
+        if not rule.elapsed:
+            gap = piece.before < piece.offset and piece.start >= first
+            if fold == "first" and piece.before > piece.offset:
+                low = max(low, piece.start + piece.before)
+            if fold == "last" and piece.after < piece.offset:
+                high = piece.end + piece.after
+        if low < high or gap:
+            yield Window(piece, low, high, gap)
+
+
+class _Asking:
+    """Asks a rule, and remembers a far answer: a rule for one day of the year is not searched again in each piece."""
+
+    def __init__(self, rule: LocalRule) -> None:
+        self._rule = rule
+        self._keeps = not rule.offset_matters
+        self._asked = 0
+        self._answer: int | None = -1
+
+    def next(self, local: int, offset: int, limit: int) -> int | None:
+        if (
+            self._keeps
+            and self._answer != -1
+            and self._asked <= local
+            and (self._answer is None or local <= self._answer)
+        ):
+            return self._answer
+        self._asked = local
+        self._answer = self._rule.next_local(local, offset, limit)
+        return self._answer
+
+
+def _in_gap(ask: _Asking, piece: Piece, policy: GapPolicy) -> Moment | None:
+    """The one moment, at the gap's end, that stands for all times in the gap; None when there are none."""
+    end = piece.start + piece.offset
+    missed = ask.next(piece.start + piece.before, piece.offset, end)
+    if missed is None or missed >= end:
+        return None
+    regular = ask.next(end, piece.offset, end + 1) == end
+    text = _clock(missed, end)
+    if policy == "shift":
+        also = ", where the rule ticks anyway" if regular else ""
+        return Moment(piece.start, None, f"shifted from {text} by the gap{also}")
+    if regular:
+        return Moment(piece.start, None, f"{text} left out by the gap")
+    return Moment(piece.start, DST_GAP, f"{text} falls into the gap")
+
+
+def _fold_note(local: int, piece: Piece) -> str | None:
+    if piece.after < piece.offset and local >= piece.end + piece.after:
+        return "first of two"
+    if piece.before > piece.offset and local < piece.start + piece.before:
+        return "second of two"
+    return None
+
+
+def _clock(local: int, end: int) -> str:
+    """HH:MM, with seconds where there are any, and with the date when it is not that of the gap's end."""
+    day, time = divmod(local, DAY)
+    hour, rest = divmod(time, 3600)
+    minute, second = divmod(rest, 60)
+    text = f"{hour:02}:{minute:02}" + (f":{second:02}" if second else "")
+    if day == end // DAY:
+        return text
+    return f"{datetime.fromordinal(day + EPOCH_ORDINAL).date().isoformat()} {text}"
+
+
+def _bisect(rule: LocalRule, low: int, high: int, offset: int, count: int) -> int:
+    """The wall-clock time in [low, high) up to which, itself included, `count` times lie."""
+    start = low
+    while low < high - 1:
+        middle = (low + high) // 2
+        if rule.count_local(start, middle, offset) >= count:
+            high = middle
+        else:
+            low = middle
+    return low
