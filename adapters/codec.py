@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+import domain.event_types  # noqa: F401 - every type can be decoded
 from domain.errors import Corruption
 from domain.events import Event, event_from_json
 from domain.ids import Position, Term, Version

@@ -17,8 +17,11 @@ from uuid import UUID
 
 from domain import commands as c
 from domain.errors import Corruption
+from domain.flow import Flow
 from domain.ids import Position, Version
+from domain.lines.lines import Lines, LinesChange, Place
 from domain.messaging import FeedEvent
+from domain.queues import QueueSettings, settings_from_json
 from domain.timers import HORIZON, TIMERS_LIMIT, Timers
 
 __all__ = ["HORIZON", "TIMERS_LIMIT", "Brain", "Change", "Decision", "RunningAttempt"]
@@ -96,6 +99,7 @@ class Change(NamedTuple):
     started: list[RunningAttempt]
     ended: list[UUID]
     counts: dict[tuple[str, str], int]
+    lines: LinesChange
 
 
 class Brain:
@@ -113,8 +117,11 @@ class Brain:
         }
         self.queued = dict(queued)
         self.timers = Timers()
-        self.managed: set[str] = set()
-        """Queues whose jobs the leader dispatches, because they have limits or are paused."""
+        self.lines = Lines()
+        self.capacity: dict[str, int] = {}
+        """How many slots the living executors have for each queue."""
+        self.flow = Flow()
+        self._just_ended: list[str] = []
         self._handlers: dict[str, list[Handler]] = {}
         self._end_handlers: list[Callable[[End], None]] = []
         self._members: frozenset[str] | None = None
@@ -139,6 +146,11 @@ class Brain:
                 effect(self, event, event.data)
             for handler in self._handlers.get(event.type, ()):
                 handler(event)
+        if self._just_ended:
+            at = datetime.fromisoformat(events[-1].recorded_at).timestamp()
+            for queue in self._just_ended:
+                self.flow.ended(queue, at)
+            self._just_ended.clear()
 
     def attach(self, event_type: str, handler: Handler) -> None:
         """Have `handler` see every event of this type, once it has taken effect here. It must be quick and pure."""
@@ -148,6 +160,39 @@ class Brain:
         """Have `handler` see every end of a job. It must be quick and pure."""
         self._end_handlers.append(handler)
 
+    @property
+    def managed(self) -> set[str]:
+        """Queues whose jobs the leader dispatches, because they have limits or are paused."""
+        return self.lines.managed
+
+    def begin_lines(
+        self,
+        settings: Mapping[str, tuple[QueueSettings, Position]],
+        lanes: Iterable[str],
+        admitted: Mapping[str, Place],
+        meters: Mapping[tuple[str, str], Mapping[str, Any]],
+    ) -> None:
+        """Let the lines go on from what the last leader kept; see Lines.begin."""
+        counting = {
+            job_id: place
+            for job_id, place in self._running_places().items()
+            if place.key is not None or (place.queue in settings and settings[place.queue][0].managed)
+        }
+        self.lines.begin(settings, lanes, admitted, counting, meters)
+
+    def _running_places(self) -> dict[str, Place]:
+        return {
+            job_id: Place(running.queue, running.priority or "normal", running.key, started=True)
+            for job_id, running in self._running.items()
+            if running.queue is not None
+        }
+
+    def _queue_changed(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        name = data["name"]
+        self.lines.configure(name, settings_from_json(data), event.position)
+        if name in self.lines.managed:
+            self.lines.count_running(name, self._running_places())
+
     def _ended_as(self, state: str, event: FeedEvent, origin: str | None) -> None:
         for handler in self._end_handlers:
             handler(End(event.stream_id, state, origin, event.position, event.recorded_at))
@@ -155,6 +200,8 @@ class Brain:
     def _submitted(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         spec = data["spec"]
         waits = data.get("waits") is not None
+        if data.get("waits") == "limits":
+            self.lines.join(event.stream_id, spec["queue"], spec["priority"], spec.get("key"), event.position)
         run_at = None if waits else spec["run_at"]
         if run_at is None:
             if not waits:
@@ -179,12 +226,18 @@ class Brain:
             data.get("key"),
             data.get("origin"),
         )
+        at = started_at.timestamp()
+        self.flow.started(data["queue"], at)
+        if attempt.key is not None or self.lines:
+            self.lines.started(event.stream_id, data["queue"], data["priority"], attempt.key, at)
         self._running[event.stream_id] = attempt
         self._started[event.stream_id] = attempt
         self._ended.discard(event.stream_id)
 
     def _attempt_over(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         ended = self._end(event.stream_id)
+        if self.lines:
+            self.lines.over(event.stream_id)
         if event.type == "AttemptSucceeded":
             self._ended_as("succeeded", event, None if ended is None else ended.origin)
             return
@@ -192,21 +245,32 @@ class Brain:
         if retry_at is not None:
             self.timers.add(event.stream_id, datetime.fromisoformat(retry_at), event.position)
 
-    def _dispatched(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
+    def _dispatched(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         if data.get("reason") != "missing":
             self._count(data["queue"], data["priority"], 1)
+        if data.get("key") is not None or self.lines:
+            self.lines.dispatched(event.stream_id, data["queue"], data["priority"], data.get("key"))
 
-    def _requeued(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
-        if data.get("waits") is None:
+    def _requeued(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        waits = data.get("waits")
+        if waits is None:
             self._count(data["queue"], data["priority"], 1)
+        elif waits == "limits":
+            self._join(event, data)
 
-    def _held(self, _event: FeedEvent, data: Mapping[str, Any]) -> None:
+    def _held(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         if data["was"] == "queued":
             self._count(data["queue"], data["priority"], -1)
+        self._join(event, data)
 
     def _met(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         if data["run_at"] is not None:
             self.timers.add(event.stream_id, datetime.fromisoformat(data["run_at"]), event.position)
+        elif data["state"] == "waiting":
+            self._join(event, data)
+
+    def _join(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
+        self.lines.join(event.stream_id, data["queue"], data["priority"], data.get("key"), event.position)
 
     def _dead(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         self._ended_as("failed", event, data.get("origin"))
@@ -215,6 +279,8 @@ class Brain:
         """Cancelled, expired or given another time."""
         self._end(event.stream_id)
         self.timers.drop(event.stream_id)
+        if data["was"] == "waiting" or self.lines:
+            self.lines.leave(event.stream_id, data["queue"], data["priority"], data.get("key"))
         if data["was"] == "queued":
             self._count(data["queue"], data["priority"], -1)
         if event.type == "JobRescheduled":
@@ -233,6 +299,8 @@ class Brain:
             return None
         self._decided_at.pop(job_id, None)
         self._started.pop(job_id, None)
+        if ended.queue is not None:
+            self._just_ended.append(ended.queue)
         if job_id in self._saved:
             self._ended.add(job_id)
         return ended
@@ -264,7 +332,8 @@ class Brain:
             )
             for job_id, running in self._started.items()
         ]
-        change = Change(self.position, started, [UUID(job_id) for job_id in self._ended], counts)
+        ended = [UUID(job_id) for job_id in self._ended]
+        change = Change(self.position, started, ended, counts, self.lines.take_change())
         self._saved.difference_update(self._ended)
         self._saved.update(self._started)
         self._started, self._ended, self._counted = {}, set(), set()
@@ -342,4 +411,5 @@ _EFFECTS: dict[str, Callable[[Brain, FeedEvent, Mapping[str, Any]], None]] = {
     "JobHeld": Brain._held,  # noqa: SLF001
     "DependenciesMet": Brain._met,  # noqa: SLF001
     "JobDead": Brain._dead,  # noqa: SLF001
+    "QueueChanged": Brain._queue_changed,  # noqa: SLF001
 }

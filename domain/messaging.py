@@ -91,6 +91,9 @@ class WorkStreams(Protocol):
     async def lengths(self, streams: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """How many entries the work stream of each (queue, priority) holds, taken ones included."""
 
+    async def oldest(self, streams: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Position]:
+        """The position of the first entry of each work stream that has any."""
+
     async def missing(self, dispatches: Sequence[WorkItem]) -> list[WorkItem]:
         """Those of the dispatches that the broker provably does not hold (any more)."""
 

@@ -154,6 +154,11 @@ class JobIndex(Protocol):
     async def in_line(self, lane: str, after: Position, limit: int) -> Sequence[tuple[UUID, Position]]:
         """Jobs that wait in this line since a position above `after`, and that position, first come first."""
 
+    async def in_lines(
+        self, lanes: Sequence[tuple[str, Position]], limit: int
+    ) -> dict[str, list[tuple[UUID, Position]]]:
+        """As `in_line` for several lines and their positions, at most `limit` jobs of each."""
+
     async def lanes(self) -> Sequence[tuple[str, int]]:
         """Every line in which a job waits, and how many do."""
 
@@ -165,6 +170,28 @@ class JobIndex(Protocol):
 
     async def dependents(self, predecessors: Sequence[UUID]) -> Sequence[tuple[UUID, UUID]]:
         """Those of `awaited` with these predecessors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """A queue's jobs, as the leader saw them a moment ago: in line for its limits, on its work streams, running.
+
+    `oldest_at`: since when the oldest of those that do not run waits. Attempts that started and were over in a minute.
+    """
+
+    waiting: int = 0
+    queued: int = 0
+    running: int = 0
+    oldest_at: datetime | None = None
+    started_per_minute: int = 0
+    ended_per_minute: int = 0
+
+
+class QueueCounts(Protocol):
+    """Counts the jobs of queues."""
+
+    async def figures(self, names: Sequence[str] | None) -> dict[str, QueueFigures]:
+        """Of these queues; None: of all that have anything to count. Raises Unavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

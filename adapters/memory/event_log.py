@@ -216,6 +216,13 @@ class MemoryJobIndex:
         waiting = [(row.id, row.waits_since or Position(0)) for row in self._rows() if row.lane == lane]
         return sorted((w for w in waiting if w[1] > after), key=lambda w: w[1])[:limit]
 
+    async def in_lines(
+        self, lanes: Sequence[tuple[str, Position]], limit: int
+    ) -> dict[str, list[tuple[UUID, Position]]]:
+        """See the port."""
+        found = {lane: await self.in_line(lane, after, limit) for lane, after in lanes}
+        return {lane: jobs for lane, jobs in found.items() if jobs}
+
     async def lanes(self) -> list[tuple[str, int]]:
         """See the port."""
         return list(Counter(row.lane for row in self._rows() if row.lane is not None).items())

@@ -26,7 +26,8 @@ grant usage on schema public to {APP_ROLE};
 grant select on all tables in schema public to {APP_ROLE};
 alter default privileges in schema public grant select on tables to {APP_ROLE};
 grant insert, update, delete
-    on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog, admissions, limit_states
+    on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog, admissions, limit_states,
+       queue_flow
     to {APP_ROLE};
 grant delete on dependencies to {APP_ROLE};
 revoke execute on all functions in schema public from public;

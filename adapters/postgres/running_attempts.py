@@ -6,13 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Float, Integer, Text, Uuid, bindparam, func, select, text, update
+import orjson
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    DateTime,
+    Float,
+    Integer,
+    Text,
+    Uuid,
+    bindparam,
+    delete,
+    func,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres.connection import Database
-from adapters.postgres.tables import checkpoints, queue_counts, running_attempts
+from adapters.postgres.tables import admissions, checkpoints, limit_states, queue_counts, running_attempts
 from domain.brain import RunningAttempt
+from domain.errors import NotLeader
 from domain.ids import Position, Version
+from domain.lines.lines import LinesChange, Place
 
 CHECKPOINT = "scheduler"
 
@@ -52,6 +71,62 @@ _COUNT = text(
     bindparam("queued", type_=ARRAY(BigInteger)),
 )
 
+_UNADMIT = text("delete from admissions where job_id = any(:gone)").bindparams(bindparam("gone", type_=ARRAY(Uuid)))
+_ADMIT = text(
+    """
+    insert into admissions (job_id, queue, priority, key, position)
+    select job_id, queue, priority, key, :position
+    from unnest(:job_ids, :queues, :priorities, :keys) as new (job_id, queue, priority, key)
+    on conflict (job_id) do update set position = excluded.position
+    """
+).bindparams(
+    bindparam("job_ids", type_=ARRAY(Uuid)),
+    bindparam("queues", type_=ARRAY(Text)),
+    bindparam("priorities", type_=ARRAY(Text)),
+    bindparam("keys", type_=ARRAY(Text)),
+    bindparam("position", type_=BigInteger),
+)
+_METER = text(
+    """
+    insert into limit_states (queue, key, state)
+    select queue, key, state::jsonb from unnest(:queues, :keys, :states) as new (queue, key, state)
+    on conflict (queue, key) do update set state = excluded.state
+    """
+).bindparams(
+    bindparam("queues", type_=ARRAY(Text)),
+    bindparam("keys", type_=ARRAY(Text)),
+    bindparam("states", type_=ARRAY(Text)),
+)
+
+
+async def _save_lines(connection: AsyncConnection, lines: LinesChange, position: Position) -> None:
+    if lines.gone:
+        await connection.execute(_UNADMIT, {"gone": [UUID(job_id) for job_id in lines.gone]})
+    if lines.admitted:
+        places = list(lines.admitted.values())
+        values = {
+            "job_ids": [UUID(job_id) for job_id in lines.admitted],
+            "queues": [place.queue for place in places],
+            "priorities": [place.priority for place in places],
+            "keys": [place.key for place in places],
+            "position": position,
+        }
+        await connection.execute(_ADMIT, values)
+    if lines.meters:
+        forgotten = [place for place, state in lines.meters.items() if state is None]
+        kept = {place: state for place, state in lines.meters.items() if state is not None}
+        if forgotten:
+            await connection.execute(
+                delete(limit_states).where(tuple_(limit_states.c.queue, limit_states.c.key).in_(forgotten))
+            )
+        if kept:
+            states = {
+                "queues": [queue for queue, _ in kept],
+                "keys": [key for _, key in kept],
+                "states": [orjson.dumps(state).decode() for state in kept.values()],
+            }
+            await connection.execute(_METER, states)
+
 
 def _columns(attempts: Sequence[RunningAttempt]) -> dict[str, list[Any]]:
     return {
@@ -87,6 +162,21 @@ class PostgresRunningAttempts:
         queued = {(row["queue"], row["priority"]): row["queued"] for row in counts if row["queued"]}
         return Position(position or 0), running, queued
 
+    async def load_lines(self, position: Position) -> tuple[dict[str, Place], dict[tuple[str, str], dict[str, Any]]]:
+        """What was admitted and had not started at this checkpoint, and the states of the meters of rates.
+
+        Raises NotLeader when the checkpoint is elsewhere by now.
+        """
+        async with self._database.begin() as connection:
+            await connection.execute(text("set transaction isolation level repeatable read"))
+            query = select(checkpoints.c.position).where(checkpoints.c.name == CHECKPOINT)
+            if ((await connection.execute(query)).scalar() or 0) != position:
+                raise NotLeader("another leader keeps the projection", own_term=0)
+            rows = (await connection.execute(select(admissions))).mappings().all()
+            states = (await connection.execute(select(limit_states))).mappings().all()
+        admitted = {str(r["job_id"]): Place(r["queue"], r["priority"], r["key"], started=False) for r in rows}
+        return admitted, {(row["queue"], row["key"]): row["state"] for row in states}
+
     async def save(
         self,
         *,
@@ -95,6 +185,7 @@ class PostgresRunningAttempts:
         started: Sequence[RunningAttempt],
         ended: Sequence[UUID],
         counts: Mapping[tuple[str, str], int],
+        lines: LinesChange | None = None,
     ) -> bool:
         """Move the checkpoint from `old` to `new` with what happened between; False: somebody else moved it."""
         async with self._database.begin() as connection:
@@ -117,6 +208,8 @@ class PostgresRunningAttempts:
                 queues, priorities = [queue for queue, _ in counts], [priority for _, priority in counts]
                 numbers = {"queues": queues, "priorities": priorities, "queued": list(counts.values())}
                 await connection.execute(_COUNT, numbers)
+            if lines is not None:
+                await _save_lines(connection, lines, new)
         return True
 
     async def checkpoint(self) -> Position:

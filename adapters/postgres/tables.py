@@ -82,6 +82,15 @@ admissions = Table(
     Column("position", BigInteger),
 )
 
+queue_flow = Table(
+    "queue_flow",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("started_per_minute", Integer),
+    Column("ended_per_minute", Integer),
+    Column("oldest_position", BigInteger),
+)
+
 limit_states = Table(
     "limit_states",
     metadata,

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from adapters.redis.connection import Script, translated
-from adapters.redis.streams import entry_id, work_stream
+from adapters.redis.streams import entry_id, position_of, work_stream
+from domain.ids import Position
 from domain.messaging import WorkItem
 
 CHECKS_PER_CALL = 2_000
@@ -37,6 +38,22 @@ class RedisWorkStreams:
         return {
             stream: 0 if isinstance(answer, ResponseError) else int(answer)
             for stream, answer in zip(wanted, answers, strict=True)
+        }
+
+    async def oldest(self, streams: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Position]:
+        """The position of the first entry of each work stream that has any."""
+        wanted = list(streams)
+        if not wanted:
+            return {}
+        with translated("look for the oldest work"):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for queue, priority in wanted:
+                    pipeline.execute_command("XRANGE", work_stream(queue, priority), "-", "+", "COUNT", 1)
+                answers = await pipeline.execute(raise_on_error=False)
+        return {
+            stream: position_of(answer[0][0])
+            for stream, answer in zip(wanted, answers, strict=True)
+            if isinstance(answer, list) and answer
         }
 
     async def missing(self, dispatches: Sequence[WorkItem]) -> list[WorkItem]:

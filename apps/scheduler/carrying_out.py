@@ -128,7 +128,9 @@ class CarriesOut:
         return command
 
     def _look_again(self, job: Job, decision: Decision) -> None:
-        """Its time has not come, although the brain thought so."""
+        """Its time has not come, or it waits no more, although the brain thought so."""
+        if isinstance(decision.command, c.DispatchJob) and job.state not in ("queued", "running"):
+            self._brain.lines.over(str(job.id))
         if job.due_at is not None and isinstance(decision.command, c.ActOnTime):
             self._brain.timers.add(str(job.id), job.due_at)
 

@@ -7,7 +7,6 @@ term. What it knows beyond that it can lose at any moment: a new leader begins a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,7 +45,3 @@ class Extension(Protocol):
 
         The leader's checkpoint moves to `position` only then, so what a dead leader had not done its successor does.
         """
-
-
-EXTENSIONS: tuple[Callable[[Office], Extension], ...] = ()
-"""Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

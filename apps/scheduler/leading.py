@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,7 @@ from apps.scheduler.surroundings import Surroundings
 from domain.brain import HORIZON, Brain, Change
 from domain.errors import NotLeader, Unavailable
 from domain.ids import Position
+from domain.ports import Member
 
 log = logging.getLogger("rota.scheduler")
 
@@ -30,6 +32,7 @@ LONGEST_SLEEP = timedelta(seconds=1)
 """Between two timers; PostgreSQL's time may be corrected meanwhile."""
 
 MEASURE_SECONDS = 1.0
+FLOW_SECONDS = 2.0
 PAUSE_SECONDS = 0.5
 BEGINNING = Position(0)
 AWAKE = datetime.min.replace(tzinfo=UTC)
@@ -75,6 +78,7 @@ class Leading:
             group.create_task(self._patiently("projection", self._save))
             group.create_task(self._patiently("missing work", lambda: self._missing_work.watch(self.brain)))
             group.create_task(self._patiently("lag", self._measure))
+            group.create_task(self._patiently("queue figures", self._tell_flow))
             for extension in self._extensions:
                 group.create_task(self._patiently(extension.name, extension.run))
 
@@ -159,9 +163,18 @@ class Leading:
         try:
             async for members in self._around.coordination.watch_members("executor"):
                 self.brain.members([member.id for member in members])
+                self._note_capacity(members)
         except Unavailable:
             self.brain.members(None)  # nobody can say who is alive, so nobody is dead
             raise
+
+    def _note_capacity(self, members: Sequence[Member]) -> None:
+        """How many slots there are for each queue."""
+        capacity: Counter[str] = Counter()
+        for member in members:
+            for queue in member.info.get("queues", ()):
+                capacity[queue] += int(member.info.get("slots", 0))
+        self.brain.capacity = dict(capacity)
 
     async def _declare_losses(self) -> None:
         while True:
@@ -196,6 +209,7 @@ class Leading:
                 started=change.started,
                 ended=change.ended,
                 counts=change.counts,
+                lines=change.lines,
             )
             if not saved and await self._around.projection.checkpoint() != change.position:
                 raise NotLeader("another leader keeps the projection", own_term=0)
@@ -204,6 +218,17 @@ class Leading:
             self._around.metrics.waits("projection")
             return False
         return True
+
+    async def _tell_flow(self) -> None:
+        """Tell what queues do, for people who look at them."""
+        while True:
+            oldest: dict[str, Position] = {}
+            streams = [stream for stream, count in self.brain.queued.items() if count > 0]
+            for (queue, _), position in (await self._around.streams.oldest(streams)).items():
+                oldest[queue] = min(position, oldest.get(queue, position))
+            flow = self.brain.flow.per_minute(self._now().timestamp())
+            await self._around.queue_flow.save_flow(flow, oldest)
+            await asyncio.sleep(FLOW_SECONDS)
 
     async def _measure(self) -> None:
         while True:

@@ -17,8 +17,10 @@ from uuid import uuid5
 from uuid_utils.compat import uuid7
 
 from apps.scheduler.carrying_out import CarriesOut
-from apps.scheduler.extensions import EXTENSIONS, Office
+from apps.scheduler.composition import EXTENSIONS
+from apps.scheduler.extensions import Office
 from apps.scheduler.leading import Leading
+from apps.scheduler.limits import begin_lines
 from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
 from apps.service import Backoff
@@ -128,7 +130,9 @@ class Scheduler:
 
     async def _compose(self, node: str, term: Term, elected_at: Position) -> Leading:
         around = self._around
-        brain = Brain(*await around.projection.load())
+        position, running, queued = await around.projection.load()
+        brain = Brain(position, running, queued)
+        await begin_lines(brain, around)
         carries_out = CarriesOut(self._log, brain, term, node, now=around.clock.now, metrics=around.metrics)
         missing_work = MissingWork(self._log, around.index, around.streams, around.publisher, carries_out)
         office = Office(

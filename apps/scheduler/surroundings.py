@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from apps.scheduler.metrics import SchedulerMetrics
 from domain.brain import RunningAttempt
 from domain.ids import Position
+from domain.lines.lines import LinesChange, Place
 from domain.messaging import Feed, Publisher, WorkStreams
 from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
 
@@ -20,6 +21,9 @@ class Projection(Protocol):
 
     async def load(self) -> tuple[Position, list[RunningAttempt], dict[tuple[str, str], int]]:
         """The checkpoint, the attempts that run there, and how many jobs are queued there."""
+
+    async def load_lines(self, position: Position) -> tuple[dict[str, Place], dict[tuple[str, str], dict[str, Any]]]:
+        """What was admitted and had not started at this checkpoint, and the meters' states. Raises NotLeader."""
 
     async def checkpoint(self) -> Position:
         """The position up to which it is true."""
@@ -32,8 +36,16 @@ class Projection(Protocol):
         started: Sequence[RunningAttempt],
         ended: Sequence[UUID],
         counts: Mapping[tuple[str, str], int],
+        lines: LinesChange | None = None,
     ) -> bool:
         """Move the checkpoint from `old` to `new` with what happened between; False: somebody else moved it."""
+
+
+class QueueFlow(Protocol):
+    """Keeps what the leader sees of queues. May raise Unavailable."""
+
+    async def save_flow(self, flow: Mapping[str, tuple[int, int]], oldest: Mapping[str, Position]) -> None:
+        """Replace what is said of all queues: starts and ends in the last minute, the oldest dispatch not taken."""
 
 
 class Clock(Protocol):
@@ -57,6 +69,7 @@ class Surroundings:
     event_log: EventLog
     index: JobIndex
     resources: ResourceIndex
+    queue_flow: QueueFlow
     projection: Projection
     feed: Feed
     streams: WorkStreams

@@ -17,6 +17,9 @@ from apps.store.live import HEARTBEAT_SECONDS, Live
 from apps.store.metrics import StoreMetrics
 from apps.store.parts import Parts
 from apps.store.positions import WAIT_SECONDS, Positions
+from apps.store.queue_routes import QueueRoutes
+from apps.store.queues import Queues
+from apps.store.resources import Resources
 from apps.store.routing import bare
 from apps.store.schemas import describe
 from apps.store.system_routes import SystemRoutes
@@ -42,6 +45,8 @@ def create_app(
     JobActions(parts, jobs).add_to(app)
     JobRoutes(parts, jobs, positions).add_to(app)
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
+    resources = Resources(parts, jobs.modes)
+    QueueRoutes(Queues(parts, resources), positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
     describe(app)
     return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

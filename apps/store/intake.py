@@ -103,7 +103,7 @@ def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] 
     try:
         request = JobRequest.model_validate(value)
     except ValidationError as error:
-        raise _rejected(error) from None
+        raise rejected(error) from None
     if request.run_at is not None and request.delay:
         raise Rejected("delay: run_at and delay exclude each other", field="delay", code="invalid-argument")
     _check_args(request.args)
@@ -184,7 +184,8 @@ def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
                 )
 
 
-def _rejected(error: ValidationError) -> Rejected:
+def rejected(error: ValidationError) -> Rejected:
+    """The refusal that names the first wrong field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = shown(".".join(str(part) for part in first["loc"] if part != "[key]"))
     message = str(first["msg"]).removeprefix("Value error, ")

@@ -57,20 +57,20 @@ class Jobs:
         self._log = parts.log
         self._commit = parts.commit
         self._tasks = TaskNames(parts.catalog)
-        self._modes = QueueModes(parts.resources)
+        self.modes = QueueModes(parts.resources)
         self._now = parts.now
 
     async def submit(self, request: Any, key: str | None, meta: Meta) -> Submitted:
         """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
         known = await self._tasks.including(_unknown_names((request,)))
         for _ in range(MAX_ROUNDS):
-            unit, job = self._unit(request, key, known, meta, await self._modes.managed())
+            unit, job = self._unit(request, key, known, meta, await self.modes.managed())
             (result,) = await self._commit.append_all([unit])
             if isinstance(result, Appended):
                 return Submitted(job=_placed(job, result), created=True)
             if result.queue is None:
                 return _repeated(job, await self.get(job.id))
-            self._modes.refused(result.queue)
+            self.modes.refused(result.queue)
         raise Unavailable("the queue changed in every round", server="postgres")
 
     async def submit_many(self, requests: Sequence[Any], meta: Meta) -> list[SubmitResult]:
@@ -80,7 +80,7 @@ class Jobs:
         checked, and others get their turns.
         """
         known = await self._tasks.including(_unknown_names(requests))
-        managed = await self._modes.managed()
+        managed = await self.modes.managed()
         answers: list[SubmitResult] = [Unavailable("not reached", server="postgres")] * len(requests)
         async with asyncio.TaskGroup() as group:
             accepted: list[tuple[int, Unit, Job]] = []
@@ -142,7 +142,7 @@ class Jobs:
             index, unit, job = accepted[n]
             result = results[n]
             assert isinstance(result, Conflicted)  # noqa: S101 - it was just found to be one
-            self._modes.refused(result.queue or "")
+            self.modes.refused(result.queue or "")
             command = c.SubmitJob(
                 spec=job.spec, idempotency_key=job.idempotency_key, request_digest=job.request_digest, managed=True
             )
@@ -185,7 +185,7 @@ class Jobs:
         pending = list(job_ids)
         for _ in range(MAX_ROUNDS):
             histories = await self._log.read_streams(pending)
-            managed = await self._modes.managed()
+            managed = await self.modes.managed()
             units: list[tuple[UUID, Unit, Job]] = []
             for job_id in pending:
                 try:
@@ -205,7 +205,7 @@ class Jobs:
                 else:
                     pending.append(job_id)
                     if result.queue is not None:
-                        self._modes.refused(result.queue)
+                        self.modes.refused(result.queue)
             if not pending:
                 break
         restless = Unavailable("the job changed in every round", server="postgres")

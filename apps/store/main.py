@@ -19,6 +19,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.migrate import current_revision, expected_revision
+from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
@@ -108,6 +109,7 @@ def compose(
         commit=GroupCommit(event_log, give_up_seconds=GIVE_UP_SECONDS),
         index=PostgresJobIndex(database),
         resources=PostgresResourceIndex(database),
+        queues=PostgresQueueCounts(database),
         logs=PostgresJobLogs(database),
         catalog=PostgresTaskCatalog(database) if settings.unknown_tasks == "reject" else None,
         coordination=coordination,

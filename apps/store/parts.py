@@ -11,7 +11,7 @@ from uuid import UUID
 from adapters.group_commit import GroupCommit
 from domain.ids import Position
 from domain.log import RawEvent
-from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
+from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
 
 
 class StoreLog(EventLog, Protocol):
@@ -89,6 +89,7 @@ class Parts:
     commit: GroupCommit
     index: JobIndex
     resources: ResourceIndex
+    queues: QueueCounts
     logs: JobLogs
     catalog: TaskCatalog | None
     coordination: Coordination

@@ -74,6 +74,17 @@ class Resources:
         row = (await self._index.get([identity])).get(identity)
         return row if row is not None and row.kind == kind else None
 
+    async def every(self, kind: str) -> list[ResourceRow]:
+        """All resources of a kind of which there are few, newest first."""
+        rows: list[ResourceRow] = []
+        before = None
+        while True:
+            found = await self._index.find(kind, before=before, limit=LIST_LIMIT)
+            rows += found
+            if len(found) < LIST_LIMIT:
+                return rows
+            before = found[-1].first_position
+
     async def page(
         self, request: Request, kind: str, *, active: bool | None = None, doc: Mapping[str, Any] | None = None
     ) -> tuple[list[ResourceRow], str | None]:

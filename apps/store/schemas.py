@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from apps.store.intake import JobRequest
+from apps.store.queues import QueueRequest
 from domain.jobs import STATES
 
 Schema = dict[str, Any]
@@ -141,6 +142,35 @@ GET_CLUSTER = _route(
     ),
     parameters=(AT_LEAST,),
 )
+QUEUE_NAME = _parameter("name", TEXT, "The queue's name.", "path")
+MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}
+MAYBE_INTEGER: Schema = {"type": ["integer", "null"]}
+RATE: Schema = {
+    "oneOf": [_object(limit=INTEGER, per={"type": "number"}, burst=MAYBE_INTEGER), {"type": "null"}],
+}
+QUEUE = _object(
+    name=TEXT,
+    paused={"type": "boolean"},
+    paused_by=MAYBE_TEXT,
+    paused_since=MAYBE_TIME,
+    pause_reason=MAYBE_TEXT,
+    concurrency=MAYBE_INTEGER,
+    concurrency_per_key=MAYBE_INTEGER,
+    rate=RATE,
+    rate_per_key=RATE,
+    depth=INTEGER,
+    waiting=INTEGER,
+    queued=INTEGER,
+    running=INTEGER,
+    oldest_at=MAYBE_TIME,
+    started_per_minute=INTEGER,
+    ended_per_minute=INTEGER,
+    version=INTEGER,
+)
+LIST_QUEUES = _route(_list(QUEUE), parameters=(AT_LEAST,))
+GET_QUEUE = _route(_json(QUEUE), parameters=(QUEUE_NAME, AT_LEAST))
+CHANGE_QUEUE = _route(_json(QUEUE), body=_json(_ref("QueueRequest")), parameters=(QUEUE_NAME,))
 GET_METRICS = _route({"text/plain": {"schema": TEXT}})
 
 
@@ -184,7 +214,7 @@ def _components() -> dict[str, Schema]:
         meta={"type": "object"},
     )
     problem = _object(type=TEXT, title=TEXT, status=INTEGER, detail=TEXT, code=TEXT, field=TEXT)
-    return {**request, "Job": job, "Event": event, "Problem": problem}
+    return {**request, **_model(QueueRequest), "Job": job, "Event": event, "Problem": problem}
 
 
 def _model(model: type[BaseModel]) -> dict[str, Schema]:

@@ -18,6 +18,7 @@ from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
+from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.redis.connection import connect
@@ -51,6 +52,7 @@ class Node:
             "event_log": self.log,
             "index": PostgresJobIndex(database),
             "resources": PostgresResourceIndex(database),
+            "queue_flow": PostgresQueueCounts(database),
             "projection": PostgresRunningAttempts(database),
             "feed": RedisFeed(redis, self.log),
             "streams": RedisWorkStreams(redis),

@@ -207,3 +207,11 @@ create table limit_states (
     state jsonb not null,
     primary key (queue, key)
 );
+
+-- What the leader sees of queues, anew every few seconds.
+create table queue_flow (
+    queue text primary key,
+    started_per_minute integer not null,
+    ended_per_minute integer not null,
+    oldest_position bigint
+);

@@ -1,0 +1,11 @@
+"""Which extensions a leader has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from apps.scheduler.extensions import Extension, Office
+from apps.scheduler.limits import Limits
+
+EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (Limits,)
+"""Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

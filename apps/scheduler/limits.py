@@ -1,0 +1,174 @@
+"""Dispatches the jobs that wait for the limits of their queues and keys, as soon as the limits have room.
+
+Which ones, the lines in the brain decide. When limits change, what is dispatched and has not started is taken back
+first. Decides nothing before the brain knows all that earlier leaders have written, so no limit is exceeded by a change
+of leaders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from apps.scheduler.carrying_out import BATCH
+from apps.scheduler.extensions import Office
+from apps.scheduler.surroundings import Surroundings
+from domain import commands as c
+from domain.brain import Brain, Decision
+from domain.errors import Unavailable
+from domain.ids import Position
+from domain.messaging import FeedEvent
+from domain.queues import KIND, QueueSettings, settings_from_json
+from domain.specs import PRIORITIES
+
+log = logging.getLogger("rota.scheduler")
+
+QUEUES_LIMIT = 100_000
+"""Queues with settings that a leader can know."""
+
+LOADS = 200
+"""Lines that are read from the index in one go."""
+
+LONGEST_SLEEP_SECONDS = 1.0
+FORGET_SECONDS = 30.0
+MARGIN_SECONDS = 0.05
+"""The clock that decides is held so far behind the log's: a start must never look earlier than it will be recorded."""
+
+REPEAT_SECONDS = 0.2
+
+WAKING = (
+    "JobSubmitted",
+    "JobHeld",
+    "DependenciesMet",
+    "JobRequeued",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "AttemptFailed",
+    "AttemptLost",
+    "JobCancelled",
+    "JobExpired",
+    "JobRescheduled",
+    "QueueChanged",
+)
+
+
+async def begin_lines(brain: Brain, around: Surroundings) -> None:
+    """Let the brain's lines go on from what the last leader kept. Raises NotLeader, Unavailable."""
+    admitted, meters = await around.projection.load_lines(brain.position)
+    lanes = [lane for lane, _ in await around.index.lanes()]
+    settings: dict[str, tuple[QueueSettings, Position]] = {}
+    for row in await around.resources.find(KIND, active=True, limit=QUEUES_LIMIT):
+        settings[row.name] = (settings_from_json(row.doc), row.position)
+    brain.begin_lines(settings, lanes, admitted, meters)
+
+
+class Limits:
+    """The extension."""
+
+    name = "limits"
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._brain = office.brain
+        self._lines = office.brain.lines
+        self._index = office.around.index
+        self._woken = asyncio.Event()
+        self._forget_at = 0.0
+        for event_type in WAKING:
+            office.brain.attach(event_type, self._wake)
+
+    def _wake(self, event: FeedEvent) -> None:
+        if self._lines or event.type == "JobHeld" or event.data.get("key") is not None or _waits(event):
+            self._woken.set()
+
+    async def settled(self, position: Position) -> None:
+        """Nothing is owed to an event: whoever begins anew finds every waiting job in the index."""
+
+    async def run(self) -> None:
+        """Admit for ever."""
+        await self._office.caught_up.wait()
+        while True:
+            self._woken.clear()
+            self._lines.set_slots(self._brain.capacity)
+            await self._recall()
+            loaded = await self._load()
+            admitted = await self._admit()
+            if not loaded and not admitted:
+                await self._sleep()
+
+    def _now(self) -> float:
+        return self._office.around.clock.now().timestamp() - MARGIN_SECONDS
+
+    async def _sleep(self) -> None:
+        now = self._now()
+        if now >= self._forget_at:
+            self._lines.forget_idle(now)
+            self._forget_at = now + FORGET_SECONDS
+        wake_at = self._lines.wake_at(now)
+        seconds = LONGEST_SLEEP_SECONDS if wake_at is None else min(LONGEST_SLEEP_SECONDS, max(0.0, wake_at - now))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    async def _admit(self) -> bool:
+        admitted = self._lines.admit(self._now(), BATCH)
+        if not admitted:
+            return False
+        await self._surely([Decision(UUID(job_id), c.DispatchJob(reason="admitted")) for job_id in admitted])
+        return True
+
+    async def _surely(self, decisions: Sequence[Decision]) -> None:
+        """Carry out until it is known that it is done: the lines count on it already."""
+        while True:
+            try:
+                await self._office.carries_out.carry_out(decisions)
+            except Unavailable as error:
+                log.warning("limits wait: %s", error)
+                self._office.around.metrics.waits(self.name)
+                await asyncio.sleep(REPEAT_SECONDS)
+            else:
+                return
+
+    async def _load(self) -> bool:
+        """Read on in lines of which too little is known."""
+        loads = self._lines.loads(LOADS)
+        if not loads:
+            return False
+        done = False
+        try:
+            found = await self._index.in_lines([(load.lane, load.after) for load in loads], loads[0].limit)
+            done = True
+        finally:
+            for load in loads:
+                if done:
+                    jobs = [(str(job_id), since) for job_id, since in found.get(load.lane, ())]
+                    self._lines.loaded(load, jobs)
+                else:
+                    self._lines.unloaded(load)
+        return True
+
+    async def _recall(self) -> None:
+        """Take back what was dispatched to a queue before its present settings held, and has not started."""
+        for name, known in self._lines.recalls().items():
+            if known:
+                await self._surely([Decision(UUID(job_id), c.HoldJob(reason="settings")) for job_id in known])
+            if self._queued(name) > self._lines.counts(name)[1]:
+                await self._recall_unknown(name)
+            self._lines.recalled(name)
+
+    def _queued(self, name: str) -> int:
+        return sum(self._brain.queued.get((name, priority), 0) for priority in PRIORITIES)
+
+    async def _recall_unknown(self, name: str) -> None:
+        """The same for jobs that were dispatched while the queue had no settings, and that nobody counts."""
+        async for rows in self._index.scan_queued([(name, priority) for priority in PRIORITIES]):
+            unknown = [row.id for row in rows if not self._lines.counts_against_limits(str(row.id))]
+            if unknown:
+                await self._surely([Decision(job_id, c.HoldJob(reason="settings")) for job_id in unknown])
+
+
+def _waits(event: FeedEvent) -> bool:
+    return event.type == "JobSubmitted" and event.data.get("waits") == "limits"

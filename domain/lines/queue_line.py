@@ -1,0 +1,231 @@
+"""One queue: its lines by key and priority, what counts against its limits, and who is admitted next."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+
+from domain.lines.lane import Lane
+from domain.lines.rates import Meter, meter_after_change
+from domain.lines.turns import order_of
+from domain.queues import FREE, QueueSettings
+from domain.specs import PRIORITIES, Priority
+
+WINDOW_LEAST = 32
+"""Jobs that may be dispatched and not started, at least, so that executors find work."""
+
+WINDOW_SECONDS = 0.3
+"""Above that as many as start in so long: more would only stand in a line where nobody takes turns."""
+
+WINDOW_MOST = 5_000
+
+LEAST_SLEEP_SECONDS = 0.005
+"""A meter is asked again after so long at the earliest."""
+
+
+class KeyLine:
+    """The jobs of one key; "" stands for those without one, which no limit for a key concerns.
+
+    `ready` says in which priorities it stands among those whose turn comes, `wakes_at` when it is looked at again.
+    """
+
+    __slots__ = ("lanes", "meter", "name", "occupied", "ready", "unstarted", "wakes_at")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lanes: dict[Priority, Lane] = {}
+        self.occupied = 0
+        self.unstarted = 0
+        self.meter: Meter | None = None
+        self.ready: set[Priority] = set()
+        self.wakes_at: float | None = None
+
+    def lane(self, priority: Priority) -> Lane:
+        """The key's line in this priority."""
+        lane = self.lanes.get(priority)
+        if lane is None:
+            lane = self.lanes[priority] = Lane()
+        return lane
+
+
+class QueueLine:
+    """One queue. `occupied` counts jobs that are dispatched or run, `unstarted` those of them that have not started."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.settings: QueueSettings = FREE
+        self.occupied = 0
+        self.unstarted = 0
+        self.meter: Meter | None = None
+        self.keys: dict[str, KeyLine] = {}
+        self.slots = 0
+        self._ready: dict[Priority, deque[KeyLine]] = {priority: deque() for priority in PRIORITIES}
+        self._turn = 0
+        self._waking: list[tuple[float, str]] = []
+        self._starts = _Rate()
+        self.hungry: set[tuple[str, Priority]] = set()
+        """Lines of which more should be read."""
+
+    def key(self, name: str) -> KeyLine:
+        """The line of this key, a new one when there is none."""
+        line = self.keys.get(name)
+        if line is None:
+            line = self.keys[name] = KeyLine(name)
+            if name:
+                line.meter = meter_after_change(None, self.settings.rate_per_key)
+        return line
+
+    def configure(self, settings: QueueSettings) -> None:
+        """Other limits hold from now on."""
+        self.settings = settings
+        self.meter = meter_after_change(self.meter, settings.rate)
+        for line in self.keys.values():
+            if line.name:
+                line.meter = meter_after_change(line.meter, settings.rate_per_key)
+            self.look(line)
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def occupy(self, line: KeyLine, *, started: bool) -> None:
+        """A job of the key is dispatched, or found to run."""
+        self.occupied += 1
+        line.occupied += 1
+        if not started:
+            self.unstarted += 1
+            line.unstarted += 1
+
+    def start(self, line: KeyLine, at: float, *, was_unstarted: bool) -> None:
+        """A job of the key has started."""
+        self._starts.count(at)
+        if was_unstarted:
+            self.unstarted -= 1
+            line.unstarted -= 1
+        for meter in (self.meter, line.meter):
+            if meter is not None:
+                meter.started(at)
+
+    def free(self, line: KeyLine, *, started: bool) -> None:
+        """A job of the key is dispatched and runs no more."""
+        self.occupied -= 1
+        line.occupied -= 1
+        if not started:
+            self.unstarted -= 1
+            line.unstarted -= 1
+        self.look(line)
+
+    def look(self, line: KeyLine) -> None:
+        """The key may have something that may be dispatched: its turn comes."""
+        for priority, lane in line.lanes.items():
+            if lane and priority not in line.ready:
+                line.ready.add(priority)
+                self._ready[priority].append(line)
+
+    def forget_if_idle(self, line: KeyLine, now: float) -> bool:
+        """Forget a key that has nothing to tell any more; whether it was forgotten."""
+        if line.occupied or line.ready or any(line.lanes.values()):
+            return False
+        if line.meter is not None and not line.meter.idle(now):
+            return False
+        self.keys.pop(line.name, None)
+        return True
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    def room(self, now: float) -> int:
+        """How many jobs may be dispatched now, whatever their keys say."""
+        settings = self.settings
+        if settings.paused:
+            return 0
+        room = self._window(now) - self.unstarted
+        if settings.concurrency is not None:
+            room = min(room, settings.concurrency - self.occupied)
+        if self.meter is not None:
+            room = min(room, self.meter.room(now, self.unstarted))
+        return max(0, room)
+
+    def next_jobs(self, now: float, limit: int) -> Iterator[tuple[str, KeyLine, Priority]]:
+        """Jobs that may be dispatched, in their turns; each is counted before the next is looked for."""
+        while self._waking and self._waking[0][0] <= now:
+            line = self.keys.get(heapq.heappop(self._waking)[1])
+            if line is not None:
+                line.wakes_at = None
+                self.look(line)
+        room = min(limit, self.room(now))
+        while room > 0:
+            found = self._next(now)
+            if found is None:
+                return
+            job_id, line, priority = found
+            line.lanes[priority].leave(job_id)
+            if line.lanes[priority].more:
+                self.hungry.add((line.name, priority))
+            self.occupy(line, started=False)
+            room -= 1
+            yield job_id, line, priority
+
+    def _next(self, now: float) -> tuple[str, KeyLine, Priority] | None:
+        self._turn += 1
+        for priority in order_of(self._turn):
+            ready = self._ready[priority]
+            for _ in range(len(ready)):
+                line = ready.popleft()
+                job_id = line.lanes[priority].first()
+                if job_id is None and line.lanes[priority].more:
+                    self.hungry.add((line.name, priority))
+                if job_id is None or not self._key_has_room(line, now):
+                    # Back among the ready when something of it ends, its meter has room, or its line was read.
+                    line.ready.discard(priority)
+                    continue
+                ready.append(line)
+                return job_id, line, priority
+        return None
+
+    def _key_has_room(self, line: KeyLine, now: float) -> bool:
+        limit = self.settings.concurrency_per_key
+        if limit is not None and line.name and line.occupied >= limit:
+            return False
+        if line.meter is None or line.meter.room(now, line.unstarted) > 0:
+            return True
+        wakes_at = max(now + LEAST_SLEEP_SECONDS, line.meter.next_room(now))
+        if line.wakes_at is None or wakes_at < line.wakes_at:
+            line.wakes_at = wakes_at
+            heapq.heappush(self._waking, (wakes_at, line.name))
+        return False
+
+    def wake_at(self, now: float) -> float | None:
+        """When more may be dispatched without anything happening; None: only when something happens."""
+        times = [self._waking[0][0]] if self._waking else []
+        anybody = any(self._ready.values())
+        if anybody and self.meter is not None and self.meter.room(now, self.unstarted) <= 0:
+            times.append(max(now + LEAST_SLEEP_SECONDS, self.meter.next_room(now)))
+        return min(times, default=None)
+
+    def _window(self, now: float) -> int:
+        least = max(WINDOW_LEAST, self.slots)
+        return min(WINDOW_MOST, max(least, int(self._starts.per_second(now) * WINDOW_SECONDS)))
+
+
+class _Rate:
+    """Starts a second, of the last quarter of a second or two."""
+
+    __slots__ = ("_before", "_count", "_quarter")
+
+    def __init__(self) -> None:
+        self._quarter = 0
+        self._count = 0
+        self._before = 0
+
+    def count(self, at: float) -> None:
+        self._roll(at)
+        self._count += 1
+
+    def per_second(self, now: float) -> float:
+        self._roll(now)
+        return 4.0 * max(self._count, self._before)
+
+    def _roll(self, at: float) -> None:
+        quarter = int(at * 4)
+        if quarter > self._quarter:
+            self._before = self._count if quarter == self._quarter + 1 else 0
+            self._quarter, self._count = quarter, 0
