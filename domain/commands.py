@@ -118,9 +118,14 @@ class HoldJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeetDependencies:
-    """What the job waited for has come true. `managed` as in SubmitJob."""
+    """What the job waited for has come true, or somebody lets it go all the same (`by_hand`, for `reason`).
+
+    `managed` as in SubmitJob.
+    """
 
     managed: bool = False
+    by_hand: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

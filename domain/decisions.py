@@ -229,16 +229,18 @@ def _decide_hold(job: Job, command: c.HoldJob, now: datetime) -> Events:
 
 def _decide_met(job: Job, command: c.MeetDependencies, now: datetime) -> Events:
     if job.awaits != "dependencies":
+        if command.by_hand:
+            raise NotPossible(f"job {job.id} is {job.state} and does not wait for other jobs")
         return []
     if _expired(job, now):
         return _expire(job)
     spec = job.spec
-    where = {"queue": spec.queue, "priority": spec.priority, "key": spec.key}
+    where: dict[str, Any] = {"queue": spec.queue, "priority": spec.priority, "key": spec.key, "note": command.reason}
     if job.run_at is not None and job.run_at > now:
-        return [e.DependenciesMet(state="scheduled", run_at=job.run_at, **where)]  # type: ignore[arg-type]
+        return [e.DependenciesMet(state="scheduled", run_at=job.run_at, by_hand=command.by_hand, **where)]
     if command.managed or spec.key is not None:
-        return [e.DependenciesMet(state="waiting", **where)]  # type: ignore[arg-type]
-    return _dispatch(job, "dependencies")
+        return [e.DependenciesMet(state="waiting", by_hand=command.by_hand, **where)]
+    return [e.JobDispatched(reason="manual" if command.by_hand else "dependencies", **where)]
 
 
 def _decide_unmet(job: Job, command: c.FailDependencies, _now: datetime) -> Events:

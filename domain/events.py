@@ -88,7 +88,7 @@ def spec_from_json(data: Mapping[str, Any]) -> JobSpec:
     spec = dict(data)
     spec["retry"] = RetryPolicy(**spec["retry"])
     if spec.get("after") is not None:
-        spec["after"] = _after(spec["after"])
+        spec["after"] = after_from_json(spec["after"])
     if spec.get("unique") is not None:
         spec["unique"] = Unique(**spec["unique"])
     if spec.get("origin") is not None:
@@ -98,7 +98,8 @@ def spec_from_json(data: Mapping[str, Any]) -> JobSpec:
     return JobSpec(**spec)
 
 
-def _after(data: dict[str, Any]) -> After:
+def after_from_json(data: Mapping[str, Any]) -> After:
+    """What a job waits for, as its specification keeps it. Raises TypeError, ValueError."""
     predecessors = tuple(Predecessor(**{**p, "id": UUID(p["id"])}) for p in data["predecessors"])
     return After(**{**data, "predecessors": predecessors})
 
@@ -129,12 +130,13 @@ class JobSubmitted(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDispatched(Event):
-    """The job was put onto its work stream; `reason` says why now."""
+    """The job was put onto its work stream; `reason` says why now, `note` what somebody who did it by hand said."""
 
     queue: str
     priority: Priority
     reason: DispatchReason
     key: str | None = None
+    note: str | None = None
 
 
 @event
@@ -155,7 +157,7 @@ class JobHeld(Event):
 class DependenciesMet(Event):
     """What the job waited for has come true; its time (`scheduled`) or the limits (`waiting`) still hold it.
 
-    Where nothing does, JobDispatched stands instead.
+    Where nothing does, JobDispatched stands instead. `by_hand`: somebody let it go all the same, and said `note`.
     """
 
     state: Literal["scheduled", "waiting"]
@@ -163,6 +165,8 @@ class DependenciesMet(Event):
     priority: Priority
     run_at: datetime | None = None
     key: str | None = None
+    by_hand: bool = False
+    note: str | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DependenciesMet:

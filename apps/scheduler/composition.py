@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from apps.scheduler.dependencies import DependencyService
 from apps.scheduler.extensions import Extension, Office
 from apps.scheduler.limits import Limits
 
-EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (Limits,)
+EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (Limits, DependencyService)
 """Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
+from adapters.postgres.dependency_table import PostgresDependencyTable
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.queue_counts import PostgresQueueCounts
@@ -54,6 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
                 index=PostgresJobIndex(database),
                 resources=PostgresResourceIndex(database),
                 queue_flow=PostgresQueueCounts(database),
+                dependencies=PostgresDependencyTable(database),
                 projection=PostgresRunningAttempts(database),
                 feed=RedisFeed(redis, event_log),
                 streams=RedisWorkStreams(redis),

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from apps.scheduler.dependencies import DependencyTable
 from apps.scheduler.metrics import SchedulerMetrics
 from domain.brain import RunningAttempt
 from domain.ids import Position
@@ -70,6 +71,7 @@ class Surroundings:
     index: JobIndex
     resources: ResourceIndex
     queue_flow: QueueFlow
+    dependencies: DependencyTable
     projection: Projection
     feed: Feed
     streams: WorkStreams

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from apps.store.after import PREDECESSORS_LIMIT, PredecessorItem, Streams, after_of
 from apps.store.json_body import check_depth, shown
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
@@ -81,18 +82,28 @@ class JobRequest(BaseModel):
     expires_at: Instant | None = None
     tags: dict[TagName, TagValue] = Field(default_factory=dict, max_length=TAGS_LIMIT)
     retry: RetryRequest = Field(default_factory=RetryRequest)
+    after: list[PredecessorItem] = Field(
+        default_factory=list, max_length=PREDECESSORS_LIMIT, description="what has to end first, by id"
+    )
+    after_mode: Literal["all", "any"] = "all"
+    on_failure: Literal["cancel", "run", "hold"] = Field(
+        "cancel", description="what becomes of it when what it waits for can not come true any more"
+    )
     key: JobKey | None = Field(None, description="shares the limits for a key of its queue; keys take turns")
     idempotency_key: str | None = Field(None, description="in bulk requests, instead of the header")
 
 
 _DEFAULT_RETRY = RetryPolicy()
+_NO_STREAMS = Streams()
 
 
-def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] | None) -> JobSpec:
+def parse_job(
+    value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] | None, streams: Streams = _NO_STREAMS
+) -> JobSpec:
     """The checked job.
 
     `known` holds the announced tasks and their options, which apply where the request is silent; None: any task is
-    accepted. Raises Rejected.
+    accepted. `streams`: what it may wait for. Raises Rejected.
     """
     if not isinstance(value, dict):
         raise Rejected("a job is a JSON object", code="wrong-type")
@@ -114,7 +125,7 @@ def parse_job(value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] 
         raise Rejected(message, field="task", code="unknown-task")
     elif options is not None:
         _check_parameters(request, options)
-    return _spec(request, now)
+    return _spec(request, now, streams)
 
 
 def _with_defaults(value: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +138,7 @@ def _with_defaults(value: dict[str, Any], options: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def _spec(request: JobRequest, now: datetime) -> JobSpec:
+def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
     run_at = request.run_at
     if request.delay:
         run_at = now + timedelta(seconds=request.delay)
@@ -145,6 +156,7 @@ def _spec(request: JobRequest, now: datetime) -> JobSpec:
         expires_at=request.expires_at,
         tags=request.tags,
         key=request.key,
+        after=after_of(request.after, request.after_mode, request.on_failure, streams) if request.after else None,
         retry=RetryPolicy(
             max_attempts=retry.max_attempts,
             backoff=retry.backoff,

@@ -47,6 +47,7 @@ class JobActions:
         routes.add("POST", "/v1/jobs/actions", self.change_jobs, **schemas.CHANGE_JOBS)
         routes.add("POST", "/v1/jobs/{id}/cancel", self.cancel_job, **schemas.CHANGE_JOB)
         routes.add("POST", "/v1/jobs/{id}/retry", self.retry_job, **schemas.CHANGE_JOB)
+        routes.add("POST", "/v1/jobs/{id}/release", self.release_job, **schemas.CHANGE_JOB)
         routes.add("POST", "/v1/jobs/{id}/reschedule", self.reschedule_job, **schemas.RESCHEDULE_JOB)
 
     async def cancel_job(self, request: Request) -> Response:
@@ -56,6 +57,10 @@ class JobActions:
     async def retry_job(self, request: Request) -> Response:
         """Run an ended job again with a fresh retry budget, or a retrying one at once."""
         return await self._change(request, "retry", REASON)
+
+    async def release_job(self, request: Request) -> Response:
+        """Let a job run that waits for others, as if what it waits for had come true."""
+        return await self._change(request, "release", REASON)
 
     async def reschedule_job(self, request: Request) -> Response:
         """Do not start the job before `run_at`."""
@@ -69,7 +74,7 @@ class JobActions:
         return written(job_view(job), job.position)
 
     async def change_jobs(self, request: Request) -> Response:
-        """Cancel, retry or reschedule all jobs that match a filter; `dry_run` counts them."""
+        """Cancel, retry, release or reschedule all jobs that match a filter; `dry_run` counts them."""
         options = await read_options(request, MANY)
         action, dry_run = options.get("action"), options.get("dry_run")
         if "run_at" in options and action != "reschedule":
@@ -116,9 +121,11 @@ def _command(action: Any, options: dict[str, Any]) -> c.Command:
             return c.RequestCancel(reason=reason)
         case "retry":
             return c.RetryJob(reason=reason)
+        case "release":
+            return c.MeetDependencies(by_hand=True, reason=reason)
         case "reschedule":
             return c.RescheduleJob(run_at=_run_at(options.get("run_at")), reason=reason)
-    message = "action: must be one of cancel, retry, reschedule"
+    message = "action: must be one of cancel, retry, release, reschedule"
     raise Rejected(message, field="action", code="missing" if action is None else "invalid-argument")
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.store.after import Streams, existing, ids_in
 from apps.store.intake import check_key, digest_of, parse_job
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
@@ -35,6 +36,7 @@ TURN_UNITS = 50
 
 MAX_ROUNDS = 20
 
+NO_STREAMS = Streams()
 Known = Mapping[str, Mapping[str, Any]] | None
 
 
@@ -59,12 +61,20 @@ class Jobs:
         self._tasks = TaskNames(parts.catalog)
         self.modes = QueueModes(parts.resources)
         self._now = parts.now
+        self._index = parts.index
+        self._resources = parts.resources
+
+    async def _streams(self, requests: Sequence[Any]) -> Streams:
+        """What these requests may wait for."""
+        ids = ids_in(requests)
+        return Streams(ids=await existing(ids, self._index, self._resources)) if ids else NO_STREAMS
 
     async def submit(self, request: Any, key: str | None, meta: Meta) -> Submitted:
         """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
         known = await self._tasks.including(_unknown_names((request,)))
+        streams = await self._streams((request,))
         for _ in range(MAX_ROUNDS):
-            unit, job = self._unit(request, key, known, meta, await self.modes.managed())
+            unit, job = self._unit(request, key, known, meta, await self.modes.managed(), streams)
             (result,) = await self._commit.append_all([unit])
             if isinstance(result, Appended):
                 return Submitted(job=_placed(job, result), created=True)
@@ -81,6 +91,7 @@ class Jobs:
         """
         known = await self._tasks.including(_unknown_names(requests))
         managed = await self.modes.managed()
+        streams = await self._streams(requests)
         answers: list[SubmitResult] = [Unavailable("not reached", server="postgres")] * len(requests)
         async with asyncio.TaskGroup() as group:
             accepted: list[tuple[int, Unit, Job]] = []
@@ -88,7 +99,7 @@ class Jobs:
                 if index % TURN_UNITS == 0:
                     await asyncio.sleep(0)
                 try:
-                    accepted.append((index, *self._unit(request, None, known, meta, managed)))
+                    accepted.append((index, *self._unit(request, None, known, meta, managed, streams)))
                 except Rejected as error:
                     answers[index] = error
                 if len(accepted) == CHUNK_UNITS:
@@ -99,12 +110,12 @@ class Jobs:
         return answers
 
     def _unit(
-        self, request: Any, given: str | None, known: Known, meta: Meta, managed: frozenset[str]
+        self, request: Any, given: str | None, known: Known, meta: Meta, managed: frozenset[str], streams: Streams
     ) -> tuple[Unit, Job]:
         if isinstance(request, Rejected):
             raise request
         now = self._now()
-        spec = parse_job(request, now, known)
+        spec = parse_job(request, now, known, streams)
         key = check_key(given if given is not None else request.get("idempotency_key"))
         digest = None
         if key is None:
@@ -219,7 +230,7 @@ class Jobs:
         if job is None:
             raise _not_found(job_id)
         now = self._now()
-        if isinstance(command, c.RetryJob):
+        if isinstance(command, c.RetryJob | c.MeetDependencies):
             command = replace(command, managed=job.spec.queue in managed)
         events = decide(job, command, now)
         if not events:

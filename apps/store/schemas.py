@@ -78,7 +78,7 @@ RESULTS = _json(_object(results={"type": "array", "items": RESULT}))
 MANY_JOBS: Schema = {"type": "array", "minItems": 1, "maxItems": 10_000, "items": _ref("JobRequest")}
 REASON = _object(reason=TEXT)
 ACTION = _object(
-    action={"type": "string", "enum": ["cancel", "retry", "reschedule"]},
+    action={"type": "string", "enum": ["cancel", "retry", "release", "reschedule"]},
     filter={"type": "object", "minProperties": 1, "properties": {p["name"]: p["schema"] for p in FILTERS}},
     dry_run={"type": "boolean"},
     reason=TEXT,

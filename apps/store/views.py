@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain.jobs import Job
+from domain.specs import After
 from observability.tracing import trace_id_of
 
 
@@ -30,6 +31,10 @@ def job_view(job: Job) -> dict[str, Any]:
         "expires_at": job.expires_at,
         "tags": spec.tags,
         "key": spec.key,
+        "after": _after_view(spec.after),
+        "after_mode": None if spec.after is None else spec.after.mode,
+        "on_failure": None if spec.after is None else spec.after.on_failure,
+        "origin": spec.origin,
         "retry": {
             "max_attempts": retry.max_attempts,
             "backoff": retry.backoff,
@@ -51,3 +56,9 @@ def job_view(job: Job) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "trace_id": trace_id_of(job.submitted_meta.traceparent),
     }
+
+
+def _after_view(after: After | None) -> list[dict[str, Any]] | None:
+    if after is None:
+        return None
+    return [{"job": p.id, "name": p.name, "outcome": p.outcome} for p in after.predecessors]
