@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+import zlib
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +29,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE_STATUSES = frozenset({408, 421, 425, 429})
 PRIVATE_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 USER_AGENT = "rota/0.1"
+PACKED = frozenset({"gzip", "x-gzip", "deflate"})
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class HttpRequests:
@@ -87,7 +90,11 @@ class HttpRequests:
 
     @staticmethod
     def _headers(arguments: HttpRequest, attempt: Attempt) -> dict[str, str]:
-        headers = {"user-agent": USER_AGENT, "idempotency-key": str(attempt.job_id)}
+        headers = {
+            "user-agent": USER_AGENT,
+            "accept-encoding": "gzip, deflate",
+            "idempotency-key": str(attempt.job_id),
+        }
         if attempt.traceparent is not None:
             headers["traceparent"] = attempt.traceparent
         headers.update({name.lower(): value for name, value in arguments.headers.items()})
@@ -120,13 +127,7 @@ def _redirected(
 
 
 async def _result(answer: httpx.Response, url: str) -> dict[str, Any]:
-    content = b""
-    truncated = False
-    async for part in answer.aiter_bytes(16_384):
-        content += part
-        if len(content) > BODY_LIMIT_BYTES:
-            content, truncated = content[:BODY_LIMIT_BYTES], True
-            break
+    content, truncated = await _beginning(answer)
     result: dict[str, Any] = {
         "status": answer.status_code,
         "headers": {name: value[:2000] for name, value in list(answer.headers.items())[:100]},
@@ -142,6 +143,25 @@ async def _result(answer: httpx.Response, url: str) -> dict[str, Any]:
         else:
             result["body_base64"] = base64.b64encode(content).decode()
     return result
+
+
+async def _beginning(answer: httpx.Response) -> tuple[bytes, bool]:
+    """The body up to the limit, and whether there is more of it.
+
+    Unpacked here and never beyond the limit: a few kilobytes can unpack to gigabytes, and httpx unpacks all it has.
+    """
+    packed = answer.headers.get("content-encoding", "").strip().lower() in PACKED
+    unpack = zlib.decompressobj(GZIP_OR_ZLIB) if packed else None
+    content = bytearray()
+    async for part in answer.aiter_raw():
+        wanted = BODY_LIMIT_BYTES + 1 - len(content)
+        try:
+            content += part[:wanted] if unpack is None else unpack.decompress(part, wanted)
+        except zlib.error as error:
+            raise TaskFailed("DecodingError", f"the answer can not be unpacked: {error}") from error
+        if len(content) > BODY_LIMIT_BYTES:
+            return bytes(content[:BODY_LIMIT_BYTES]), True
+    return bytes(content), False
 
 
 def _is_text(content: bytes) -> bool:

@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 from apps.executor.attempts import Attempt, AttemptSink
 from apps.executor.builtin.errors import TaskFailed
@@ -19,7 +20,11 @@ from domain.builtin_tasks import ShellRun
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL."""
 
-READ_BYTES = 16_384
+LAST_WORDS_SECONDS = 0.5
+"""How long a program's output is waited for behind its end."""
+
+Stream = Literal["stdout", "stderr"]
+STREAMS: dict[int, Stream] = {1: "stdout", 2: "stderr"}
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
 """What a program sees of the executor's own environment; nothing of Rota's settings."""
 
@@ -30,8 +35,10 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
     env.update(arguments.env)
     if attempt.traceparent is not None:
         env.setdefault("TRACEPARENT", attempt.traceparent)
+    program = _Program(lambda stream, text: sink.output(attempt, stream, text))
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: program,
             *arguments.command,
             stdin=subprocess.PIPE if arguments.stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -43,63 +50,84 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
         )
     except (OSError, ValueError) as error:
         raise TaskFailed("CommandNotStarted", f"{arguments.command[0]}: {error}", retryable=False) from error
-    assert process.stdout is not None  # noqa: S101 - both are pipes
-    assert process.stderr is not None  # noqa: S101
     try:
-        readers = [
-            asyncio.ensure_future(_copy(process.stdout, attempt, sink, "stdout")),
-            asyncio.ensure_future(_copy(process.stderr, attempt, sink, "stderr")),
-        ]
-        try:
-            if arguments.stdin is not None:
-                await _feed(process, arguments.stdin)
-            status = await process.wait()
-            # A child that was left behind may hold the pipes open: what it does later is not this job's output.
-            await asyncio.wait(readers, timeout=0.5)
-        finally:
-            for reader in readers:
-                reader.cancel()
+        if arguments.stdin is not None:
+            _feed(transport, arguments.stdin)
+        await program.exited.wait()
+        # A child that was left behind may hold the pipes open: what it does later is not this job's output.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await program.silent.wait()
     finally:
-        await _end_group(process)
-    return _result(status, arguments.command[0])
+        await _end_group(transport.get_pid(), program)
+        transport.close()
+    program.finish()
+    return _result(transport.get_returncode(), arguments.command[0])
 
 
-def _result(status: int, program: str) -> dict[str, Any]:
+class _Program(asyncio.SubprocessProtocol):
+    """What a program prints, and when it has ended and fallen silent.
+
+    Not asyncio's own `Process`: its `wait` goes on for as long as anybody holds the pipes open (CPython 3.11 to 3.13),
+    so that a daemon left behind, or output that nobody reads any more, would hold the attempt for ever.
+    """
+
+    def __init__(self, say: Callable[[Stream, str], None]) -> None:
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        self._say = say
+        self._decoders = {fd: codecs.getincrementaldecoder("utf-8")(errors="replace") for fd in STREAMS}
+        self._open = set(STREAMS)
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        """Pass it on."""
+        assert isinstance(data, bytes)  # noqa: S101 - pipes carry bytes
+        if text := self._decoders[fd].decode(data):
+            self._say(STREAMS[fd], text)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Note the end of an output."""
+        self._open.discard(fd)
+        if not self._open:
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        """Wake who waits."""
+        self.exited.set()
+
+    def finish(self) -> None:
+        """Pass on what is left of a character that was cut."""
+        for fd, decoder in self._decoders.items():
+            if text := decoder.decode(b"", final=True):
+                self._say(STREAMS[fd], text)
+
+
+def _result(status: int | None, program: str) -> dict[str, Any]:
     if status == 0:
         return {"exit_status": 0}
+    assert status is not None  # noqa: S101 - it has ended
     if status < 0:
         raise TaskFailed("Signal", f"{program} was ended by signal {signal.Signals(-status).name}")
     raise TaskFailed("ExitStatus", f"{program} ended with exit status {status}")
 
 
-async def _feed(process: asyncio.subprocess.Process, text: str) -> None:
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(text.encode())
-        await process.stdin.drain()
-    process.stdin.close()
+def _feed(transport: asyncio.SubprocessTransport, text: str) -> None:
+    pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
+    pipe.write(text.encode())
+    pipe.close()  # behind what was written
 
 
-async def _copy(
-    reader: asyncio.StreamReader, attempt: Attempt, sink: AttemptSink, stream: Literal["stdout", "stderr"]
-) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    while data := await reader.read(READ_BYTES):
-        sink.output(attempt, stream, decoder.decode(data))
-
-
-async def _end_group(process: asyncio.subprocess.Process) -> None:
+async def _end_group(group: int, program: _Program) -> None:
     """End what is left of the group: after a cancellation all of it, after a normal end what was left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGTERM)
-    if process.returncode is None:
+        os.killpg(group, signal.SIGTERM)
+    if not program.exited.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                await process.wait()
+                await program.exited.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode is None:
-        await process.wait()
+        os.killpg(group, signal.SIGKILL)
+    await program.exited.wait()
 
 
 def _die_with_executor() -> Any:

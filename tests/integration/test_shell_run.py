@@ -1,0 +1,123 @@
+"""`shell.run` with real programs: what they see, how they fail, and that nothing of them stays."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import uvloop
+
+from apps.executor.attempts import Cancelled, Failed
+from apps.executor.builtin.runner import BuiltinTasks
+from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
+from tests.waiting import until
+
+
+async def test_a_command_runs_only_where_that_is_allowed() -> None:
+    failed = failure(await run("shell.run", {"command": ["true"]}))
+    assert failed.type == "NotAllowed"
+
+
+async def test_a_command_gets_its_input_directory_and_environment_and_none_of_rotas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROTA_DATABASE_URL", "postgresql://rota:sesame@host/rota")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+    kept = Kept()
+    code = "import os,sys; print(sys.stdin.read(), os.getcwd(), dict(os.environ)); print('bad', file=sys.stderr)"
+    args = {"command": [sys.executable, "-c", code], "stdin": "in", "cwd": str(tmp_path), "env": {"GIVEN": "value"}}
+    assert success(await run("shell.run", args, kept, allow_shell=True)) == {"exit_status": 0}
+    assert kept.text["stdout"].startswith(f"in {tmp_path} ")
+    assert "'GIVEN': 'value'" in kept.text["stdout"]
+    assert "sesame" not in kept.text["stdout"]
+    assert kept.text["stderr"] == "bad\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["sh", "-c", "exit 3"], "ExitStatus"),
+        (["sh", "-c", "kill -9 $$"], "Signal"),
+        (["no-such-program"], "CommandNotStarted"),
+    ],
+)
+async def test_a_command_that_fails_says_how(command: list[str], kind: str) -> None:
+    failed = failure(await run("shell.run", {"command": command}, allow_shell=True))
+    assert (failed.type, failed.retryable) == (kind, kind != "CommandNotStarted")
+
+
+async def test_no_shell_reads_the_command() -> None:
+    kept = Kept()
+    await run("shell.run", {"command": ["echo", "$HOME; `id`"]}, kept, allow_shell=True)
+    assert kept.text["stdout"] == "$HOME; `id`\n"
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+async def test_an_ended_command_takes_its_children_along(tmp_path: Path, how: str) -> None:
+    pids = tmp_path / "pids"
+    script = f"trap '' TERM; sleep 1000 & echo $$ $! > {pids}; wait; sleep 1000"
+    attempt = attempt_of(
+        "shell.run", {"command": ["sh", "-c", script]}, timeout_seconds=None if how == "cancelled" else 1.0
+    )
+    tasks = BuiltinTasks(nowhere, allow_shell=True)
+    running = asyncio.ensure_future(tasks.run(attempt, Kept()))
+    await until(lambda: pids.exists() and len(pids.read_text().split()) == 2, what="the command's children")
+    group = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    if how == "cancelled":
+        tasks.cancel(attempt)
+    outcome = await asyncio.wait_for(running, 30)
+    assert isinstance(outcome, Cancelled if how == "cancelled" else Failed)
+    await until(lambda: not [p for p in group if lives(p)], what="the group's end")
+    await tasks.close()
+
+
+async def test_a_daemon_that_stays_behind_holds_neither_the_attempt_nor_its_pipes(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = (
+        "import subprocess, sys; "
+        "p = subprocess.Popen(['sleep', '1000'], start_new_session=True); "
+        f"open({str(pid)!r}, 'w').write(str(p.pid))"
+    )
+    before = psutil.Process().num_fds()
+    command = {"command": [sys.executable, "-c", code]}
+    assert success(await asyncio.wait_for(run("shell.run", command, allow_shell=True), 30))
+    daemon = psutil.Process(int(pid.read_text()))
+    try:
+        await until(lambda: psutil.Process().num_fds() <= before, what="the pipes' end")
+    finally:
+        daemon.kill()
+
+
+async def test_a_cancelled_command_that_prints_more_than_anybody_reads_ends() -> None:
+    attempt = attempt_of("shell.run", {"command": ["yes"]})
+    tasks = BuiltinTasks(nowhere, allow_shell=True)
+    kept = Kept()
+    running = asyncio.ensure_future(tasks.run(attempt, kept))
+    await until(lambda: len(kept.text["stdout"]) > 1_000_000, what="some output")
+    tasks.cancel(attempt)
+    assert isinstance(await asyncio.wait_for(running, 30), Cancelled)
+    await tasks.close()
+
+
+def test_commands_end_alike_on_the_loop_that_executors_run_on(tmp_path: Path) -> None:
+    async def all_of_them() -> None:
+        kept = Kept()
+        args = {"command": ["cat"], "stdin": "ü" * 300_000}
+        assert success(await asyncio.wait_for(run("shell.run", args, kept, allow_shell=True), 30))
+        assert kept.text["stdout"] == "ü" * 300_000
+        await test_an_ended_command_takes_its_children_along(tmp_path, "cancelled")
+        await test_a_daemon_that_stays_behind_holds_neither_the_attempt_nor_its_pipes(tmp_path)
+        await test_a_cancelled_command_that_prints_more_than_anybody_reads_ends()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(all_of_them())
