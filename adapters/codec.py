@@ -35,6 +35,8 @@ def encode_meta(meta: Meta, *, unit: UUID, schema: int = 1) -> bytes:
         fields["traceparent"] = meta.traceparent
     if meta.term is not None:
         fields["term"] = meta.term
+    if meta.depth:
+        fields["depth"] = meta.depth
     if schema != 1:
         fields["schema"] = schema
     return orjson.dumps(fields)
@@ -53,6 +55,7 @@ def meta_from_json(fields: Mapping[str, Any]) -> Meta:
         term=None if term is None else Term(term),
         unit=None if unit is None else UUID(unit),
         schema=fields.get("schema", 1),
+        depth=fields.get("depth", 0),
     )
 
 
@@ -98,11 +101,18 @@ def feed_event(fields: Mapping[str, Any]) -> FeedEvent:
         fields["type"],
         fields["data"],
         fields["recorded_at"],
+        fields["meta"],
     )
 
 
 def feed_event_of(raw: RawEvent) -> FeedEvent:
     """A stored event as the feed would bring it."""
     return FeedEvent(
-        raw.position, str(raw.stream_id), raw.version, raw.type, orjson.loads(raw.data), raw.recorded_at.isoformat()
+        raw.position,
+        str(raw.stream_id),
+        raw.version,
+        raw.type,
+        orjson.loads(raw.data),
+        raw.recorded_at.isoformat(),
+        orjson.loads(raw.meta),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -127,6 +127,24 @@ def parse_arguments(task: str, args: Mapping[str, Any]) -> Arguments:
 def check_arguments(task: str, args: Mapping[str, Any]) -> None:
     """Raise Rejected when a built-in task can not take these arguments."""
     parse_arguments(task, args)
+
+
+def check_templated_arguments(task: str, args: Mapping[str, Any], holes: Collection[tuple[str, ...]]) -> None:
+    """As `check_arguments`, where the places in `holes` are not known yet.
+
+    They may be anything, and so may what depends on them.
+    """
+    _refuse_unwritable(args, "args")
+    try:
+        _MODELS[task].model_validate(dict(args))
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_context=False, include_input=False):
+            place = tuple(str(part) for part in found["loc"] if not _is_branch(part))
+            if any(all(a == b for a, b in zip(hole, place, strict=False)) for hole in holes):
+                continue
+            path = ".".join(["args", *place])
+            message = found["msg"].removeprefix("Value error, ")
+            raise Rejected(f"{path}: {message}", field=path, code="invalid-argument") from None
 
 
 def _is_branch(part: object) -> bool:

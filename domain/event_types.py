@@ -1,5 +1,5 @@
 """Brings all events into the registry: whoever decodes events imports this."""
 
-from domain import events, queues
+from domain import events, queues, trigger_events
 
-__all__ = ["events", "queues"]
+__all__ = ["events", "queues", "trigger_events"]

@@ -17,7 +17,7 @@ class Meta:
     """Who and what caused a unit. `traceparent` as in W3C Trace Context.
 
     `correlation_id` is what all events of one story share, `causation_id` the event's position or the request
-    that led to this one.
+    that led to this one. `depth`: how many triggers the story has gone through.
     """
 
     actor: str
@@ -28,6 +28,7 @@ class Meta:
     term: Term | None = None
     unit: UUID | None = None
     schema: int = 1
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,9 @@ class ControlChannel(Protocol):
         """All notices from now on; after an outage some may be missing."""
 
 
+NO_META: Mapping[str, Any] = {}
+
+
 class FeedEvent(NamedTuple):
     """An event of the feed, its data undecoded beyond JSON: most readers look only at a few fields of a few types."""
 
@@ -68,6 +71,7 @@ class FeedEvent(NamedTuple):
     type: str
     data: Mapping[str, Any]
     recorded_at: str
+    meta: Mapping[str, Any] = NO_META
 
 
 class FeedBatch(NamedTuple):

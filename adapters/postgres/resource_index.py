@@ -62,7 +62,11 @@ class PostgresResourceIndex:
 
     async def _rows(self, query: Select[Any]) -> list[ResourceRow]:
         async with self._database.begin() as connection:
-            return [
-                ResourceRow(**{**row, "version": Version(row["version"]), "position": Position(row["position"])})
-                for row in (await connection.execute(query)).mappings()
-            ]
+            return [_row(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _row(row: Mapping[str, Any]) -> ResourceRow:
+    # asyncpg's own class of UUIDs is not everybody's: JSON encoders refuse it.
+    identity = UUID(int=row["id"].int)
+    changed = {"id": identity, "version": Version(row["version"]), "position": Position(row["position"])}
+    return ResourceRow(**{**row, **changed})

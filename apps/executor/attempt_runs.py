@@ -78,6 +78,8 @@ class AttemptRuns:
             timeout_seconds=spec.timeout_seconds,
             tags=spec.tags,
             traceparent=claimed.span.traceparent,
+            correlation_id=job.submitted_meta.correlation_id,
+            depth=job.submitted_meta.depth,
         )
         runner = self._builtin.get(spec.task, self._python)
         running = Running(job, executor, attempt, runner, claimed.span, abandoned)

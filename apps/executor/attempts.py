@@ -13,7 +13,10 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One claimed attempt of a job. `number` counts from 1; `timeout_seconds` None means no limit."""
+    """One claimed attempt of a job. `number` counts from 1; `timeout_seconds` None means no limit.
+
+    `correlation_id` and `depth` are those of the job's submission: what the attempt publishes goes on with them.
+    """
 
     job_id: UUID
     number: int
@@ -23,6 +26,8 @@ class Attempt:
     timeout_seconds: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    correlation_id: str | None = None
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from domain.builtin_tasks import EventPublish
 from domain.events import EventPublished
 from domain.ids import Version, event_stream_id
 from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.triggers import correlation_of
 
 
 class EventPublisher:
@@ -31,13 +32,20 @@ class EventPublisher:
             datacontenttype="application/json" if arguments.data is not None else None,
             data=arguments.data,
         )
+        stream = event_stream_id(arguments.source, event_id)
         write = StreamWrite(
-            stream_id=event_stream_id(arguments.source, event_id),
+            stream_id=stream,
             expected_version=Version(0),
             events=[event],
             head=None,
         )
-        meta = Meta(actor=f"job:{attempt.job_id}", causation_id=str(attempt.job_id), traceparent=attempt.traceparent)
+        meta = Meta(
+            actor=f"job:{attempt.job_id}",
+            correlation_id=attempt.correlation_id or correlation_of(event_id, stream),
+            causation_id=str(attempt.job_id),
+            traceparent=attempt.traceparent,
+            depth=attempt.depth,
+        )
         result = await self._commit.append(Unit(id=uuid7(), writes=[write], meta=meta))
         repeated = not isinstance(result, Appended)
         position = None if repeated else result.first_position  # type: ignore[union-attr]

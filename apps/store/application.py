@@ -23,6 +23,7 @@ from apps.store.resources import Resources
 from apps.store.routing import bare
 from apps.store.schemas import describe
 from apps.store.system_routes import SystemRoutes
+from apps.store.trigger_routes import TriggerRoutes
 
 VERSION = "0.1.0"
 
@@ -47,6 +48,7 @@ def create_app(
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
+    TriggerRoutes(parts, resources, positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
     describe(app)
     return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

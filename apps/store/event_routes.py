@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from domain.errors import Corruption, Rejected
 from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
 from domain.log import Appended, Meta, RawEvent, Recorded, StreamWrite, Unit
+from domain.triggers import correlation_of
 from observability import tracing
 
 PAGE_LIMIT = 1000
@@ -109,6 +111,9 @@ def _first_position(histories: dict[UUID, list[Recorded]], stream: UUID) -> Posi
 
 def _unit(event: EventPublished, meta: Meta) -> Unit:
     stream = event_stream_id(event.source, event.id)
+    if meta.correlation_id is None:
+        # What follows from the event is found by its id.
+        meta = replace(meta, correlation_id=correlation_of(event.id, stream))
     write = StreamWrite(stream_id=stream, expected_version=Version(0), events=[event], head=None)
     return Unit(id=uuid7(), writes=[write], meta=meta)
 

@@ -55,6 +55,8 @@ def job_view(job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "idempotency_key": job.idempotency_key,
         "trace_id": trace_id_of(job.submitted_meta.traceparent),
+        "correlation_id": job.submitted_meta.correlation_id,
+        "caused_by": _cause(job),
     }
 
 
@@ -62,3 +64,11 @@ def _after_view(after: After | None) -> list[dict[str, Any]] | None:
     if after is None:
         return None
     return [{"job": p.id, "name": p.name, "outcome": p.outcome} for p in after.predecessors]
+
+
+def _cause(job: Job) -> dict[str, Any] | None:
+    """What led to the job: of a trigger's job the published event, by its position and its stream."""
+    origin, cause = job.spec.origin, job.submitted_meta.causation_id
+    if origin is None or origin.kind != "trigger" or cause is None:
+        return None
+    return {"event": {"position": int(cause), "stream_id": origin.name}, "trigger": origin.id}

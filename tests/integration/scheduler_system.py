@@ -86,6 +86,7 @@ class SchedulerSystem:
         self.redis = redis
         self.log = PostgresEventLog(database)
         self.index = PostgresJobIndex(database)
+        self.resources = PostgresResourceIndex(database)
         self.projection = PostgresRunningAttempts(database)
         self.stack = AsyncExitStack()
 

@@ -1,0 +1,296 @@
+"""Makes jobs of published events, as the triggers say: one for each trigger and event, however often it is tried.
+
+A trigger takes the events that are published behind its creation, as its stream stood at each event's place in the log.
+So what a successor finds unhandled, it handles as the dead leader would have. Never decides by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from apps.scheduler.extensions import Office
+from domain import commands as c
+from domain.decisions import decide, write_for
+from domain.errors import Corruption, Rejected
+from domain.event_paths import event_view
+from domain.event_patterns import Pattern, compile_pattern
+from domain.events import event_from_json
+from domain.ids import Position
+from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.messaging import FeedEvent
+from domain.ports import ResourceRow
+from domain.specs import Origin
+from domain.trigger_events import TriggerFailed
+from domain.triggers import (
+    CHAIN_LIMIT,
+    KIND,
+    Doc,
+    correlation_of,
+    evolve_trigger,
+    fold_trigger,
+    trigger_head,
+    triggered_job,
+    triggered_job_id,
+)
+from observability import tracing
+
+log = logging.getLogger("rota.triggers")
+
+PAGE = 500
+BATCH = 500
+TELL_SECONDS = 10.0
+"""A trigger that fails again and again is told about so seldom; what fails in between is counted."""
+
+REASON_LIMIT_CHARS = 500
+EVENTS = ("TriggerCreated", "TriggerChanged", "TriggerPaused", "TriggerResumed", "TriggerArchived", "TriggerFailed")
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger as it is at the place of the log that the extension has come to."""
+
+    id: UUID
+    doc: Doc
+    pattern: Pattern
+
+
+class Match(NamedTuple):
+    """An event, and a trigger that takes it."""
+
+    event: FeedEvent
+    trigger: Trigger
+
+
+@dataclass(slots=True)
+class Failures:
+    """What is to be told of a trigger's failures. `told_at` by the monotonic clock."""
+
+    count: int = 0
+    last: TriggerFailed | None = None
+    told_at: float = float("-inf")
+
+
+class Triggers:
+    """See Extension."""
+
+    name = "triggers"
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._log = office.around.event_log
+        self._begins_at = office.brain.position
+        self._docs: dict[UUID, Doc] = {}
+        self._by_type: dict[str, dict[UUID, Trigger]] = {}
+        self._of_any_type: dict[UUID, Trigger] = {}
+        self._early: deque[FeedEvent] | None = deque()
+        """What came before the triggers were loaded; None afterwards."""
+        self._matches: deque[Match] = deque()
+        self._failures: dict[UUID, Failures] = {}
+        self._woken = asyncio.Event()
+        self._progress = asyncio.Event()
+        for event_type in (*EVENTS, "EventPublished"):
+            office.brain.attach(event_type, self._see)
+
+    async def run(self) -> None:
+        """See Extension."""
+        if self._early is not None:
+            await self._load()
+        while True:
+            while self._matches:
+                await self._make_jobs()
+            await self._tell_failures()
+            await self._wait()
+
+    async def settled(self, position: Position) -> None:
+        """See Extension."""
+        while (first := self._first_pending()) is not None and first <= position:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def _first_pending(self) -> Position | None:
+        if self._early is not None:
+            return self._early[0].position if self._early else None
+        return self._matches[0].event.position if self._matches else None
+
+    # -- the triggers as they are ------------------------------------------------------------------------------------
+
+    async def _load(self) -> None:
+        """The triggers as they were at the position where the brain began; then what has come since."""
+        before: Position | None = None
+        rows: Sequence[ResourceRow] = ()
+        while before is None or len(rows) == PAGE:
+            rows = await self._office.around.resources.find(KIND, before=before, limit=PAGE)
+            old = [row for row in rows if row.first_position <= self._begins_at]
+            moved = await self._log.read_streams([row.id for row in old if row.position > self._begins_at])
+            for row in old:
+                doc: Doc | None = row.doc
+                if row.id in moved:
+                    doc = fold_trigger(r for r in moved[row.id] if r.position <= self._begins_at)
+                if doc is not None:
+                    self._set(row.id, doc)
+            before = rows[-1].first_position if rows else Position(0)
+        early, self._early = self._early or deque(), None
+        for event in early:
+            self._see(event)
+        self._progress.set()
+
+    def _see(self, event: FeedEvent) -> None:
+        if self._early is not None:
+            self._early.append(event)
+        elif event.type == "EventPublished":
+            self._match(event)
+        else:
+            identity = UUID(event.stream_id)
+            schema = event.meta.get("schema", 1)
+            change = event_from_json(event.type, dict(event.data), schema)
+            self._set(identity, evolve_trigger(self._docs.get(identity), change))
+
+    def _set(self, identity: UUID, doc: Doc) -> None:
+        """Have the trigger be like this from now on."""
+        for triggers in (self._of_any_type, *self._by_type.values()):
+            triggers.pop(identity, None)
+        self._docs.pop(identity, None)
+        if doc["state"] == "archived":
+            self._failures.pop(identity, None)
+            return
+        self._docs[identity] = doc
+        if doc["state"] != "active":
+            return
+        try:
+            trigger = Trigger(identity, doc, compile_pattern(doc["match"]))
+        except Rejected as error:
+            raise Corruption(f"trigger {identity} can not be understood: {error}") from error
+        if trigger.pattern.types is None:
+            self._of_any_type[identity] = trigger
+        else:
+            for event_type in trigger.pattern.types:
+                self._by_type.setdefault(event_type, {})[identity] = trigger
+
+    def _match(self, event: FeedEvent) -> None:
+        candidates = [*self._by_type.get(event.data["type"], {}).values(), *self._of_any_type.values()]
+        if not candidates:
+            return
+        view = event_view(event.data)
+        found = [Match(event, trigger) for trigger in candidates if trigger.pattern.matches(view)]
+        if found:
+            self._matches.extend(found)
+            self._woken.set()
+
+    # -- jobs --------------------------------------------------------------------------------------------------------
+
+    async def _make_jobs(self) -> None:
+        batch = [self._matches[index] for index in range(min(BATCH, len(self._matches)))]
+        units = []
+        spans = []
+        for match in batch:
+            try:
+                unit, span = self._unit(match)
+            except Rejected as error:
+                self._note_failure(match, error.message)
+                continue
+            units.append(unit)
+            spans.append(span)
+        try:
+            # A conflict means that the job is there: this event was handled before, by this leader or another.
+            await self._office.carries_out.append(units)
+        finally:
+            for span in spans:
+                span.end()
+        await self._tell_failures()
+        for _ in batch:
+            self._matches.popleft()
+        self._progress.set()
+
+    def _unit(self, match: Match) -> tuple[Unit, tracing.SpanHandle]:
+        event, trigger = match
+        data, caused = event.data, event.meta
+        depth = caused.get("depth", 0) + 1
+        if depth > CHAIN_LIMIT:
+            raise Rejected(f"the event is the end of a chain of {CHAIN_LIMIT} triggers", code="chain")
+        origin = Origin(kind="trigger", id=trigger.id, name=event.stream_id)
+        published_at = datetime.fromisoformat(event.recorded_at)
+        spec = triggered_job(trigger.doc, origin, event_view(data), published_at)
+        span = tracing.start_span(
+            "scheduler.trigger",
+            parent=caused.get("traceparent"),
+            attributes={"rota.trigger": trigger.doc["name"], "rota.event.id": data["id"]},
+            kind="producer",
+        )
+        meta = Meta(
+            actor=f"trigger:{trigger.doc['name']}",
+            correlation_id=caused.get("correlation_id") or correlation_of(data["id"], event.stream_id),
+            causation_id=str(event.position),
+            traceparent=span.traceparent,
+            term=self._office.term,
+            depth=depth,
+        )
+        now = self._office.around.clock.now()
+        job_id = triggered_job_id(trigger.id, data["source"], data["id"])
+        command = c.SubmitJob(spec=spec, managed=spec.queue in self._office.brain.managed)
+        write, _ = write_for(None, job_id, decide(None, command, now), meta, now)
+        return Unit(id=uuid7(), writes=[write], meta=meta), span
+
+    # -- failures ----------------------------------------------------------------------------------------------------
+
+    def _note_failure(self, match: Match, reason: str) -> None:
+        known = self._failures.setdefault(match.trigger.id, Failures())
+        if known.last is not None and match.event.position <= known.last.position:
+            return  # the same batch once more
+        data = match.event.data
+        known.count += 1
+        known.last = TriggerFailed(
+            position=match.event.position,
+            source=data["source"],
+            event_id=data["id"],
+            reason=reason[:REASON_LIMIT_CHARS],
+            count=known.count,
+            at=self._office.around.clock.now(),
+        )
+
+    async def _tell_failures(self) -> None:
+        for identity, known in list(self._failures.items()):
+            if known.count and time.monotonic() - known.told_at >= TELL_SECONDS:
+                await self._tell(identity, known)
+
+    async def _tell(self, identity: UUID, known: Failures) -> None:
+        """Append TriggerFailed. Whatever comes between, it is tried again at the next occasion."""
+        event, count = known.last, known.count
+        row = (await self._office.around.resources.get([identity])).get(identity)
+        if event is None or row is None:
+            known.count = 0
+            return
+        last = row.doc["last_failure"]
+        if row.doc["state"] == "archived" or (last is not None and last["position"] >= event.position):
+            known.count = 0
+            return
+        log.warning("trigger %s made no job of event %s: %s", row.name, event.event_id, event.reason)
+        meta = Meta(actor=self._office.carries_out.actor, causation_id=str(event.position), term=self._office.term)
+        doc = evolve_trigger(row.doc, event)
+        write = StreamWrite(stream_id=identity, expected_version=row.version, events=[event], head=trigger_head(doc))
+        (result,) = await self._office.carries_out.append([Unit(id=uuid7(), writes=[write], meta=meta)])
+        if isinstance(result, Appended):
+            known.count -= count
+            known.told_at = time.monotonic()
+
+    async def _wait(self) -> None:
+        """Until there is something to do."""
+        waiting = [known.told_at + TELL_SECONDS for known in self._failures.values() if known.count]
+        timeout = None if not waiting else max(0.05, min(waiting) - time.monotonic())
+        self._woken.clear()
+        if self._matches:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            return

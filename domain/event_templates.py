@@ -1,0 +1,125 @@
+"""Templates: JSON values with references into an event.
+
+`{"$event": "data.user.id"}` stands for the value there, whatever it is; with `"default"` for that where there is none.
+`${data.user.id}` within a text stands for its text; `$${` for a plain `${`. `{"$literal": ...}` is taken as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from domain.errors import Rejected
+from domain.event_paths import Missing, Path, find, parse_path
+
+REFERENCES_LIMIT = 500
+REFERENCE = "$event"
+LITERAL = "$literal"
+IN_TEXT = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
+
+
+def check_template(value: Any, field: str) -> None:
+    """Raise Rejected that names the reference which can not be right, whatever the event."""
+    for count, (place, path) in enumerate(_references(value, ()), 1):
+        parse_path(path, ".".join((field, *place)))
+        if count > REFERENCES_LIMIT:
+            raise Rejected(f"{field}: more than {REFERENCES_LIMIT} references", field=field, code="invalid-argument")
+
+
+def holes(value: Any) -> set[Path]:
+    """The places in the value that depend on the event."""
+    return {place for place, _ in _references(value, ())}
+
+
+def is_template(value: Any) -> bool:
+    """Whether rendering would change anything about the value."""
+    if isinstance(value, str):
+        return IN_TEXT.search(value) is not None
+    if isinstance(value, Mapping):
+        return REFERENCE in value or value.keys() == {LITERAL} or any(map(is_template, value.values()))
+    return isinstance(value, list) and any(map(is_template, value))
+
+
+def sample(value: Any) -> Any:
+    """The value as it will be rendered, its references left standing: for checking what is around them."""
+    if isinstance(value, Mapping):
+        if value.keys() == {LITERAL}:
+            return value[LITERAL]
+        return value if REFERENCE in value else {name: sample(part) for name, part in value.items()}
+    return [sample(part) for part in value] if isinstance(value, list) else value
+
+
+def render(value: Any, view: Mapping[str, Any], field: str) -> Any:
+    """The value with the event's in the places of the references. Raises Rejected (code `missing`) where there is none.
+
+    `view` is the event as `event_view` shows it.
+    """
+    if isinstance(value, str):
+        return IN_TEXT.sub(lambda found: _in_text(found, view, field), value) if "${" in value else value
+    if isinstance(value, Mapping):
+        if value.keys() == {LITERAL}:
+            return value[LITERAL]
+        if REFERENCE in value:
+            return _referred(value, view, field)
+        return {name: render(part, view, f"{field}.{name}") for name, part in value.items()}
+    if isinstance(value, list):
+        return [render(part, view, f"{field}.{index}") for index, part in enumerate(value)]
+    return value
+
+
+def _references(value: Any, place: Path) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, str):
+        for found in IN_TEXT.finditer(value):
+            if found[1] is not None:
+                yield place, found[1]
+    elif isinstance(value, Mapping):
+        if value.keys() == {LITERAL}:
+            return
+        if REFERENCE in value:
+            yield place, _only_reference(value, place)
+            return
+        for name, part in value.items():
+            yield from _references(part, (*place, str(name)))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _references(part, (*place, str(index)))
+
+
+def _only_reference(value: Mapping[str, Any], place: Path) -> Any:
+    if not value.keys() <= {REFERENCE, "default"}:
+        field = ".".join(place)
+        message = f"{field}: a reference has {REFERENCE} and perhaps default, nothing else"
+        raise Rejected(message, field=field or None, code="invalid-argument")
+    return value[REFERENCE]
+
+
+def _referred(value: Mapping[str, Any], view: Mapping[str, Any], field: str) -> Any:
+    found = find(view, parse_path(value[REFERENCE], field))
+    if isinstance(found, Missing):
+        if "default" in value:
+            return value["default"]
+        raise _missing(value[REFERENCE], field)
+    return found
+
+
+def _in_text(found: re.Match[str], view: Mapping[str, Any], field: str) -> str:
+    if found[1] is None:
+        return "${"
+    value = find(view, parse_path(found[1], field))
+    if isinstance(value, Missing):
+        raise _missing(found[1], field)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    message = f"{field}: the event's {found[1]} is {_kind(value)}, which has no place in a text"
+    raise Rejected(message, field=field, code="invalid-argument")
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else "a list" if isinstance(value, list) else "an object"
+
+
+def _missing(path: str, field: str) -> Rejected:
+    return Rejected(f"{field}: the event has no {path}", field=field, code="missing")
