@@ -6,6 +6,7 @@ Each class says what the catcher can do about it; adapters translate a driver's 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 
 class RotaError(Exception):
@@ -46,6 +47,15 @@ class NotPossible(Rejected):
 
     def __init__(self, message: str, *, code: str = "state") -> None:
         super().__init__(message, code=code)
+
+
+class NotUnique(NotPossible):
+    """Another job holds the unique key."""
+
+    def __init__(self, message: str, *, job: UUID) -> None:
+        super().__init__(message, code="not-unique")
+        self.field = "unique.key"
+        self.job = job
 
 
 class Unavailable(RotaError):

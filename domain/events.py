@@ -375,6 +375,21 @@ class EventPublished(Event):
 
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UniqueClaimed(Event):
+    """A job holds this unique key from now on, in the key's own stream. `released`: jobs that do not any more."""
+
+    key: str
+    job: str
+    released: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> UniqueClaimed:
+        """Build nested values from their JSON objects."""
+        return cls(**{**data, "released": tuple(data["released"])})
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderElected(Event):
     """A scheduler took the lead for `term`."""
 

@@ -29,6 +29,9 @@ def submit(  # noqa: PLR0913 - each is an option
     priority: str | None = None,
     timeout: float | None = None,
     key: str | None = None,
+    unique: str | None = None,
+    while_: Annotated[str | None, Parameter(name="--while")] = None,
+    on_conflict: str | None = None,
     tag: Tags = (),
     json_: Annotated[str | None, Parameter(name="--json")] = None,
     timeout_wait: float | None = None,
@@ -45,6 +48,9 @@ def submit(  # noqa: PLR0913 - each is an option
         priority: high, normal or low.
         timeout: Seconds that one attempt may take.
         key: Idempotency key: a second submission with it answers the first job.
+        unique: One job for this key at a time.
+        while_: How long another job with the key keeps this one out: queued, running, unfinished, or seconds.
+        on_conflict: What becomes of this one then: reject, return, replace or keep_latest.
         tag: name=value; may be given several times.
         json_: Further fields of the job as a JSON object, as the HTTP contract has them.
         timeout_wait: How many seconds to wait at most.
@@ -57,6 +63,10 @@ def submit(  # noqa: PLR0913 - each is an option
         spec["tags"] = _pairs(tag, as_json=False)
     options = {"delay": delay, "run_at": at, "queue": queue, "priority": priority, "timeout": timeout}
     spec.update({name: value for name, value in options.items() if value is not None})
+    rule = {"key": unique, "while": _while(while_), "on_conflict": on_conflict}
+    rule = {name: value for name, value in rule.items() if value is not None}
+    if rule:
+        spec["unique"] = {**(spec.get("unique") or {}), **rule}
     with Client() as client:
         job = client.submit_spec(spec, idempotency_key=key)
         if not wait:
@@ -223,6 +233,13 @@ def _pairs(words: Iterable[str], *, as_json: bool) -> dict[str, Any]:
         except ValueError:
             pairs[name] = text
     return pairs
+
+
+def _while(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _object(text: str) -> dict[str, Any]:

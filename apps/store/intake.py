@@ -19,12 +19,14 @@ from apps.store.json_body import check_depth, shown
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
 from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
-from domain.specs import DEFAULT_TIMEOUT_SECONDS, JobSpec
+from domain.specs import DEFAULT_TIMEOUT_SECONDS, JobSpec, Unique, UniqueScope
 
 ARGS_LIMIT_BYTES = 256 * 1024
 TAGS_LIMIT = 20
 FUTURE_LIMIT_SECONDS = 10 * 366 * 24 * 3600
 TIMEOUT_LIMIT_SECONDS = 30 * 24 * 3600
+UNIQUE_LIMIT_SECONDS = 30 * 24 * 3600
+SCOPES: tuple[UniqueScope, ...] = ("queued", "running", "unfinished")
 KEY_PATTERN = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -67,6 +69,25 @@ class RetryRequest(BaseModel):
     jitter: Number = Field(0.1, ge=0, le=1)
 
 
+def _while(value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value in SCOPES or (number and 0 < value <= UNIQUE_LIMIT_SECONDS):
+        return value
+    raise ValueError(f"must be queued, running, unfinished, or a number of seconds up to {UNIQUE_LIMIT_SECONDS}")
+
+
+class UniqueRequest(BaseModel):
+    """One job for a key at a time. Without a key: one for the task and its arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: JobKey | None = None
+    while_: Annotated[Literal["queued", "running", "unfinished"] | float, BeforeValidator(_while)] = Field(
+        "unfinished", alias="while", description="how long another job keeps this one out; a number: so many seconds"
+    )
+    on_conflict: Literal["reject", "return", "replace", "keep_latest"] = "return"
+
+
 class JobRequest(BaseModel):
     """A job as submitted."""
 
@@ -90,6 +111,7 @@ class JobRequest(BaseModel):
         "cancel", description="what becomes of it when what it waits for can not come true any more"
     )
     key: JobKey | None = Field(None, description="shares the limits for a key of its queue; keys take turns")
+    unique: UniqueRequest | None = None
     idempotency_key: str | None = Field(None, description="in bulk requests, instead of the header")
 
 
@@ -98,25 +120,35 @@ _NO_STREAMS = Streams()
 
 
 def parse_job(
-    value: Any, now: datetime, known: Mapping[str, Mapping[str, Any]] | None, streams: Streams = _NO_STREAMS
+    value: Any,
+    now: datetime,
+    known: Mapping[str, Mapping[str, Any]] | None,
+    streams: Streams = _NO_STREAMS,
+    *,
+    unique: bool = False,
 ) -> JobSpec:
     """The checked job.
 
     `known` holds the announced tasks and their options, which apply where the request is silent; None: any task is
-    accepted. `streams`: what it may wait for. Raises Rejected.
+    accepted. `streams`: what it may wait for. `unique`: whoever asks keeps the promise of a unique job; others refuse.
+
+    Raises Rejected.
     """
     if not isinstance(value, dict):
         raise Rejected("a job is a JSON object", code="wrong-type")
     task = value.get("task")
     options = known.get(task) if known is not None and isinstance(task, str) else None
     if options:
-        value = _with_defaults(value, options)
+        value = _with_defaults(value, options, unique=unique)
     try:
         request = JobRequest.model_validate(value)
     except ValidationError as error:
         raise rejected(error) from None
     if request.run_at is not None and request.delay:
         raise Rejected("delay: run_at and delay exclude each other", field="delay", code="invalid-argument")
+    if request.unique is not None and not unique:
+        message = "unique: only goes with a job that is submitted on its own"
+        raise Rejected(message, field="unique", code="invalid-argument")
     _check_args(request.args)
     if request.task in BUILTIN_TASKS:
         check_arguments(request.task, request.args)
@@ -128,9 +160,13 @@ def parse_job(
     return _spec(request, now, streams)
 
 
-def _with_defaults(value: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+DEFAULTS = ("queue", "priority", "timeout", "retry", "tags")
+
+
+def _with_defaults(value: dict[str, Any], options: Mapping[str, Any], *, unique: bool) -> dict[str, Any]:
     """The job with what its task was declared with, where the job itself is silent."""
-    own = {name: options[name] for name in ("queue", "priority", "timeout", "retry", "tags") if name in options}
+    names = (*DEFAULTS, "unique") if unique else DEFAULTS
+    own = {name: options[name] for name in names if name in options}
     merged = {**own, **value}
     for name in ("retry", "tags"):
         if isinstance(own.get(name), dict) and isinstance(value.get(name), dict):
@@ -157,6 +193,7 @@ def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
         tags=request.tags,
         key=request.key,
         after=after_of(request.after, request.after_mode, request.on_failure, streams) if request.after else None,
+        unique=None if request.unique is None else _unique(request, request.unique),
         retry=RetryPolicy(
             max_attempts=retry.max_attempts,
             backoff=retry.backoff,
@@ -167,6 +204,17 @@ def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
         )
         if "retry" in request.model_fields_set
         else _DEFAULT_RETRY,
+    )
+
+
+def _unique(request: JobRequest, unique: UniqueRequest) -> Unique:
+    scope = unique.while_
+    seconds = None if isinstance(scope, str) else float(scope)
+    return Unique(
+        key=unique.key or f"{request.task}:{digest_of(request.args)[:32]}",
+        scope=scope if isinstance(scope, str) else "seconds",
+        seconds=seconds,
+        on_conflict=unique.on_conflict,
     )
 
 

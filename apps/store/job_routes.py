@@ -11,7 +11,7 @@ from starlette.responses import Response
 from apps.store import schemas
 from apps.store.answers import events_response, json_response, page, written
 from apps.store.filters import filter_of_query
-from apps.store.jobs import Jobs, SubmitResult, Submitted
+from apps.store.jobs import Jobs
 from apps.store.json_body import load_items, load_lines
 from apps.store.parts import Parts
 from apps.store.positions import Positions
@@ -31,6 +31,7 @@ from apps.store.requests import (
     traceparent_of,
 )
 from apps.store.routing import Routes
+from apps.store.submissions import SubmitResult, Submitted
 from apps.store.views import job_view
 from domain.errors import NotFound, Rejected, Unavailable
 from observability import tracing

@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from apps.store.json_body import shown
-from domain.errors import NotFound, NotPossible, Rejected, Unavailable
+from domain.errors import NotFound, NotPossible, NotUnique, Rejected, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 DETAIL_LIMIT_CHARS = 1000
@@ -66,7 +66,10 @@ def problem_of(error: Rejected | Unavailable, *, writing: bool = True) -> dict[s
         if writing:
             detail += "; whether the request took effect is unknown. With an Idempotency-Key it can safely be repeated"
         return problem(503, detail, code="unavailable")
-    return problem(status_of(error), error.message, code=error.code, field=error.field)
+    document = problem(status_of(error), error.message, code=error.code, field=error.field)
+    if isinstance(error, NotUnique):
+        document["job"] = str(error.job)
+    return document
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:

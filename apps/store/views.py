@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain.jobs import Job
-from domain.specs import After
+from domain.specs import After, Unique
 from observability.tracing import trace_id_of
 
 
@@ -35,6 +35,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "after_mode": None if spec.after is None else spec.after.mode,
         "on_failure": None if spec.after is None else spec.after.on_failure,
         "origin": spec.origin,
+        "unique": None if spec.unique is None else _unique_view(spec.unique),
         "retry": {
             "max_attempts": retry.max_attempts,
             "backoff": retry.backoff,
@@ -72,3 +73,8 @@ def _cause(job: Job) -> dict[str, Any] | None:
     if origin is None or origin.kind != "trigger" or cause is None:
         return None
     return {"event": {"position": int(cause), "stream_id": origin.name}, "trigger": origin.id}
+
+
+def _unique_view(unique: Unique) -> dict[str, Any]:
+    lasts = unique.seconds if unique.scope == "seconds" else unique.scope
+    return {"key": unique.key, "while": lasts, "on_conflict": unique.on_conflict}

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeV
 from rota.context import current_or_none
 from rota.errors import JobFailed, Unreachable, WaitTimeout
 from rota.jobs import Instant, Job, TaskLike, instant_text, job
-from rota.tasks import DEFAULT, Default
+from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
 from rota.transport import Answer, Transport, default_url
 
@@ -116,6 +116,7 @@ class Client:
         tags: Optional[Mapping[str, str]] = None,
         retry: Optional[Mapping[str, Any]] = None,
         key: Optional[str] = None,
+        unique: Optional[Unique] = None,
         idempotency_key: Optional[str] = None,
         **task_args: Any,
     ) -> JobHandle:
@@ -133,16 +134,19 @@ class Client:
             tags: Names and values to find it by.
             retry: How often and when failed attempts are repeated, `{"max_attempts": 3, "backoff": "fixed"}`.
             key: What concurrency limits and fairness count by.
+            unique: One job for a key at a time: the key, or `{"key": "report", "while": "queued",
+                "on_conflict": "replace"}`. The handle is that of the job that holds the key.
             idempotency_key: A second submission with it answers the first job.
             task_args: Arguments of the task.
 
         Raises:
-            Refused: the job is not as it must be, `field` says where; Conflict when the idempotency key is taken.
+            Refused: the job is not as it must be, `field` says where; Conflict when the idempotency key is taken, or
+                the unique key, whose holder is `problem["job"]`.
             Unreachable: the store could not be reached for longer than `patience`.
         """
         spec = job(
             task, args={**(args or {}), **task_args}, queue=queue, priority=priority, run_at=run_at, delay=delay,
-            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key,
+            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key, unique=unique,
         )  # fmt: skip
         answer = self.submit_spec(spec, idempotency_key=idempotency_key or new_key())
         return JobHandle(self, answer["id"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Dict, Mapping, Optional, Union
 
-from rota.tasks import DEFAULT, Default, Task
+from rota.tasks import DEFAULT, Default, Task, Unique, unique_object
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -49,6 +49,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
     tags: Optional[Mapping[str, str]] = None,
     retry: Optional[Mapping[str, Any]] = None,
     key: Optional[str] = None,
+    unique: Optional[Unique] = None,
     idempotency_key: Optional[str] = None,
     **task_args: Any,
 ) -> "Dict[str, Any]":
@@ -62,6 +63,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
         "tags": None if tags is None else dict(tags),
         "retry": None if retry is None else dict(retry),
         "key": key,
+        "unique": unique_object(unique),
         "idempotency_key": idempotency_key,
     }
     given = {name: value for name, value in options.items() if value is not None}

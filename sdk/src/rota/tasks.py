@@ -6,11 +6,14 @@ import functools
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Mapping, Optional, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Mapping, Optional, TypeVar, Union, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OPTIONS = ("queue", "priority", "timeout", "retry", "tags")
+OPTIONS = ("queue", "priority", "timeout", "retry", "tags", "unique")
+
+Unique = Union[str, Mapping[str, Any]]
+"""One job for a key at a time: the key, or `{"key": ..., "while": ..., "on_conflict": ...}`."""
 
 
 class Default:
@@ -78,6 +81,7 @@ def task(
     timeout: "float | Default | None" = ...,
     retry: Optional[Mapping[str, Any]] = ...,
     tags: Optional[Mapping[str, str]] = ...,
+    unique: Optional[Unique] = ...,
 ) -> "Callable[[F], Task[F]]": ...
 
 
@@ -90,13 +94,16 @@ def task(
     timeout: "float | Default | None" = DEFAULT,
     retry: Optional[Mapping[str, Any]] = None,
     tags: Optional[Mapping[str, str]] = None,
+    unique: Optional[Unique] = None,
 ) -> Any:
     """Make an async or plain function a task.
 
     `name` defaults to module.function. The others are what jobs of this task get when their submission does not say
-    otherwise: `timeout` in seconds for one attempt (None: no limit), `retry` as in a job, `{"max_attempts": 3}`.
+    otherwise: `timeout` in seconds for one attempt (None: no limit), `retry` as in a job, `{"max_attempts": 3}`,
+    `unique` as in a job; without a `key` in it, jobs with the same arguments exclude each other.
     """
     given: "Dict[str, Any]" = {"queue": queue, "priority": priority, "retry": retry, "tags": tags}
+    given["unique"] = unique_object(unique)
     options = {key: value for key, value in given.items() if value is not None}
     if not isinstance(timeout, Default):
         options["timeout"] = timeout
@@ -111,6 +118,13 @@ def task(
         return made
 
     return decorate if function is None else decorate(function)
+
+
+def unique_object(unique: Optional[Unique]) -> "Optional[Dict[str, Any]]":
+    """The JSON object for a key or for the object itself."""
+    if unique is None or isinstance(unique, Mapping):
+        return None if unique is None else dict(unique)
+    return {"key": unique}
 
 
 def registered() -> "Dict[str, Task[Any]]":
