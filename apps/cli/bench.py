@@ -30,8 +30,9 @@ from apps.cli.output import Failure, print_json
 from apps.cli.up import running_system
 from domain.ids import Position
 from domain.ports import JobFilter
+from rota import Client
 
-PARTS = ("append", "end_to_end", "submit", "latency", "timers")
+PARTS = ("append", "end_to_end", "limits", "submit", "latency", "timers")
 BULK_JOBS = 1000
 CONNECTIONS = 64
 LATENCY_SAMPLES = 200
@@ -39,6 +40,11 @@ TIMER_JOBS = 10_000
 TIMER_SECONDS = 10.0
 WAIT_SECONDS = 300.0
 NOOP = b'{"task":"bench.noop","queue":"bench"}'
+LIMITED_QUEUE = "bench-limited"
+LIMITS = {"concurrency_per_key": 50, "rate": {"limit": 100_000, "per": 1}}
+"""On, but not reached: what is measured is what they cost."""
+
+LIMIT_KEYS = 200
 
 
 def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tuple[str, ...]) -> int:
@@ -52,7 +58,7 @@ def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tup
     environment = {
         "ROTA_CONCURRENCY": os.environ.get("ROTA_CONCURRENCY", "1000"),
         "ROTA_TASK_PROCESSES": os.environ.get("ROTA_TASK_PROCESSES", "1"),
-        "ROTA_QUEUES": "default,bench",
+        "ROTA_QUEUES": f"default,bench,{LIMITED_QUEUE}",
         "ROTA_LOG_LEVEL": "WARNING",
     }
     with ExitStack() as stack:
@@ -121,6 +127,7 @@ class System:
         measures: dict[str, Callable[[], Awaitable[dict[str, Any]]]] = {
             "append": self._append,
             "end_to_end": self._end_to_end,
+            "limits": self._limits,
             "submit": self._submit,
             "latency": self._latency,
             "timers": self._timers,
@@ -151,17 +158,7 @@ class System:
         first = await self._log.last_position()
         lags: list[float] = []
         measuring = asyncio.create_task(self._measure_lag(lags))
-        began = time.perf_counter()
-        submitted = asyncio.create_task(self._submit_bulk(self._jobs, NOOP))
-        where = JobFilter(state="succeeded", queue="bench")
-        already = 0
-        deadline = began + WAIT_SECONDS
-        while (already := await self._index.count(where)) < self._jobs:
-            if time.perf_counter() > deadline:
-                raise Failure(f"only {already} of {self._jobs} jobs had succeeded after {WAIT_SECONDS:.0f} s")
-            await asyncio.sleep(0.25)
-        took = time.perf_counter() - began
-        await submitted
+        took = await self._run_all(self._jobs, "bench", lambda _: NOOP)
         measuring.cancel()
         await asyncio.gather(measuring, return_exceptions=True)
         events = await self._log.last_position() - first
@@ -175,7 +172,50 @@ class System:
             "projection_lag_ms": _percentiles(lags, (50, 99)),
         }
 
-    async def _submit_bulk(self, jobs: int, job: bytes) -> None:
+    async def _run_all(self, jobs: int, queue: str, job: Callable[[int], bytes]) -> float:
+        """Submit and run so many jobs on a queue at the same time; seconds until all are in `jobs` as succeeded."""
+        where = JobFilter(state="succeeded", queue=queue)
+        before = await self._index.count(where)
+        began = time.perf_counter()
+        submitted = asyncio.create_task(self._submit_bulk(jobs, job))
+        deadline = began + WAIT_SECONDS
+        while (already := await self._index.count(where) - before) < jobs:
+            if time.perf_counter() > deadline:
+                raise Failure(f"only {already} of {jobs} jobs had succeeded after {WAIT_SECONDS:.0f} s")
+            await asyncio.sleep(0.25)
+        took = time.perf_counter() - began
+        await submitted
+        return took
+
+    async def _limits(self) -> dict[str, Any]:
+        """The same jobs without limits, and with a limit for each key and a rate limit on: what limits cost."""
+
+        def limited(number: int) -> bytes:
+            return b'{"task":"bench.noop","queue":"%b","key":"k%d"}' % (LIMITED_QUEUE.encode(), number % LIMIT_KEYS)
+
+        await asyncio.to_thread(self._limit, LIMITED_QUEUE)
+        jobs = max(1, self._jobs // 2)
+        free = jobs / await self._run_all(jobs, "bench", lambda _: NOOP)
+        await self._rest()
+        first = await self._log.last_position()
+        rate = jobs / await self._run_all(jobs, LIMITED_QUEUE, limited)
+        events = await self._log.last_position() - first
+        return {
+            "limits": {
+                "jobs": jobs,
+                "keys": LIMIT_KEYS,
+                "jobs_per_s": round(rate, 1),
+                "free_jobs_per_s": round(free, 1),
+                "ratio": round(rate / free, 3),
+                "events_per_job": round(events / jobs, 3),
+            }
+        }
+
+    def _limit(self, queue: str) -> None:
+        with Client(self._url) as client:
+            client.call("PATCH", f"/v1/queues/{queue}", body=LIMITS)
+
+    async def _submit_bulk(self, jobs: int, job: Callable[[int], bytes]) -> None:
         connections = [await Connection.open(self._url, "/v1/jobs/bulk") for _ in range(2)]
         remaining = jobs
 
@@ -184,7 +224,8 @@ class System:
             while remaining > 0:
                 count = min(BULK_JOBS, remaining)
                 remaining -= count
-                status, answer = await connection.post(b"[" + b",".join([job] * count) + b"]")
+                body = b",".join(job(remaining + n) for n in range(count))
+                status, answer = await connection.post(b"[" + body + b"]")
                 if status != 200 or b'"problem"' in answer:
                     raise Failure(f"the store answered {status}: {answer[:300]!r}")
 

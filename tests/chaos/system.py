@@ -20,7 +20,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from apps.cli.up import running_system
-from domain.events import AttemptStarted, AttemptSucceeded
+from domain.events import AttemptStarted, AttemptSucceeded, JobSubmitted
 from domain.ids import Position
 from domain.jobs import ENDED, evolve, head_of
 from domain.log import Recorded
@@ -94,10 +94,10 @@ class System:
 
 
 @contextmanager
-def system(place: Path, **env: str) -> Iterator[System]:
+def system(place: Path, *, executors: int = 2, **env: str) -> Iterator[System]:
     tasks = str(Path(__file__).with_name("chaos_tasks.py"))
     environment = {"CHAOS_TRACE": str(place / "trace"), "ROTA_TASK_PROCESSES": "1", **env}
-    options = ("--tasks", tasks, "--executors", "2", "--schedulers", "2")
+    options = ("--tasks", tasks, "--executors", str(executors), "--schedulers", "2")
     with running_system(place, *options, env=environment) as state:
         yield System(place, state)
 
@@ -199,8 +199,8 @@ async def _read_everything(log: PostgresEventLog) -> tuple[dict[str, Any], Count
             _check_event(recorded, started, succeeded)
             types[type(recorded.event).__name__] += 1
             stream = str(recorded.stream_id)
-            if type(recorded.event).__name__ in ("LeaderElected", "DecisionRefused", "EventPublished"):
-                continue
+            if stream not in jobs and type(recorded.event) is not JobSubmitted:
+                continue  # a schedule, a queue, an election ...
             jobs[stream] = evolve(jobs.get(stream), recorded)
         position = events[-1].position
     return jobs, types
