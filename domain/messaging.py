@@ -31,7 +31,10 @@ class WorkQueue(Protocol):
     """An executor's end of the work streams of its queues. Every method may raise Unavailable."""
 
     async def take(self, free_slots: int) -> list[WorkItem]:
-        """At most `free_slots` items, higher priority first; they stay this executor's until `done`."""
+        """At most `free_slots` items; they stay this executor's until `done`.
+
+        Higher priority first, but now and then a lower one, so that it is never starved.
+        """
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return when there may be something to take, at the latest after the timeout. Takes nothing."""

@@ -7,7 +7,7 @@ touches several of them: Redis Cluster is therefore not supported, one Redis (wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from domain.ids import Position
 
@@ -27,10 +27,10 @@ def work_stream(queue: str, priority: str) -> str:
     return f"{_WORK}{queue}:{priority}"
 
 
-def work_streams(queues: Iterable[str]) -> list[str]:
-    """The keys of all work streams of these queues, highest priority first, queues in the order given."""
+def work_streams(queues: Iterable[str], priorities: Sequence[str] = PRIORITIES) -> list[str]:
+    """The keys of all work streams of these queues, priorities in the order given, then queues."""
     names = list(queues)
-    return [work_stream(queue, priority) for priority in PRIORITIES for queue in names]
+    return [work_stream(queue, priority) for priority in priorities for queue in names]
 
 
 def queue_and_priority(key: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from adapters.redis.streams import (
 )
 from domain.errors import Corruption
 from domain.ids import Position, Version
+from domain.lines.turns import order_of
 from domain.log import Recorded
 from domain.messaging import WorkItem
 
@@ -62,6 +63,7 @@ class RedisWorkQueue:
     ) -> None:
         self._client = client
         self._queues = list(queues)
+        self._turn = 0
         self._consumer = consumer
         self._idle_ms = int(reclaim_idle_seconds * 1000)
         # What the group was last given of each stream, by which `wait` recognises something new.
@@ -72,13 +74,15 @@ class RedisWorkQueue:
     async def take(self, free_slots: int) -> list[WorkItem]:
         """At most `free_slots` items, higher priority first; they stay this consumer's until `done`.
 
-        The queues take turns at being first within a priority.
+        The queues take turns at being first within a priority, and now and then a lower priority comes first, so that
+        it is never starved.
         """
         if free_slots <= 0:
             return []
         wanted = min(free_slots, MAX_TAKE)
         self._queues.append(self._queues.pop(0))
-        keys = work_streams(self._queues)
+        self._turn += 1
+        keys = work_streams(self._queues, order_of(self._turn))
         with translated("give out work"):
             taken, places = await _take(self._client, keys, (GROUP, self._consumer, wanted))
         self._places = dict(zip(keys, places, strict=True))

@@ -29,6 +29,7 @@ def submit(  # noqa: PLR0913 - each is an option
     priority: str | None = None,
     timeout: float | None = None,
     key: str | None = None,
+    idempotency_key: str | None = None,
     unique: str | None = None,
     while_: Annotated[str | None, Parameter(name="--while")] = None,
     on_conflict: str | None = None,
@@ -47,7 +48,8 @@ def submit(  # noqa: PLR0913 - each is an option
         queue: The queue.
         priority: high, normal or low.
         timeout: Seconds that one attempt may take.
-        key: Idempotency key: a second submission with it answers the first job.
+        key: What limits for a key and turns among keys count by.
+        idempotency_key: A second submission with it answers the first job.
         unique: One job for this key at a time.
         while_: How long another job with the key keeps this one out: queued, running, unfinished, or seconds.
         on_conflict: What becomes of this one then: reject, return, replace or keep_latest.
@@ -61,14 +63,14 @@ def submit(  # noqa: PLR0913 - each is an option
         spec["args"] = {**spec.get("args", {}), **_pairs(arguments, as_json=True)}
     if tag:
         spec["tags"] = _pairs(tag, as_json=False)
-    options = {"delay": delay, "run_at": at, "queue": queue, "priority": priority, "timeout": timeout}
+    options = {"delay": delay, "run_at": at, "queue": queue, "priority": priority, "timeout": timeout, "key": key}
     spec.update({name: value for name, value in options.items() if value is not None})
     rule = {"key": unique, "while": _while(while_), "on_conflict": on_conflict}
     rule = {name: value for name, value in rule.items() if value is not None}
     if rule:
         spec["unique"] = {**(spec.get("unique") or {}), **rule}
     with Client() as client:
-        job = client.submit_spec(spec, idempotency_key=key)
+        job = client.submit_spec(spec, idempotency_key=idempotency_key)
         if not wait:
             print(job["id"])
             return 0

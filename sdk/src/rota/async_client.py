@@ -147,6 +147,18 @@ class AsyncClient:
         """As `Client.follow`. It holds one of the threads until the next event after it was left."""
         return self._iterate(self._client.follow(after))
 
+    async def queues(self) -> "List[Dict[str, Any]]":
+        """As `Client.queues`."""
+        return await self._in_thread(self._client.queues)
+
+    async def queue(self, name: str) -> "Dict[str, Any]":
+        """As `Client.queue`."""
+        return await self._in_thread(lambda: self._client.queue(name))
+
+    async def change_queue(self, name: str, **settings: Any) -> "Dict[str, Any]":
+        """As `Client.change_queue`."""
+        return await self._in_thread(lambda: self._client.change_queue(name, **settings))
+
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """As `Client.call`."""
         return await self._in_thread(lambda: self._client.call(method, path, **options))

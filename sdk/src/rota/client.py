@@ -243,6 +243,22 @@ class Client:
                     raise
             time.sleep(FOLLOW_PAUSE_SECONDS)
 
+    def queues(self) -> "List[Dict[str, Any]]":
+        """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
+        return list(self._read("/v1/queues", {}).body["items"])
+
+    def queue(self, name: str) -> "Dict[str, Any]":
+        """One queue; a name that nobody has used is a queue without jobs."""
+        return dict(self._read(f"/v1/queues/{name}", {}).body)
+
+    def change_queue(self, name: str, **settings: Any) -> "Dict[str, Any]":
+        """Change `paused`, `concurrency`, `concurrency_per_key`, `rate`, `rate_per_key`; the queue afterwards.
+
+        What is not named stays; None takes a limit away. A rate is `{"limit": 100, "per": 60, "burst": 20}`, `per` in
+        seconds. `reason` is kept in the history.
+        """
+        return dict(self._http.call("PATCH", f"/v1/queues/{name}", body=settings, headers=_trace_headers()).body)
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
         return self._http.call(method, path, **options).body
