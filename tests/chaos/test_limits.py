@@ -10,6 +10,7 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from domain.ids import Position
 from domain.log import RawEvent
 from domain.queues import QueueChanged
 from rota import Client
+from rota.client import JobHandle
 from tests.chaos.system import System, run, system
 from tests.waiting import until_sync
 
@@ -176,3 +178,56 @@ async def _check_limits(found: System) -> dict[str, int]:
         "most_of_a_key": counts.most_of_key,
         "most_starts_a_second": counts.most_starts,
     }
+
+
+FAIR_JOBS = int(os.environ.get("ROTA_DRILL_FAIR_JOBS", "3000"))
+"""50000 for the full run."""
+
+AHEAD_AT_MOST = 1_000
+"""How many jobs of a large key may start before the last of ten of a small key that came behind all of them."""
+
+
+def test_a_small_key_does_not_wait_behind_a_large_one(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    tmp_path.chmod(0o755)
+    with system(tmp_path, executors=1, ROTA_CONCURRENCY="50") as found, Client(found.url, timeout=60) as client:
+        work = {"task": "chaos.work", "retry": {"max_attempts": 3}}
+        for start in range(0, FAIR_JOBS, 2_500):
+            numbers = range(start, min(start + 2_500, FAIR_JOBS))
+            client.submit_many([{**work, "args": {"number": n}, "key": "large"} for n in numbers])
+        small = client.submit_many([{**work, "args": {"number": n}, "key": "small"} for n in range(10)])
+        ids = [result["id"] for result in small]
+        ended = [JobHandle(client, job_id).wait(timeout=120) for job_id in ids]
+        waited = max((_instant(job.fields["started_at"]) - _instant(job.fields["submitted_at"])) for job in ended)
+        ahead = asyncio.run(_starts_ahead(found, ids))
+        record_property("figures", {"seconds": waited, "ahead": ahead})
+        assert ahead <= AHEAD_AT_MOST
+
+
+def _instant(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+async def _starts_ahead(found: System, ids: list[str]) -> int:
+    """How many other jobs started between the submission of these and the last of their starts."""
+    database = Database(found.database_url())
+    log = PostgresEventLog(database)
+    left, submitted, others = set(ids), 0, 0
+    position = Position(0)
+    try:
+        while left and (events := await log.read_raw(position, 2000)):
+            for event in events:
+                stream = str(event.stream_id)
+                if event.type == "JobSubmitted" and stream in left:
+                    submitted += 1
+                elif event.type == "AttemptStarted" and stream in left:
+                    left.discard(stream)
+                elif event.type == "AttemptStarted" and submitted == len(ids) and left:
+                    others += 1
+            position = events[-1].position
+    finally:
+        await log.close()
+        await database.close()
+    assert not left
+    return others
