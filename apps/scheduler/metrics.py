@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 
 class SchedulerMetrics:
@@ -34,6 +34,17 @@ class SchedulerMetrics:
         self._refusals = Counter(
             "rota_scheduler_refusals_total", "Times that a newer term was in force", registry=registry
         )
+
+        self._tick_lateness = Histogram(
+            "rota_schedule_lateness_seconds",
+            "How long after its nominal time a tick on time was in the log",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+
+    def ticked(self, late_seconds: float) -> None:
+        """A schedule has ticked so long after its nominal time."""
+        self._tick_lateness.observe(max(0.0, late_seconds))
 
     def decided(self, event: str) -> None:
         """A decision is in the log."""

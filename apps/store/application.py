@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from apps.store.backfills import Backfills
+from apps.store.calendar_routes import CalendarRoutes
+from apps.store.calendars import Calendars
 from apps.store.event_routes import EventRoutes
 from apps.store.guard import Guard
 from apps.store.job_actions import JobActions
@@ -17,10 +20,13 @@ from apps.store.live import HEARTBEAT_SECONDS, Live
 from apps.store.metrics import StoreMetrics
 from apps.store.parts import Parts
 from apps.store.positions import WAIT_SECONDS, Positions
+from apps.store.previews import Previews
 from apps.store.queue_routes import QueueRoutes
 from apps.store.queues import Queues
 from apps.store.resources import Resources
 from apps.store.routing import bare
+from apps.store.schedule_routes import ScheduleRoutes
+from apps.store.schedules import Schedules
 from apps.store.schemas import describe
 from apps.store.system_routes import SystemRoutes
 from apps.store.trigger_routes import TriggerRoutes
@@ -49,6 +55,11 @@ def create_app(
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
+    calendars = Calendars(parts.log, resources)
+    schedules = Schedules(parts, resources, calendars)
+    previews = Previews(schedules, calendars, parts.now)
+    ScheduleRoutes(schedules, Backfills(parts, schedules, calendars), previews, positions).add_to(app)
+    CalendarRoutes(calendars, resources, positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
     describe(app)
     return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

@@ -6,12 +6,14 @@ A filter that is not understood is refused: ignored, it would make an action hit
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from starlette.requests import Request
 
 from apps.store.json_body import shown
 from apps.store.requests import instant_of
 from domain.errors import Rejected
+from domain.ids import resource_id
 from domain.jobs import STATES
 from domain.ports import JobFilter
 
@@ -21,15 +23,15 @@ PAGING = frozenset({"limit", "cursor", "at_least"})
 TEXT_LIMIT_CHARS = 300
 
 
-def filter_of_query(request: Request) -> JobFilter | None:
-    """The filter in the query; None when no job can match. Raises Rejected."""
+def filter_of_query(request: Request) -> JobFilter:
+    """The filter in the query. Raises Rejected."""
     values = request.query_params
     _refuse_unknown(set(values) - FILTERS - PAGING, "")
     return _filter({name: values[name] for name in FILTERS & set(values)}, values.getlist("tag"), "")
 
 
-def filter_of_json(value: Any) -> JobFilter | None:
-    """The filter in a body, which must not be empty; None when no job can match. Raises Rejected."""
+def filter_of_json(value: Any) -> JobFilter:
+    """The filter in a body, which must not be empty. Raises Rejected."""
     if not isinstance(value, dict) or not value:
         message = "filter: must be a JSON object with at least one filter"
         raise Rejected(message, field="filter", code="missing" if value is None else "invalid-argument")
@@ -48,22 +50,29 @@ def _refuse_unknown(names: set[str], prefix: str) -> None:
         raise Rejected(f"{shown(name)}: there is no such filter", field=name, code="unknown-field")
 
 
-def _filter(values: dict[str, Any], tags: list[str], prefix: str) -> JobFilter | None:
+def _filter(values: dict[str, Any], tags: list[str], prefix: str) -> JobFilter:
     texts = {name: _text(values.get(name), prefix + name) for name in (*TEXTS, "schedule")}
     state, after, before = texts["state"], texts["submitted_after"], texts["submitted_before"]
     if state is not None and state not in STATES:
         message = f"{prefix}state: must be one of {', '.join(STATES)}"
         raise Rejected(message, field=f"{prefix}state", code="invalid-argument")
-    where = JobFilter(
+    return JobFilter(
         state=state,
         queue=texts["queue"],
         task=texts["task"],
         tags=_tags(tags, f"{prefix}tag"),
         submitted_after=None if after is None else instant_of(after, f"{prefix}submitted_after"),
         submitted_before=None if before is None else instant_of(before, f"{prefix}submitted_before"),
+        origin_id=None if texts["schedule"] is None else _schedule(texts["schedule"]),
     )
-    # No job has been made by a schedule yet, so one that is asked for by its schedule does not exist.
-    return where if texts["schedule"] is None else None
+
+
+def _schedule(text: str) -> UUID:
+    """The stream of the schedule with this id or name."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return resource_id("schedule", text)
 
 
 def _tags(tags: list[str], field: str) -> dict[str, str]:

@@ -84,18 +84,18 @@ class JobActions:
         if not isinstance(dry_run, bool | None):
             raise Rejected("dry_run: must be true or false", field="dry_run", code="invalid-argument")
         if dry_run:
-            matched = 0 if where is None else await self._index.count(where)
+            matched = await self._index.count(where)
             return json_response({"dry_run": True, "matched": matched, "done": 0, "refused": 0, "complete": True})
         with tracing.span("POST /v1/jobs/actions", parent=traceparent_of(request), kind="server") as span:
             answer, last = await self._change_all(where, command, meta_of(request, span.traceparent))
         return written(answer, last)
 
-    async def _change_all(self, where: JobFilter | None, command: c.Command, meta: Meta) -> tuple[dict[str, Any], int]:
+    async def _change_all(self, where: JobFilter, command: c.Command, meta: Meta) -> tuple[dict[str, Any], int]:
         """What became of the jobs, and the greatest position written."""
         matched = done = refused = last = 0
         before = None
-        complete = where is None
-        while where is not None and not complete and matched < ACTION_LIMIT:
+        complete = False
+        while not complete and matched < ACTION_LIMIT:
             rows = await self._index.find(where, before=before, limit=PAGE)
             complete = len(rows) < PAGE
             if not rows:

@@ -103,8 +103,6 @@ class JobRoutes:
         before = cursor_of(request)
         await self._positions.at_least(request)
         position = await self._positions.last()
-        if where is None:
-            return json_response(page([], position))
         rows = await self._index.find(where, before=before, limit=limit + 1)
         found = await self._jobs.get_all([row.id for row in rows[:limit]])
         following = cursor_for(rows[limit - 1].first_position) if len(rows) > limit else None

@@ -38,6 +38,11 @@ class QueueModes:
                 self._read_at = asked_at
         return self._managed
 
+    @property
+    def known(self) -> frozenset[str]:
+        """As `managed`, as it was when last read or told."""
+        return self._managed
+
     def refused(self, queue: str) -> None:
         """The log says that the leader manages this queue."""
         self._managed |= {queue}

@@ -74,6 +74,10 @@ class Resources:
         row = (await self._index.get([identity])).get(identity)
         return row if row is not None and row.kind == kind else None
 
+    async def named(self, kind: str, names: Sequence[str]) -> dict[str, ResourceRow]:
+        """Those of this kind with these names; unknown ones are missing."""
+        return await self._index.by_name(kind, names)
+
     async def every(self, kind: str) -> list[ResourceRow]:
         """All resources of a kind of which there are few, newest first."""
         rows: list[ResourceRow] = []

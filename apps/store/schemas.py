@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from apps.store.intake import JobRequest
 from apps.store.queues import QueueRequest
+from apps.store.schedule_intake import ScheduleRequest
 from domain.jobs import STATES
 
 Schema = dict[str, Any]
@@ -214,7 +215,14 @@ def _components() -> dict[str, Schema]:
         meta={"type": "object"},
     )
     problem = _object(type=TEXT, title=TEXT, status=INTEGER, detail=TEXT, code=TEXT, field=TEXT)
-    return {**request, **_model(QueueRequest), "Job": job, "Event": event, "Problem": problem}
+    return {
+        **request,
+        **_model(QueueRequest),
+        **_model(ScheduleRequest),
+        "Job": job,
+        "Event": event,
+        "Problem": problem,
+    }
 
 
 def _model(model: type[BaseModel]) -> dict[str, Schema]:

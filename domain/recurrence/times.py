@@ -97,6 +97,15 @@ def _jitter(timing: Timing, micros: int, following: _Raw | None) -> int:
 
 def _within(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
     """What the rule gives from `first` (microseconds) on, within start, end and count."""
+    low, high = bounds(timing, zone)
+    for raw in _unbounded(timing, zone, max(first, low)):
+        if raw.micros > high:
+            return
+        yield raw
+
+
+def bounds(timing: Timing, zone: Zone) -> tuple[int, int]:
+    """The first and the last microsecond at which start, end and count allow a nominal time."""
     rule = timing.rule
     low, high = _FIRST, _END - 1
     if timing.start is not None:
@@ -107,11 +116,7 @@ def _within(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
         begins = zone.earliest(_anchor(rule, zone, timing.start)) * MICROS
         low = max(low, begins)
         high = min(high, _until(rule.until, zone), _last_counted(timing, zone, begins, rule.count))
-    high = min(high, _last_counted(timing, zone, low, timing.count))
-    for raw in _unbounded(timing, zone, max(first, low)):
-        if raw.micros > high:
-            return
-        yield raw
+    return low, min(high, _last_counted(timing, zone, low, timing.count))
 
 
 def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
@@ -120,23 +125,25 @@ def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
         return _every(rule, timing.start, first)
     if isinstance(rule, AtRule):
         return (_Raw(micros) for micros in rule.instants[bisect_left(rule.instants, first) :])
-    local = _local_rule(rule, zone, timing.start)
+    local = local_rule(rule, zone, timing.start)
     moments = wall_clock_times(local, zone, timing.gap, timing.fold, -(-first // MICROS))
     return (_Raw(second * MICROS, skipped, note) for second, skipped, note in moments)
 
 
 def _every(rule: EveryRule, start: datetime | None, first: int) -> Iterator[_Raw]:
-    phase = _phase(rule, start)
-    return (_Raw(micros) for micros in counting(first + (phase - first) % rule.interval, rule.interval))
+    since = phase(rule, start)
+    return (_Raw(micros) for micros in counting(first + (since - first) % rule.interval, rule.interval))
 
 
-def _phase(rule: EveryRule, start: datetime | None) -> int:
+def phase(rule: EveryRule, start: datetime | None) -> int:
+    """An instant of the rule, in microseconds."""
     if rule.phase is not None:
         return rule.phase
     return 0 if start is None else micros_of(start)
 
 
-def _local_rule(rule: CronRule | RRule, zone: Zone, start: datetime | None) -> LocalRule:
+def local_rule(rule: CronRule | RRule, zone: Zone, start: datetime | None) -> LocalRule:
+    """The rule as wall-clock times in the zone."""
     return rrule.bind(rule, zone, _anchor(rule, zone, start)) if isinstance(rule, RRule) else rule
 
 
@@ -164,11 +171,11 @@ def _last_counted(timing: Timing, zone: Zone, low: int, count: int | None) -> in
     if count is None:
         return _END
     if isinstance(rule, EveryRule):
-        return low + (_phase(rule, timing.start) - low) % rule.interval + (count - 1) * rule.interval
+        return low + (phase(rule, timing.start) - low) % rule.interval + (count - 1) * rule.interval
     if isinstance(rule, AtRule):
         place = bisect_left(rule.instants, low) + count - 1
         return rule.instants[place] if place < len(rule.instants) else _END
-    local = _local_rule(rule, zone, timing.start)
+    local = local_rule(rule, zone, timing.start)
     second = _nth_second(local, zone, timing.gap, timing.fold, -(-low // MICROS), count)
     return _END if second is None else second * MICROS
 

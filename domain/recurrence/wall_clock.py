@@ -95,6 +95,23 @@ def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, firs
     return None
 
 
+def count_between(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int) -> int:
+    """How many times lie from `first` to `last` (seconds, both inclusive), without walking there."""
+    ask = _Asking(rule)
+    count = 0
+    for window in windows(rule, zone, fold, first):
+        low, piece = window.low, window.piece
+        if piece.start > last:
+            break
+        if window.gap and _in_gap(ask, piece, gap) is not None:
+            count += 1
+            low = max(low, piece.start + piece.offset + 1)
+        high = min(window.high, last + 1 + piece.offset)
+        if low < high:
+            count += rule.count_local(low, high, piece.offset)
+    return count
+
+
 def windows(rule: LocalRule, zone: Zone, fold: FoldPolicy, first: int) -> Iterator[Window]:
     """The parts of the pieces, from the instant `first` on, whose wall-clock times count."""
     for piece in zone.pieces_from(first):

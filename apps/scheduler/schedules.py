@@ -1,0 +1,282 @@
+"""The leader's schedules: when a nominal time has come, its outcome is decided and appended in one unit.
+
+Timers of its own say which schedule is due; what is due is decided on the schedule's row, which its stream keeps true.
+Nothing that this process remembers decides anything: a new leader finds every nominal time that is owed in the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from apps.scheduler.calendars_then import CalendarsThen
+from apps.scheduler.extensions import Office
+from domain import commands as c
+from domain.brain import HORIZON, End
+from domain.decisions import decide, write_for
+from domain.errors import Rejected, Unavailable
+from domain.ids import Position
+from domain.jobs import ENDED, Job, fold
+from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.messaging import FeedEvent
+from domain.schedules import ticking
+from domain.schedules.events import ScheduleTicked
+from domain.schedules.schedule import KIND, Schedule, from_json
+from domain.timers import Timers
+from observability import tracing
+
+log = logging.getLogger("rota.scheduler.schedules")
+
+BATCH = 200
+"""Schedules that are decided together: one read of their rows, one append of at most so many units."""
+
+LONGEST_SLEEP = timedelta(seconds=0.5)
+UNUSABLE_PAUSE = timedelta(seconds=60)
+"""When a schedule is looked at again whose definition this program can not read."""
+
+QUEUED_LOOK = timedelta(seconds=30)
+"""How often queued ticks are looked at, in case that the end which they wait for was never seen."""
+
+AWAKE = datetime.min.replace(tzinfo=UTC)
+
+
+class _Decided(NamedTuple):
+    """A schedule's step, ready to be appended."""
+
+    schedule: Schedule
+    step: ticking.Step
+    after: ticking.After
+    meta: Meta
+    span: tracing.SpanHandle
+
+
+class Schedules:
+    """The extension, under one term."""
+
+    name = "schedules"
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._around = office.around
+        self._now = office.around.clock.now
+        self._timers = Timers()
+        self._calendars = CalendarsThen(office.around.resources, office.around.event_log)
+        self._waiting: set[str] = set()
+        """Schedules with queued ticks: an end of one of their jobs concerns them."""
+        self._conflicted: set[UUID] = set()
+        self._woken = asyncio.Event()
+        self._wakes_at = AWAKE
+        brain = office.brain
+        for event_type in (
+            "ScheduleCreated",
+            "ScheduleChanged",
+            "SchedulePaused",
+            "ScheduleResumed",
+            "ScheduleArchived",
+        ):
+            brain.attach(event_type, self._changed)
+        brain.attach_to_ends(self._job_ended)
+        for event_type in ("CalendarCreated", "CalendarChanged"):
+            brain.attach(event_type, self._calendars.changed)
+
+    async def run(self) -> None:
+        """Decide what is due, for ever. Raises NotLeader, Unavailable."""
+        await self._office.caught_up.wait()
+        while True:
+            if self._timers.wants_load(self._now()):
+                await self._load()
+            due = self._timers.take_due(self._now(), BATCH)
+            if due:
+                await self._decide_all(due)
+            else:
+                await self._sleep()
+
+    async def settled(self, position: Position) -> None:
+        """Whatever is owed stands in the rows, so a successor needs nothing from here."""
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def _changed(self, event: FeedEvent) -> None:
+        due_at = event.data["due_at"]
+        if due_at is None:
+            self._timers.drop(event.stream_id)
+            return
+        self._timers.add(event.stream_id, datetime.fromisoformat(due_at), event.position)
+        self._wake()
+
+    def _job_ended(self, end: End) -> None:
+        if end.origin is not None and end.origin in self._waiting:
+            self._timers.again(end.origin, self._now())
+            self._wake()
+
+    def _wake(self) -> None:
+        earliest = self._timers.earliest()
+        if earliest is not None and earliest < self._wakes_at:
+            self._woken.set()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    async def _sleep(self) -> None:
+        now = self._now()
+        earliest = self._timers.earliest()
+        self._wakes_at = now + LONGEST_SLEEP if earliest is None else min(earliest, now + LONGEST_SLEEP)
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, (self._wakes_at - now).total_seconds())):
+                await self._woken.wait()
+        self._wakes_at = AWAKE
+
+    async def _load(self) -> None:
+        until = self._now() + HORIZON
+        # Read before the index: whatever is behind this position comes by the feed.
+        self._timers.begin_load(until, await self._around.event_log.last_position())
+        try:
+            found = await self._around.resources.due(KIND, until, self._timers.limit)
+        except BaseException:
+            self._timers.fail_load()
+            raise
+        self._timers.end_load(((str(schedule_id), due_at) for schedule_id, due_at in found), len(found))
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    async def _decide_all(self, due: Sequence[str]) -> None:
+        try:
+            await self._try_to_decide([UUID(schedule_id) for schedule_id in due])
+        except Unavailable:
+            for schedule_id in due:
+                self._timers.again(schedule_id, self._now())
+            raise
+
+    async def _try_to_decide(self, due: Sequence[UUID]) -> None:
+        rows = await self._around.resources.get(due)
+        schedules = [from_json(r.id, r.name, r.version, r.doc) for r in rows.values() if r.kind == KIND]
+        for schedule in schedules:
+            # Before their jobs are read: an end that comes later is not missed then.
+            self._note_waiting(schedule)
+        ended = await self._ended(schedules)
+        await self._calendars.learn(schedules)
+        decided = [d for schedule in schedules if (d := self._decide(schedule, ended)) is not None]
+        try:
+            units = await self._units(decided)
+            results = await self._office.carries_out.append(units)
+        finally:
+            for d in decided:
+                d.span.end()
+        for d, result in zip(decided, results, strict=True):
+            if isinstance(result, Appended):
+                self._measure(d.step, result.recorded_at)
+                self._conflicted.discard(d.schedule.id)
+                self._next(d.after, more=d.step.more)
+            else:
+                self._conflicted.add(d.schedule.id)
+                self._timers.again(str(d.schedule.id), self._now())  # somebody was quicker: decide anew
+
+    def _note_waiting(self, schedule: Schedule) -> None:
+        if schedule.queued:
+            self._waiting.add(str(schedule.id))
+        else:
+            self._waiting.discard(str(schedule.id))
+
+    async def _ended(self, schedules: Sequence[Schedule]) -> frozenset[str]:
+        """Those of the schedules' open jobs that have ended, as their own rows say."""
+        open_jobs = [UUID(job) for schedule in schedules for job in schedule.open]
+        if not open_jobs:
+            return frozenset()
+        heads = await self._around.index.get(open_jobs)
+        return frozenset(str(job) for job in open_jobs if job not in heads or heads[job].state in ENDED)
+
+    def _decide(self, schedule: Schedule, ended: frozenset[str]) -> _Decided | None:
+        """What is to be appended; None when nothing is."""
+        now = self._now()
+        try:
+            step = ticking.decide(schedule, now, ended, self._calendars.then)
+            if not step.events:
+                self._next(ticking.unchanged(schedule), more=False)
+                return None
+            span = self._span(schedule, step)
+            meta = Meta(
+                actor=self._office.carries_out.actor,
+                causation_id=f"schedule:{schedule.id}:{schedule.version + 1}",
+                traceparent=span.traceparent,
+                term=self._office.term,
+            )
+            return _Decided(schedule, step, ticking.after_step(schedule, step, meta), meta, span)
+        except Rejected as error:
+            # What one schedule says must not stop the others. Nothing of it is forgotten: its cursor stays.
+            log.error("schedule %s can not be read, its ticks wait: %s", schedule.name, error)  # noqa: TRY400
+            self._around.metrics.waits("unusable schedule")
+            self._timers.again(str(schedule.id), now + UNUSABLE_PAUSE)
+            return None
+
+    async def _units(self, decided: Sequence[_Decided]) -> list[Unit]:
+        """The units, with the cancellations that belong to them."""
+        cancels = [job_id for d in decided for job_id in d.step.cancels]
+        histories = await self._around.event_log.read_streams(cancels) if cancels else {}
+        # A job that is there already, whoever made it, is not made again: asked only after a conflict.
+        doubtful = [job.id for d in decided if d.schedule.id in self._conflicted for job in d.step.jobs]
+        there = await self._around.index.get(doubtful) if doubtful else {}
+        now = self._now()
+        units = []
+        for d in decided:
+            schedule, step = d.schedule, d.step
+            writes = [
+                StreamWrite(
+                    stream_id=schedule.id,
+                    expected_version=schedule.version,
+                    events=step.events,
+                    head=d.after.head,
+                )
+            ]
+            writes += [self._submission(job, d.meta, now) for job in step.jobs if job.id not in there]
+            for job_id in step.cancels:
+                write = _cancellation(fold(histories.get(job_id, ())), schedule, d.meta, now)
+                if write is not None:
+                    writes.append(write)
+            units.append(Unit(id=uuid7(), writes=writes, meta=d.meta))
+        return units
+
+    def _submission(self, job: ticking.NewJob, meta: Meta, now: datetime) -> StreamWrite:
+        command = c.SubmitJob(spec=job.spec, managed=job.spec.queue in self._office.brain.managed)
+        return write_for(None, job.id, decide(None, command, now), meta, now)[0]
+
+    def _next(self, after: ticking.After, *, more: bool) -> None:
+        """When to look at the schedule again."""
+        schedule, now = after.schedule, self._now()
+        self._note_waiting(schedule)
+        if more:
+            self._timers.again(str(schedule.id), now)
+        elif schedule.queued and schedule.state != "paused":
+            look = now + QUEUED_LOOK
+            self._timers.again(str(schedule.id), look if after.next_at is None else min(look, after.next_at))
+        elif after.head.due_at is not None:
+            self._timers.add(str(schedule.id), after.head.due_at)
+
+    def _measure(self, step: ticking.Step, recorded_at: datetime) -> None:
+        for event in step.events:
+            if isinstance(event, ScheduleTicked) and event.cause == "due":
+                self._around.metrics.ticked((recorded_at - event.nominal).total_seconds())
+
+    def _span(self, schedule: Schedule, step: ticking.Step) -> tracing.SpanHandle:
+        """A root span: every tick begins a trace of its own."""
+        if not tracing.enabled():
+            return tracing.SpanHandle(None, None)
+        attributes = {"rota.schedule.id": str(schedule.id), "rota.schedule.name": schedule.name}
+        if step.jobs:
+            attributes["rota.job.id"] = str(step.jobs[0].id)
+        return tracing.start_span("scheduler.tick", attributes=attributes, kind="producer")
+
+
+def _cancellation(job: Job | None, schedule: Schedule, meta: Meta, now: datetime) -> StreamWrite | None:
+    """The wish that the job ends, because of the schedule's next tick; None when there is nothing to ask for."""
+    if job is None or job.ended:
+        return None
+    reason = f"the next tick of schedule {schedule.name}"
+    events = decide(job, c.RequestCancel(reason=reason, cause="replaced"), now)
+    return write_for(job, job.id, events, meta, now)[0] if events else None

@@ -1,0 +1,61 @@
+"""Shows when a rule would tick: of a schedule, or one that need not be saved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from apps.store.calendars import Calendars
+from apps.store.json_body import shown
+from apps.store.schedule_intake import TIMING_FIELDS
+from apps.store.schedules import Schedules
+from domain.errors import Rejected
+from domain.recurrence.calendars import Calendar
+from domain.recurrence.instants import parse_instant
+from domain.recurrence.preview import preview
+from domain.recurrence.timing import parse_timing
+
+DEFAULT_COUNT = 10
+FIELDS = frozenset({*TIMING_FIELDS, "after", "calendars", "schedule"})
+
+
+class Previews:
+    """The handler, without HTTP."""
+
+    def __init__(self, schedules: Schedules, calendars: Calendars, now: Any) -> None:
+        self._schedules = schedules
+        self._calendars = calendars
+        self._now = now
+
+    async def preview(self, value: Any) -> dict[str, Any]:
+        """The next times. Here `count` is how many to show. Raises Rejected, NotFound, Unavailable."""
+        if not isinstance(value, dict):
+            raise Rejected("the body must be a JSON object", code="wrong-type")
+        for name in value:
+            if name not in FIELDS:
+                raise Rejected(f"{shown(name)}: there is no such field", field=name, code="unknown-field")
+        now: datetime = self._now()
+        count = value.get("count", DEFAULT_COUNT)
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise Rejected("count: must be a whole number", field="count", code="invalid-argument")
+        after = now if value.get("after") is None else parse_instant(value["after"], "after")
+        spec = {name: found for name, found in value.items() if name not in ("after", "count", "schedule")}
+        seed, created = UUID(int=0), now
+        if value.get("schedule") is not None:
+            if set(value) & set(TIMING_FIELDS) - {"count"}:
+                raise Rejected("schedule: either a schedule or a rule", field="schedule", code="invalid-argument")
+            schedule, _ = await self._schedules.load(str(value["schedule"]))
+            spec, seed, created = dict(schedule.definition), schedule.id, schedule.created_at
+        calendars = await self._named(spec.get("calendars"))
+        timing = parse_timing(spec, calendars, seed=seed, created=created)
+        return {"timezone": timing.timezone, "ticks": preview(timing, after, count)}
+
+    async def _named(self, names: Any) -> list[Calendar]:
+        if names is None:
+            return []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Rejected("calendars: must be a list of names", field="calendars", code="invalid-argument")
+        await self._calendars.check_names(names, names)
+        versions = await self._calendars.versions(names)
+        return [versions[name].present for name in names]
