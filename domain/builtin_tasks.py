@@ -118,15 +118,28 @@ def parse_arguments(task: str, args: Mapping[str, Any]) -> Arguments:
     try:
         return _MODELS[task].model_validate(dict(args))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = ".".join(["args", *(str(part) for part in first["loc"] if not _is_branch(part))])
-        message = first["msg"].removeprefix("Value error, ")
-        raise Rejected(f"{task}: {path}: {message}", field=path, code="invalid-argument") from None
+        raise _invalid(task, error.errors(include_url=False, include_context=False, include_input=False)[0]) from None
 
 
-def check_arguments(task: str, args: Mapping[str, Any]) -> None:
-    """Raise Rejected when a built-in task can not take these arguments."""
-    parse_arguments(task, args)
+def check_arguments(task: str, args: Mapping[str, Any], unknown: Collection[tuple[str, ...]] = ()) -> None:
+    """Raise Rejected when a built-in task can not take these arguments.
+
+    What stands at one of the places `unknown` comes only with predecessors' results, and is checked then.
+    """
+    _refuse_unwritable(args, "args")
+    try:
+        _MODELS[task].model_validate(dict(args))
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_context=False, include_input=False):
+            place = tuple(str(part) for part in found["loc"] if not _is_branch(part))
+            if not any(place[: len(prefix)] == prefix or prefix[: len(place)] == place for prefix in unknown):
+                raise _invalid(task, found) from None
+
+
+def _invalid(task: str, found: Mapping[str, Any]) -> Rejected:
+    path = ".".join(["args", *(str(part) for part in found["loc"] if not _is_branch(part))])
+    message = found["msg"].removeprefix("Value error, ")
+    return Rejected(f"{task}: {path}: {message}", field=path, code="invalid-argument")
 
 
 def check_templated_arguments(task: str, args: Mapping[str, Any], holes: Collection[tuple[str, ...]]) -> None:

@@ -34,6 +34,8 @@ def submit(  # noqa: PLR0913 - each is an option
     while_: Annotated[str | None, Parameter(name="--while")] = None,
     on_conflict: str | None = None,
     tag: Tags = (),
+    after: Tags = (),
+    on_failure: str | None = None,
     json_: Annotated[str | None, Parameter(name="--json")] = None,
     timeout_wait: float | None = None,
 ) -> int:
@@ -54,6 +56,8 @@ def submit(  # noqa: PLR0913 - each is an option
         while_: How long another job with the key keeps this one out: queued, running, unfinished, or seconds.
         on_conflict: What becomes of this one then: reject, return, replace or keep_latest.
         tag: name=value; may be given several times.
+        after: The id of a job, workflow or batch that has to end first; may be given several times.
+        on_failure: cancel, run or hold: what becomes of it when one of these does not succeed.
         json_: Further fields of the job as a JSON object, as the HTTP contract has them.
         timeout_wait: How many seconds to wait at most.
     """
@@ -63,7 +67,17 @@ def submit(  # noqa: PLR0913 - each is an option
         spec["args"] = {**spec.get("args", {}), **_pairs(arguments, as_json=True)}
     if tag:
         spec["tags"] = _pairs(tag, as_json=False)
-    options = {"delay": delay, "run_at": at, "queue": queue, "priority": priority, "timeout": timeout, "key": key}
+    if after:
+        spec["after"] = [*spec.get("after", []), *after]
+    options = {
+        "delay": delay,
+        "run_at": at,
+        "queue": queue,
+        "priority": priority,
+        "timeout": timeout,
+        "key": key,
+        "on_failure": on_failure,
+    }
     spec.update({name: value for name, value in options.items() if value is not None})
     rule = {"key": unique, "while": _while(while_), "on_conflict": on_conflict}
     rule = {name: value for name, value in rule.items() if value is not None}
@@ -189,6 +203,19 @@ def retry(id: str, *, reason: str | None = None, json: bool = False) -> None:
     """
     with Client() as client:
         _print_state(client.retry(id, reason).fields, json)
+
+
+@app.command
+def release(id: str, *, reason: str | None = None, json: bool = False) -> None:
+    """Let a job run that waits for others.
+
+    Args:
+        id: The job's id.
+        reason: Why; kept in the history.
+        json: Print the job as JSON.
+    """
+    with Client() as client:
+        _print_state(client.release(id, reason).fields, json)
 
 
 def print_history(history: Iterable[dict[str, Any]]) -> None:

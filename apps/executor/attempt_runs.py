@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
@@ -18,10 +18,11 @@ from apps.executor.claiming import Claimed
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper, Progress
 from apps.executor.patience import until_available
+from apps.executor.predecessors import Predecessors
 from apps.executor.reporting import Reporter, text
 from apps.executor.slots import Slots
 from domain import commands as c
-from domain.errors import RotaError
+from domain.errors import Rejected, RotaError
 from domain.jobs import Job
 from observability import tracing
 
@@ -32,7 +33,10 @@ PROGRESS_MESSAGE_CHARS = 1_000
 
 @dataclass(slots=True)
 class Running:
-    """An attempt from its claim to its report. `job` is as the log last had it, as far as is known here."""
+    """An attempt from its claim to its report. `job` is as the log last had it, as far as is known here.
+
+    `prepared`: it has what it needs of its predecessors; `stopped`: its end was asked for before that.
+    """
 
     job: Job
     executor: str
@@ -41,6 +45,8 @@ class Running:
     span: tracing.SpanHandle
     abandoned: str | None = None
     ended: bool = False
+    prepared: bool = True
+    stopped: bool = False
 
 
 class AttemptRuns:
@@ -54,6 +60,7 @@ class AttemptRuns:
         output: OutputKeeper,
         builtin: Mapping[str, Runner],
         python: Runner | None,
+        predecessors: Predecessors,
         metrics: AttemptMetrics,
     ) -> None:
         self.running: dict[tuple[UUID, int], Running] = {}
@@ -62,6 +69,7 @@ class AttemptRuns:
         self._output = output
         self._builtin = builtin
         self._python = python or _NoTasks()
+        self._predecessors = predecessors
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -82,7 +90,7 @@ class AttemptRuns:
             depth=job.submitted_meta.depth,
         )
         runner = self._builtin.get(spec.task, self._python)
-        running = Running(job, executor, attempt, runner, claimed.span, abandoned)
+        running = Running(job, executor, attempt, runner, claimed.span, abandoned, prepared=spec.after is None)
         self.running[job.id, job.attempt] = running
         task = asyncio.get_running_loop().create_task(self._live(running))
         self._tasks.add(task)
@@ -94,6 +102,9 @@ class AttemptRuns:
         if running is None or running.ended:
             return
         running.abandoned = running.abandoned or abandoned
+        if not running.prepared:
+            running.stopped = True
+            return
         running.runner.cancel(running.attempt)
 
     def abandon_all(self, reason: str) -> None:
@@ -158,6 +169,8 @@ class AttemptRuns:
         if running.abandoned is not None:
             return Lost(running.abandoned)
         try:
+            if not running.prepared and (over := await self._prepare(running)) is not None:
+                return over
             outcome = await running.runner.run(running.attempt, self._output)
         except Exception as error:
             # The outermost place of an attempt: a runner's defect costs this attempt, never its neighbours.
@@ -166,6 +179,23 @@ class AttemptRuns:
         if running.abandoned is not None and isinstance(outcome, Cancelled | Lost):
             return Lost(running.abandoned)
         return outcome
+
+    async def _prepare(self, running: Running) -> Outcome | None:
+        """Get what its predecessors have returned; an outcome if it has one before it began."""
+        spec = running.job.spec
+        assert spec.after is not None  # noqa: S101 - else it is prepared from the beginning
+        try:
+            wants_all = spec.task not in self._builtin
+            given = await self._predecessors.give(spec, spec.after, wants_all=wants_all)
+        except Rejected as error:
+            return Failed("UnresolvedReference", error.message, retryable=False)
+        running.prepared = True
+        if running.stopped:
+            return Lost(running.abandoned) if running.abandoned is not None else Cancelled()
+        running.attempt = replace(
+            running.attempt, args=given.args, results=given.results if wants_all else None, omitted=given.omitted
+        )
+        return None
 
 
 def _fraction(given: float | None) -> float | None:

@@ -15,7 +15,9 @@ from uuid import UUID
 class Attempt:
     """One claimed attempt of a job. `number` counts from 1; `timeout_seconds` None means no limit.
 
-    `correlation_id` and `depth` are those of the job's submission: what the attempt publishes goes on with them.
+    `results` are those of the job's predecessors by name, None when it has none; `omitted` names those that have a
+    result which did not fit. `correlation_id` and `depth` are those of the job's submission: what the attempt publishes
+    goes on with them.
     """
 
     job_id: UUID
@@ -26,6 +28,8 @@ class Attempt:
     timeout_seconds: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     traceparent: str | None = None
+    results: Mapping[str, Any] | None = None
+    omitted: tuple[str, ...] = ()
     correlation_id: str | None = None
     depth: int = 0
 

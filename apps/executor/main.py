@@ -17,6 +17,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
+from adapters.postgres.results import PostgresResults
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect
@@ -29,6 +30,7 @@ from apps.executor.builtin.runner import BuiltinTasks
 from apps.executor.claiming import Claimer
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
+from apps.executor.predecessors import Predecessors
 from apps.executor.publishing import EventPublisher
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
@@ -109,6 +111,7 @@ class _Parts:
             output=self.output,
             builtin=dict.fromkeys(BUILTIN_TASKS, builtin),
             python=self.python,
+            predecessors=Predecessors(PostgresResults(self.database)),
             metrics=counters,
         )
         self.executor = Executor(

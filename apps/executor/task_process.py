@@ -18,7 +18,7 @@ from apps.executor.task_runs import Ending, Patience, Run, crashed, describe_sta
 
 log = logging.getLogger("rota.executor.tasks")
 
-PROTOCOL = 2
+PROTOCOL = 3
 STALLED_SECONDS = 1.0
 """A process that has not begun an attempt for so long gets no others."""
 
@@ -99,10 +99,11 @@ class TaskProcess:
         assert self._channel is not None  # noqa: S101 - it is available
         attempt = run.attempt
         key = self._last_key + 1
+        given = None if attempt.results is None else [attempt.results, attempt.omitted]
         self._channel.send(
             [
                 "run", key, attempt.job_id, attempt.number, attempt.task, attempt.args, attempt.queue, attempt.tags,
-                attempt.traceparent,
+                attempt.traceparent, given,
             ]
         )  # fmt: skip
         self._last_key = run.key = key

@@ -18,8 +18,9 @@ from apps.store.after import PREDECESSORS_LIMIT, PredecessorItem, Streams, after
 from apps.store.json_body import check_depth, shown
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
+from domain.references import Reference, check_references, references_in
 from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
-from domain.specs import DEFAULT_TIMEOUT_SECONDS, JobSpec, Unique, UniqueScope
+from domain.specs import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
 
 ARGS_LIMIT_BYTES = 256 * 1024
 TAGS_LIMIT = 20
@@ -150,14 +151,16 @@ def parse_job(
         message = "unique: only goes with a job that is submitted on its own"
         raise Rejected(message, field="unique", code="invalid-argument")
     _check_args(request.args)
+    after = after_of(request.after, request.after_mode, request.on_failure, streams) if request.after else None
+    references = _references(request.args, after)
     if request.task in BUILTIN_TASKS:
-        check_arguments(request.task, request.args)
+        check_arguments(request.task, request.args, [reference.place for reference in references])
     elif known is not None and options is None:
         message = f"task: no executor has announced {request.task!r}"
         raise Rejected(message, field="task", code="unknown-task")
     elif options is not None:
         _check_parameters(request, options)
-    return _spec(request, now, streams)
+    return _spec(request, now, after)
 
 
 DEFAULTS = ("queue", "priority", "timeout", "retry", "tags")
@@ -174,7 +177,7 @@ def _with_defaults(value: dict[str, Any], options: Mapping[str, Any], *, unique:
     return merged
 
 
-def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
+def _spec(request: JobRequest, now: datetime, after: After | None) -> JobSpec:
     run_at = request.run_at
     if request.delay:
         run_at = now + timedelta(seconds=request.delay)
@@ -192,7 +195,7 @@ def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
         expires_at=request.expires_at,
         tags=request.tags,
         key=request.key,
-        after=after_of(request.after, request.after_mode, request.on_failure, streams) if request.after else None,
+        after=after,
         unique=None if request.unique is None else _unique(request, request.unique),
         retry=RetryPolicy(
             max_attempts=retry.max_attempts,
@@ -205,6 +208,15 @@ def _spec(request: JobRequest, now: datetime, streams: Streams) -> JobSpec:
         if "retry" in request.model_fields_set
         else _DEFAULT_RETRY,
     )
+
+
+def _references(args: dict[str, Any], after: After | None) -> list[Reference]:
+    """The references to results of predecessors. Without predecessors there are none, whatever the arguments are."""
+    if after is None:
+        return []
+    found = references_in(args)
+    check_references(found, {predecessor.name for predecessor in after.predecessors})
+    return found
 
 
 def _unique(request: JobRequest, unique: UniqueRequest) -> Unique:

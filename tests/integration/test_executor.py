@@ -11,6 +11,7 @@ import pytest
 
 from domain import commands as c
 from domain.retry import RetryPolicy
+from domain.specs import After, Predecessor
 from tests.conftest import TestDatabase
 from tests.integration.executor_system import System, children_of, system, wait_gone
 from tests.waiting import until
@@ -43,6 +44,15 @@ async def hold(seconds=60.0):
 @task(name="fail")
 def fail():
     raise ValueError("on purpose")
+
+
+@task(name="results")
+def results(given=None):
+    job = current_job()
+    try:
+        job.results["nobody"]
+    except KeyError as error:
+        return {"results": job.results, "given": given, "error": str(error)}
 
 
 @task(name="surrogate")
@@ -84,6 +94,24 @@ async def test_jobs_of_every_kind_run_to_their_ends(rota: System) -> None:
         assert [type(r.event).__name__ for r in history] == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
     published = await rota.job(event)
     assert published.result["position"] > 0
+
+
+async def test_jobs_get_what_their_predecessors_have_returned(rota: System) -> None:
+    await rota.executor(tasks=TASKS, allow_shell=True)
+    first, second = await rota.submit("noop", 2, args={"value": {"words": ["some", "a\x00b"]}})
+    await rota.in_state("succeeded", [first, second])
+    after = After(predecessors=(Predecessor(id=first, name="first"), Predecessor(id=second, name="second")))
+    word = {"$result": "second", "path": "words.0"}
+    (told,) = await rota.submit("results", args={"given": word}, after=after)
+    (echo,) = await rota.submit("shell.run", args={"command": ["echo", word]}, after=after)
+    for job_id in (told, echo):
+        await rota.command(job_id, c.MeetDependencies())
+    await rota.in_state("succeeded", [told, echo])
+    result = (await rota.job(told)).result
+    assert result["results"] == {name: {"words": ["some", "a\x00b"]} for name in ("first", "second")}
+    assert result["given"] == "some"
+    assert result["error"] == "'there is no result of nobody; there are: first, second'"
+    assert await rota.printed(echo) == "some\n"
 
 
 async def test_a_running_job_is_cancelled_through_the_control_stream(rota: System) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from prometheus_client import CollectorRegistry
 from uuid_utils.compat import uuid7
 
@@ -20,6 +21,7 @@ from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost
 from apps.executor.claiming import Claimer
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
+from apps.executor.predecessors import Predecessors
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
@@ -123,6 +125,15 @@ class MemoryLog:
 
     async def get(self, job_ids: Sequence[UUID]) -> dict[UUID, HeadRow]:
         return {job_id: _row(self.job(job_id)) for job_id in job_ids if job_id in self.streams}
+
+    async def sizes(self, ids: Sequence[UUID]) -> dict[UUID, int]:
+        return {job_id: len(orjson.dumps(value)) for job_id, value in (await self.values(ids)).items()}
+
+    async def values(self, ids: Sequence[UUID]) -> dict[UUID, Any]:
+        if self.away:
+            raise Unavailable("the log is away", server="postgres")
+        jobs = {job_id: self.job(job_id) for job_id in ids if job_id in self.streams}
+        return {job_id: job.result for job_id, job in jobs.items() if job.state == "succeeded"}
 
     async def of_executor(self, executor: str, *, older_than_seconds: float) -> list[RunningAttempt]:
         jobs = [self.job(job_id) for job_id in self.streams]
@@ -278,7 +289,7 @@ class TestExecutor:
         self.reporter = Reporter(log, commit, log.now)
         self.runs = AttemptRuns(
             slots=self.slots, reporter=self.reporter, output=self.output, builtin={},
-            python=None if without_python else self.runner, metrics=metrics,
+            python=None if without_python else self.runner, predecessors=Predecessors(log), metrics=metrics,
         )  # fmt: skip
         self.executor = Executor(
             identity=identity, slots=self.slots, queue=queue, claimer=Claimer(log, commit, log.now), runs=self.runs,

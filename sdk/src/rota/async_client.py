@@ -131,6 +131,10 @@ class AsyncClient:
         """As `Client.retry`."""
         return await self._in_thread(lambda: self._client.retry(job_id, reason))
 
+    async def release(self, job_id: str, reason: Optional[str] = None) -> Job:
+        """As `Client.release`."""
+        return await self._in_thread(lambda: self._client.release(job_id, reason))
+
     async def reschedule(self, job_id: str, run_at: Instant, reason: Optional[str] = None) -> Job:
         """As `Client.reschedule`."""
         return await self._in_thread(lambda: self._client.reschedule(job_id, run_at, reason))

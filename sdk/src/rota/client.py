@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeV
 
 from rota.context import current_or_none
 from rota.errors import JobFailed, Unreachable, WaitTimeout
-from rota.jobs import Instant, Job, TaskLike, instant_text, job
+from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
 from rota.transport import Answer, Transport, default_url
@@ -116,6 +116,9 @@ class Client:
         tags: Optional[Mapping[str, str]] = None,
         retry: Optional[Mapping[str, Any]] = None,
         key: Optional[str] = None,
+        after: "Optional[Iterable[Predecessor]]" = None,
+        after_mode: Optional[str] = None,
+        on_failure: Optional[str] = None,
         unique: Optional[Unique] = None,
         idempotency_key: Optional[str] = None,
         **task_args: Any,
@@ -134,6 +137,10 @@ class Client:
             tags: Names and values to find it by.
             retry: How often and when failed attempts are repeated, `{"max_attempts": 3, "backoff": "fixed"}`.
             key: What concurrency limits and fairness count by.
+            after: Jobs (handles or ids), workflows and batches that have to end first, successfully unless
+                `{"job": ..., "outcome": "failed" or "ended"}` says otherwise.
+            after_mode: Whether it waits for `all` of them or for `any`.
+            on_failure: What becomes of it when that can not come true any more: `cancel`, `run` or `hold`.
             unique: One job for a key at a time: the key, or `{"key": "report", "while": "queued",
                 "on_conflict": "replace"}`. The handle is that of the job that holds the key.
             idempotency_key: A second submission with it answers the first job.
@@ -146,7 +153,8 @@ class Client:
         """
         spec = job(
             task, args={**(args or {}), **task_args}, queue=queue, priority=priority, run_at=run_at, delay=delay,
-            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key, unique=unique,
+            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key, after=after, after_mode=after_mode,
+            on_failure=on_failure, unique=unique,
         )  # fmt: skip
         answer = self.submit_spec(spec, idempotency_key=idempotency_key or new_key())
         return JobHandle(self, answer["id"])
@@ -206,6 +214,10 @@ class Client:
     def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
         """Run an ended job again, or a retrying one at once. Raises Conflict when it can not be."""
         return self._act(job_id, "retry", {"reason": reason})
+
+    def release(self, job_id: str, reason: Optional[str] = None) -> Job:
+        """Let a job run that waits for others. Raises Conflict when it does not."""
+        return self._act(job_id, "release", {"reason": reason})
 
     def reschedule(self, job_id: str, run_at: Instant, reason: Optional[str] = None) -> Job:
         """Give a waiting job another time. Raises Conflict when it no longer waits."""

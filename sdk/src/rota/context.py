@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import contextvars
-from typing import Any, Mapping, Optional
+from typing import Any, Collection, Dict, Mapping, Optional
+
+
+class Results(Dict[str, Any]):
+    """What the jobs that this one waited for have returned, by their names: of a workflow's node, else the job's id.
+
+    A predecessor that has not succeeded has no result. `omitted` names those whose results were too large to go along
+    (together they may have 1 MiB as JSON); `Client.get` reads them.
+    """
+
+    def __init__(self, results: Mapping[str, Any], omitted: Collection[str] = ()) -> None:
+        super().__init__(results)
+        self.omitted = frozenset(omitted)
+
+    def __missing__(self, name: str) -> Any:
+        if name in self.omitted:
+            raise KeyError(f"the result of {name} is too large to go along with the job: read it with Client.get")
+        known = ", ".join(sorted(self)) or "none"
+        raise KeyError(f"there is no result of {name}; there are: {known}")
 
 
 class JobContext:
     """The job that the current task runs for.
 
     `id` is the job's, `attempt` counts from 1. `cancelled` becomes True when the job's end was asked for or its time
-    is up: a plain function that works in steps may look at it between them.
+    is up: a plain function that works in steps may look at it between them. `results` are what its predecessors have
+    returned.
     """
 
     def __init__(
@@ -22,6 +41,7 @@ class JobContext:
         queue: str,
         tags: Mapping[str, str],
         traceparent: Optional[str],
+        results: Optional[Results] = None,
     ) -> None:
         self.id = id
         self.attempt = attempt
@@ -29,6 +49,7 @@ class JobContext:
         self.queue = queue
         self.tags = tags
         self.traceparent = traceparent
+        self.results = Results({}) if results is None else results
         self.cancelled = False
 
     def progress(self, fraction: Optional[float] = None, message: Optional[str] = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, Mapping, Optional, Union
 
 from rota.tasks import DEFAULT, Default, Task, Unique, unique_object
 
@@ -11,6 +11,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
 TaskLike = Union[str, "Task[Any]"]
 Instant = Union[str, datetime]
+Predecessor = Any
+"""A handle, a `Job`, an id, a node or its name, or `{"job": any of these, "outcome": "ended", "name": "extract"}`."""
 
 
 class Job:
@@ -49,6 +51,9 @@ def job(  # noqa: PLR0913 - each is a field of the job
     tags: Optional[Mapping[str, str]] = None,
     retry: Optional[Mapping[str, Any]] = None,
     key: Optional[str] = None,
+    after: "Optional[Iterable[Predecessor]]" = None,
+    after_mode: Optional[str] = None,
+    on_failure: Optional[str] = None,
     unique: Optional[Unique] = None,
     idempotency_key: Optional[str] = None,
     **task_args: Any,
@@ -63,6 +68,9 @@ def job(  # noqa: PLR0913 - each is a field of the job
         "tags": None if tags is None else dict(tags),
         "retry": None if retry is None else dict(retry),
         "key": key,
+        "after": None if after is None else [predecessor(one) for one in after],
+        "after_mode": after_mode,
+        "on_failure": on_failure,
         "unique": unique_object(unique),
         "idempotency_key": idempotency_key,
     }
@@ -72,6 +80,15 @@ def job(  # noqa: PLR0913 - each is a field of the job
     own = task.options if isinstance(task, Task) else {}
     name = task.name if isinstance(task, Task) else task
     return {"task": name, "args": {**(args or {}), **task_args}, **own, **given}
+
+
+def predecessor(one: Predecessor) -> "Union[str, Dict[str, Any]]":
+    """How the HTTP contract names what is waited for. Raises TypeError."""
+    if isinstance(one, Mapping):
+        return {**one, "job": predecessor(one["job"])}
+    if isinstance(one, (list, tuple)):
+        raise TypeError("`after` takes jobs: handles, ids, or names within a workflow")
+    return one if isinstance(one, str) else str(one.id)
 
 
 def instant_text(instant: Optional[Instant]) -> Optional[str]:

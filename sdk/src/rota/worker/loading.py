@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 
 from rota.tasks import registered
 
-PROTOCOL = 2
+PROTOCOL = 3
 ERROR_LIMIT_CHARS = 16_000
 
 

@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
 
-from rota.context import JobContext, set_current
+from rota.context import JobContext, Results, set_current
 from rota.errors import TaskCancelled
 from rota.tasks import Task, registered
 from rota.worker import messages
@@ -99,7 +99,7 @@ class RunningTasks:
         self._done: "Deque[Tuple[Run, str]]" = deque()
         self._collecting = False
 
-    def start(
+    def start(  # noqa: PLR0913, PLR0917 - the fields of the message
         self,
         key: int,
         job_id: str,
@@ -109,10 +109,13 @@ class RunningTasks:
         queue: str,
         tags: "Mapping[str, str]",
         traceparent: Optional[str],
+        given: "Optional[Tuple[Dict[str, Any], List[str]]]" = None,
     ) -> None:
         """Begin an attempt."""
         self.last_key = key
         run = self._runs[key] = Run(self, key, job_id, attempt, name, queue, tags, traceparent)
+        if given is not None:
+            run.results = Results(*given)
         found = registered().get(name)
         if found is None:
             message = f"the task process has no task {name}"
