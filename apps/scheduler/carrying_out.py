@@ -5,6 +5,7 @@ Never decides by what the brain remembers of a job, and never without the term.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -15,6 +16,7 @@ from apps.scheduler.metrics import SchedulerMetrics
 from domain import commands as c
 from domain.brain import Brain, Decision
 from domain.decisions import decide, write_for
+from domain.errors import NotPossible
 from domain.events import Event, JobDispatched
 from domain.ids import Term
 from domain.jobs import Job, fold
@@ -68,9 +70,11 @@ class CarriesOut:
         spans: list[tracing.SpanHandle] = []
         for decision in decisions:
             job = fold(histories.get(decision.job_id, ()))
-            events = () if job is None else decide(job, self._informed(job, decision.command), now)
             if job is None:
                 continue
+            events: Sequence[Event] = ()
+            with contextlib.suppress(NotPossible):  # it has ended meanwhile: nobody asks the leader why
+                events = decide(job, self._informed(job, decision.command), now)
             if not events:
                 self._look_again(job, decision)
                 continue

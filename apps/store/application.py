@@ -12,6 +12,7 @@ from apps.store.backfills import Backfills
 from apps.store.calendar_routes import CalendarRoutes
 from apps.store.calendars import Calendars
 from apps.store.event_routes import EventRoutes
+from apps.store.group_routes import GroupRoutes
 from apps.store.guard import Guard
 from apps.store.job_actions import JobActions
 from apps.store.job_routes import JobRoutes
@@ -30,6 +31,7 @@ from apps.store.schedules import Schedules
 from apps.store.schemas import describe
 from apps.store.system_routes import SystemRoutes
 from apps.store.trigger_routes import TriggerRoutes
+from domain.groups import KINDS
 
 VERSION = "0.1.0"
 
@@ -54,6 +56,8 @@ def create_app(
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
+    for kind in KINDS:
+        GroupRoutes(kind, parts, resources, positions).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
     calendars = Calendars(parts.log, resources)
     schedules = Schedules(parts, resources, calendars)

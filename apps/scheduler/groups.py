@@ -1,0 +1,194 @@
+"""Records when a workflow or batch has ended or runs again, and ends the jobs of one that is to be cancelled.
+
+The leader's checkpoint waits for this: what ended up to it was looked at, and what has to be recorded of it is in the
+log. A cancellation that a dead leader left half done its successor finds in the groups' own state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from domain import commands as c
+from domain.brain import Decision, End
+from domain.errors import Unavailable
+from domain.events import JobCancelled
+from domain.group_watch import GroupWatch
+from domain.groups import KINDS, Group, evolve_group, group_of, head_of_group, reconcile, unended
+from domain.ids import Position
+from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.messaging import FeedEvent
+from domain.ports import JobFilter, ResourceRow
+
+if TYPE_CHECKING:
+    from apps.scheduler.extensions import Office
+
+BATCH = 200
+"""Groups that are looked at together."""
+
+READ = 500
+"""Jobs that are read together."""
+
+CANCELLING_LIMIT = 10_000
+LONGEST_SLEEP_SECONDS = 1.0
+CANCEL_ORDER = ("waiting", "scheduled", "retrying", "queued", "running")
+"""What waits goes first, so that nothing begins because what it waited for was cancelled."""
+
+CANCEL_REQUESTS = ("WorkflowCancelRequested", "BatchCancelRequested")
+
+
+class GroupService:
+    """The extension of the leader. See the module."""
+
+    name = "groups"
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._log = office.around.event_log
+        self._index = office.around.index
+        self._resources = office.around.resources
+        self._watch = GroupWatch()
+        self._loaded = False
+        self._settled_at = office.brain.position
+        self._settling = asyncio.Condition()
+        self._looking = False
+        self._woken = asyncio.Event()
+        office.brain.attach_to_ends(self._ended)
+        office.brain.attach("JobRequeued", self._requeued)
+        for event_type in CANCEL_REQUESTS:
+            office.brain.attach(event_type, self._cancel_requested)
+
+    async def run(self) -> None:
+        """Do it for ever."""
+        if not self._loaded:
+            for kind in KINDS:
+                found = await self._resources.find(
+                    kind, active=True, doc={"state": "cancelling"}, limit=CANCELLING_LIMIT
+                )
+                for row in found:
+                    self._watch.touch(str(row.id))
+            self._loaded = True
+        while True:
+            self._woken.clear()
+            await self._look()
+            if self._watch.idle:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LONGEST_SLEEP_SECONDS):
+                        await self._woken.wait()
+
+    async def settled(self, position: Position) -> None:
+        """Return once all groups that ends up to `position` have touched were looked at."""
+        if self._watch.idle and not self._looking:
+            return
+        self._woken.set()
+        async with self._settling:
+            await self._settling.wait_for(lambda: self._settled_at >= position)
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def _ended(self, end: End) -> None:
+        if end.origin is not None:
+            self._watch.job_ended(end.origin)
+            self._wake()
+
+    def _requeued(self, event: FeedEvent) -> None:
+        origin = event.data.get("origin")
+        if origin is not None:
+            self._watch.touch(origin)
+            self._wake()
+
+    def _cancel_requested(self, event: FeedEvent) -> None:
+        self._watch.touch(event.stream_id)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._watch.idle:
+            self._woken.set()
+
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Look at all that was touched up to now."""
+        position = self._office.brain.position
+        self._looking = True
+        while taken := self._watch.take(self._office.around.clock.now(), BATCH):
+            try:
+                await self._look_at(taken)
+            except Unavailable:
+                for group in taken:
+                    self._watch.touch(group)
+                raise
+        self._looking = False
+        async with self._settling:
+            self._settled_at = max(self._settled_at, position)
+            self._settling.notify_all()
+
+    async def _look_at(self, taken: list[str]) -> None:
+        rows = await self._resources.get([UUID(group) for group in taken])
+        groups = {str(row.id): row for row in rows.values() if row.kind in KINDS}
+        self._watch.foreign(group for group in taken if group not in groups)
+        units: list[Unit] = []
+        for row in groups.values():
+            unit = await self._reconcile(row)
+            if unit is not None:
+                units.append(unit)
+        for unit, result in zip(units, await self._office.carries_out.append(units), strict=True):
+            if not isinstance(result, Appended):
+                # Somebody else wrote to its stream first: what is to be recorded now may be something else.
+                self._watch.touch(str(unit.writes[0].stream_id))
+
+    async def _reconcile(self, row: ResourceRow) -> Unit | None:
+        """What has to be recorded of a group; counts it, and goes on with cancelling it."""
+        key, group = str(row.id), group_of(row.doc)
+        counts = await self._index.states_of_origin(row.id)
+        left = unended(counts)
+        if group.state == "cancelling" and left:
+            await self._cancel(row, group)
+            self._watch.cancelling(key, self._office.around.clock.now())
+        by_hand = left == 0 and group.active and await self._cancelled_by_hand(row.id, counts)
+        event = reconcile(group, counts, cancelled_by_hand=by_hand)
+        if left:
+            self._watch.counted(key, left)
+        else:
+            self._watch.over(key)
+        if event is None:
+            return None
+        meta = Meta(actor=self._office.carries_out.actor, correlation_id=key, term=self._office.term)
+        head = head_of_group(evolve_group(group, event), row.id)
+        write = StreamWrite(stream_id=row.id, expected_version=row.version, events=[event], head=head)
+        return Unit(id=uuid7(), writes=[write], meta=meta)
+
+    async def _cancelled_by_hand(self, group_id: UUID, counts: dict[str, int]) -> bool:
+        """Whether one of its jobs was cancelled for another reason than a predecessor's end."""
+        if not counts.get("cancelled") or counts.get("failed") or counts.get("expired"):
+            return False  # nothing was, or it does not matter
+        before: Position | None = None
+        while True:
+            where = JobFilter(origin_id=group_id, state="cancelled")
+            rows = await self._index.find(where, before=before, limit=READ)
+            for history in (await self._log.read_streams([row.id for row in rows])).values():
+                ends = [recorded.event for recorded in history if isinstance(recorded.event, JobCancelled)]
+                if not ends or ends[-1].cause != "dependency":
+                    return True
+            if len(rows) < READ:
+                return False
+            before = rows[-1].first_position
+
+    async def _cancel(self, row: ResourceRow, group: Group) -> None:
+        """Ask every job for its end that has not ended; one that moves just now is asked at the next time."""
+        command = c.RequestCancel(reason=group.reason or f"its {group.kind} was cancelled")
+        if group.then is not None:
+            await self._office.carries_out.carry_out([Decision(UUID(group.then), command)])
+        for state in CANCEL_ORDER:
+            before: Position | None = None
+            while True:
+                where = JobFilter(origin_id=row.id, state=state)
+                found = await self._index.find(where, before=before, limit=READ)
+                await self._office.carries_out.carry_out([Decision(job.id, command) for job in found])
+                if len(found) < READ:
+                    break
+                before = found[-1].first_position

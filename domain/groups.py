@@ -1,0 +1,246 @@
+"""Workflows and batches: jobs that were submitted together and whose whole has a status. Their streams, their states.
+
+What a group consists of stands in its first event and never changes; how far it is, its jobs' own states say. Its
+stream only records that it was submitted, that its end was asked for, that it has ended, and that it runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from domain.errors import Corruption, NotPossible
+from domain.events import Event, event
+from domain.ids import NAMESPACE
+from domain.jobs import ENDED
+from domain.log import ResourceHead
+
+Kind = Literal["workflow", "batch"]
+KINDS: tuple[Kind, ...] = ("workflow", "batch")
+
+NODES_LIMIT = 5_000
+EDGES_LIMIT = 100_000
+"""How many times jobs of one workflow may wait for another one, in all."""
+
+BATCH_LIMIT = 10_000
+
+End = Literal["succeeded", "failed", "cancelled"]
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSubmitted(Event):
+    """A graph of jobs was accepted. `nodes`: for each its name and whom it waits for; predecessors stand first.
+
+    The id of a node's job follows from the workflow's id and the node's name.
+    """
+
+    name: str
+    total: int
+    nodes: Mapping[str, Sequence[str]]
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCancelRequested(Event):
+    """Somebody wants all jobs of the workflow to end."""
+
+    reason: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowEnded(Event):
+    """All jobs of the workflow have ended, so many in each state."""
+
+    state: End
+    counts: Mapping[str, int]
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowReopened(Event):
+    """`jobs` jobs of the workflow that had ended are to run again."""
+
+    jobs: int
+    reason: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSubmitted(Event):
+    """`total` jobs were accepted together; the id of each follows from the batch's id and its place, from 0.
+
+    `then`: the job that waits for the batch's end.
+    """
+
+    name: str | None
+    total: int
+    then: str | None = None
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCancelRequested(Event):
+    """Somebody wants all jobs of the batch to end."""
+
+    reason: str | None = None
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEnded(Event):
+    """All jobs of the batch have ended, so many in each state."""
+
+    state: End
+    counts: Mapping[str, int]
+
+
+@event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchReopened(Event):
+    """`jobs` jobs of the batch that had ended are to run again."""
+
+    jobs: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The state of a workflow or batch. `counts` are those at its end, None while it goes on.
+
+    `reason` is why it was cancelled, or runs again.
+    """
+
+    kind: Kind
+    name: str | None
+    total: int
+    state: str = "running"
+    counts: Mapping[str, int] | None = None
+    reason: str | None = None
+    then: str | None = None
+    idempotency_key: str | None = None
+    request_digest: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it goes on."""
+        return self.state in ("running", "cancelling")
+
+
+def evolve_group(group: Group | None, happened: Event) -> Group:
+    """The group after this event. Raises Corruption when it can not follow."""
+    match happened:
+        case WorkflowSubmitted() | BatchSubmitted() if group is None:
+            return Group(
+                kind="workflow" if isinstance(happened, WorkflowSubmitted) else "batch",
+                name=happened.name,
+                total=happened.total,
+                then=happened.then if isinstance(happened, BatchSubmitted) else None,
+                idempotency_key=happened.idempotency_key,
+                request_digest=happened.request_digest,
+            )
+        case WorkflowCancelRequested() | BatchCancelRequested() if group is not None:
+            return replace(group, state="cancelling", reason=happened.reason)
+        case WorkflowEnded() | BatchEnded() if group is not None:
+            return replace(group, state=happened.state, counts=happened.counts)
+        case WorkflowReopened() | BatchReopened() if group is not None:
+            return replace(group, state="running", counts=None, reason=happened.reason)
+    raise Corruption(f"{type(happened).__name__} has no place here in the stream of a workflow or batch")
+
+
+def fold_group(history: Iterable[Event]) -> Group | None:
+    """The group that this history describes; None for an empty one."""
+    group: Group | None = None
+    for happened in history:
+        group = evolve_group(group, happened)
+    return group
+
+
+def head_of_group(group: Group, group_id: UUID) -> ResourceHead:
+    """The row that stands for the group. Its name need not be unique, so the row's is its id."""
+    doc = {
+        "kind": group.kind,
+        "name": group.name,
+        "total": group.total,
+        "state": group.state,
+        "counts": None if group.counts is None else dict(group.counts),
+        "reason": group.reason,
+        "then": group.then,
+        "idempotency_key": group.idempotency_key,
+        "request_digest": group.request_digest,
+    }
+    return ResourceHead(kind=group.kind, name=str(group_id), doc=doc, active=group.active)
+
+
+def group_of(doc: Mapping[str, Any]) -> Group:
+    """The group that this row's doc stands for."""
+    return Group(**doc)
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def group_id_from_key(kind: Kind, idempotency_key: str) -> UUID:
+    """The id of the group that was or will be submitted under this idempotency key."""
+    return uuid5(NAMESPACE, f"{kind}-key:{idempotency_key}")
+
+
+def member_id(group_id: UUID, name: str) -> UUID:
+    """The id of the job with this name within the group: a node's name, a place in a batch, or `then`."""
+    return uuid5(group_id, name)
+
+
+# -- what may be asked -----------------------------------------------------------------------------------------------
+
+
+def cancel(group: Group, reason: str | None) -> Event | None:
+    """The event of a request to end all its jobs; None when that was asked for already. Raises NotPossible."""
+    if group.state == "cancelling":
+        return None
+    if not group.active:
+        raise NotPossible(f"the {group.kind} has {group.state} and can not be cancelled any more", code="ended")
+    requested = WorkflowCancelRequested if group.kind == "workflow" else BatchCancelRequested
+    return requested(reason=reason)
+
+
+def reopen(group: Group, jobs: int, reason: str | None) -> Event:
+    """The event of letting so many of its jobs run again. Raises NotPossible."""
+    if group.state == "cancelling":
+        raise NotPossible(f"the {group.kind} is being cancelled; it can be retried once it has ended")
+    if jobs == 0:
+        raise NotPossible(f"no job of the {group.kind} has failed, expired or been cancelled")
+    reopened = WorkflowReopened if group.kind == "workflow" else BatchReopened
+    return reopened(jobs=jobs, reason=reason)
+
+
+def unended(counts: Mapping[str, int]) -> int:
+    """How many of so many jobs in each state have not ended."""
+    return sum(count for state, count in counts.items() if state not in ENDED)
+
+
+def reconcile(group: Group, counts: Mapping[str, int], *, cancelled_by_hand: bool) -> Event | None:
+    """What has to be recorded of the group when so many of its jobs are in each state; None: nothing.
+
+    `cancelled_by_hand`: of those that were cancelled one was so for another reason than a predecessor's end. A job
+    that what it waits for has left out says nothing of the whole: only what failed, or was cancelled, does.
+    """
+    left = unended(counts)
+    if group.active and left == 0:
+        ended = WorkflowEnded if group.kind == "workflow" else BatchEnded
+        return ended(state=_outcome(counts, cancelled_by_hand=cancelled_by_hand), counts=dict(sorted(counts.items())))
+    if not group.active and left > 0:
+        return reopen(group, left, "a job of it runs again")
+    return None
+
+
+def _outcome(counts: Mapping[str, int], *, cancelled_by_hand: bool) -> End:
+    if counts.get("failed") or counts.get("expired"):
+        return "failed"
+    return "cancelled" if cancelled_by_hand else "succeeded"
