@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import jobs, log, queues
+from apps.cli import jobs, log, queues, why
 from apps.cli.output import Failure
 
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
@@ -20,6 +20,7 @@ app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
 app.command(queues.app)
+app.command(why.why)
 
 Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 

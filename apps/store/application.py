@@ -31,6 +31,8 @@ from apps.store.schedules import Schedules
 from apps.store.schemas import describe
 from apps.store.system_routes import SystemRoutes
 from apps.store.trigger_routes import TriggerRoutes
+from apps.store.why import Why
+from apps.store.why_routes import WhyRoutes
 from domain.groups import KINDS
 
 VERSION = "0.1.0"
@@ -55,6 +57,7 @@ def create_app(
     JobRoutes(parts, jobs, positions).add_to(app)
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
+    WhyRoutes(Why(parts, jobs), positions).add_to(app)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
     for kind in KINDS:
         GroupRoutes(kind, parts, resources, positions).add_to(app)

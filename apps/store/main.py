@@ -18,6 +18,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
+from adapters.postgres.limit_facts import PostgresLimitFacts
 from adapters.postgres.migrate import current_revision, expected_revision
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
@@ -110,6 +111,7 @@ def compose(
         index=PostgresJobIndex(database),
         resources=PostgresResourceIndex(database),
         queues=PostgresQueueCounts(database),
+        limits=PostgresLimitFacts(database),
         logs=PostgresJobLogs(database),
         catalog=PostgresTaskCatalog(database) if settings.unknown_tasks == "reject" else None,
         coordination=coordination,

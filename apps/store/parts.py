@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -67,6 +67,19 @@ class TaskCatalog(Protocol):
         """Every announced task with its options."""
 
 
+class LimitFacts(Protocol):
+    """What the leader has kept of the limits. Every method may raise Unavailable."""
+
+    async def holders(self, queue: str, key: str | None, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """How many jobs count against the limits of the queue (of the key, if given), and the first of them."""
+
+    async def meter(self, queue: str, key: str) -> Mapping[str, Any] | None:
+        """The state of the meter of a rate, None when nothing has started lately. Key "": of the queue itself."""
+
+    async def ahead(self, lane: str, since: Position) -> int:
+        """How many jobs wait in this line since before this position."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCounts:
     """What the metrics say of the whole system. `queued` by (queue, priority), `states` by state."""
@@ -90,6 +103,7 @@ class Parts:
     index: JobIndex
     resources: ResourceIndex
     queues: QueueCounts
+    limits: LimitFacts
     logs: JobLogs
     catalog: TaskCatalog | None
     coordination: Coordination

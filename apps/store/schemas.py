@@ -143,6 +143,18 @@ GET_CLUSTER = _route(
     ),
     parameters=(AT_LEAST,),
 )
+EXPLAIN_JOB = _route(
+    _json(
+        _object(
+            id=ID,
+            state={"type": "string", "enum": list(STATES)},
+            summary=TEXT,
+            position=INTEGER,
+            reasons={"type": "array", "items": _object(code=TEXT, text=TEXT) | {"additionalProperties": True}},
+        )
+    ),
+    parameters=(JOB_ID, AT_LEAST),
+)
 QUEUE_NAME = _parameter("name", TEXT, "The queue's name.", "path")
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}

@@ -151,6 +151,10 @@ class AsyncClient:
         """As `Client.follow`. It holds one of the threads until the next event after it was left."""
         return self._iterate(self._client.follow(after))
 
+    async def why(self, job_id: str) -> "Dict[str, Any]":
+        """As `Client.why`."""
+        return await self._in_thread(lambda: self._client.why(job_id))
+
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""
         return await self._in_thread(self._client.queues)

@@ -255,6 +255,10 @@ class Client:
                     raise
             time.sleep(FOLLOW_PAUSE_SECONDS)
 
+    def why(self, job_id: str) -> "Dict[str, Any]":
+        """Why the job is not running, or why it ended as it did: `summary`, and `reasons` with their facts."""
+        return dict(self._read(f"/v1/jobs/{job_id}/why", {}).body)
+
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
         return list(self._read("/v1/queues", {}).body["items"])
