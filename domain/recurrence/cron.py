@@ -55,6 +55,10 @@ class CronRule:
 
     offset_matters = False
 
+    def fresh(self) -> CronRule:
+        """Itself: a search leaves nothing behind."""
+        return self
+
     def next_local(self, local: int, _offset: int = 0, _limit: int = 0) -> int | None:
         """The first matching wall-clock time at or after `local` (seconds), None after the last year."""
         day, time = divmod(local, DAY)

@@ -6,6 +6,7 @@ the intervals are counted in time that passed since DTSTART, the BY... parts loo
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import date
 from functools import lru_cache
 from math import gcd
@@ -21,8 +22,8 @@ from domain.recurrence.zones import Zone
 _UNITS = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _OFFSETS_STEP = 900
 """Offsets of zones are multiples of this, so it divides what a change of offset does to a grid of intervals."""
-_SEARCH_STEPS_MAXIMUM = 200_000
-"""Steps of one search. A feasible rule is found, or the last year reached, in fewer than a step for each day."""
+_SEARCH_STEPS_MAXIMUM = 20_000
+"""Steps without success after which a search is given up, about a tenth of a second: one for each day of 54 years."""
 DEFAULT_START = date(2001, 1, 1)
 """What a rule without DTSTART counts from: a Monday, the first of a month and of a year, at midnight."""
 DEFAULT_START_LOCAL = (DEFAULT_START.toordinal() - EPOCH_ORDINAL) * DAY
@@ -50,10 +51,22 @@ class BoundRRule:
         start_second = zone.earliest(start_local)
         start_offset = zone.offset_at(start_second) if rule.elapsed else 0
         self._grid0 = start_local // self._unit * self._unit - start_offset
-        self._feasible = not rule.elapsed or self._meets_grid()
+        self._feasible = self._has_positions() and (not rule.elapsed or self._meets_grid())
+        self._in_search = False
+        self._steps_left = _SEARCH_STEPS_MAXIMUM
+        self._far: tuple[int, int | None] = (0, -1)
+
+    def fresh(self) -> BoundRRule:
+        """The same rule for one search: the steps that its questions may take in vain are counted together."""
+        search = copy(self)
+        search._in_search = True  # noqa: SLF001 # a copy of itself
+        search._steps_left = _SEARCH_STEPS_MAXIMUM  # noqa: SLF001
+        return search
 
     def next_local(self, local: int, offset: int, limit: int) -> int | None:
         """The first wall-clock time at or after `local`; None, or one from `limit` on, when there is none before."""
+        if not self._in_search:
+            self._steps_left = _SEARCH_STEPS_MAXIMUM
         if not self.elapsed:
             local = max(local, self.start_local)
         while True:
@@ -72,8 +85,10 @@ class BoundRRule:
         return count
 
     def _next(self, local: int, offset: int, limit: int) -> int | None:
+        if not self._feasible:
+            return None
         if self.elapsed:
-            return self._next_elapsed(local, offset, limit) if self._feasible else None
+            return self._next_elapsed(local, offset, limit)
         if self._positions:
             return self._next_position(local)
         return self._next_plain(local)
@@ -158,22 +173,31 @@ class BoundRRule:
     def _next_elapsed(self, local: int, offset: int, limit: int) -> int | None:
         """Leapfrog: the next time that the parts choose, the next one on the grid of intervals, until they meet."""
         unit = self._unit
-        for _ in range(_SEARCH_STEPS_MAXIMUM):
-            found = self._next_plain(local)
+        while self._steps_left > 0:
+            self._steps_left -= 1
+            found = self._next_plain_remembered(local)
             if found is None or found >= limit:
                 return None
             period = found // unit * unit
             late = (period - offset - self._grid0) // unit % self._interval
             if late:
                 local = period + (self._interval - late) * unit
-            elif not self._positions:
-                return found
-            else:
-                chosen = self._position_in(period, found)
-                if chosen is not None:
-                    return chosen
-                local = period + unit
+                continue
+            chosen = self._position_in(period, found) if self._positions else found
+            if chosen is not None:
+                self._steps_left = _SEARCH_STEPS_MAXIMUM
+                return chosen
+            local = period + unit
         return None
+
+    def _next_plain_remembered(self, local: int) -> int | None:
+        """A far answer is asked for again in each piece of constant offset on the way to it."""
+        asked, answer = self._far
+        if asked <= local and (answer is None or local <= answer):
+            return answer
+        answer = self._next_plain(local)
+        self._far = (local, answer)
+        return answer
 
     def _position_in(self, period: int, local: int) -> int | None:
         """With BYSETPOS: the first chosen time of an hour, minute or second at or after `local`."""
@@ -183,6 +207,16 @@ class BoundRRule:
         indexes = sorted({position - 1 if position > 0 else total + position for position in self._positions})
         times = (day * DAY + self._times.at(low + index) for index in indexes if 0 <= index < total)
         return next((one for one in times if one >= local), None)
+
+    def _has_positions(self) -> bool:
+        """Whether a period can be large enough for one of the positions."""
+        if not self._positions:
+            return True
+        if self.elapsed:
+            size = self._times.count_below(self._times.first // self._unit * self._unit + self._unit)
+        else:
+            size = self._times.size * {"YEARLY": 366, "MONTHLY": 31, "WEEKLY": 7, "DAILY": 1}[self._frequency]
+        return any(abs(position) <= size for position in self._positions)
 
     def _meets_grid(self) -> bool:
         """Whether any chosen time of day can ever lie on the grid, whatever the offset."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,7 +16,7 @@ from domain.recurrence.cron import CronRule
 from domain.recurrence.instants import DAY, END_SECOND, FIRST_SECOND, MICROS, instant_of, micros_of
 from domain.recurrence.rrule_text import Moment as WrittenMoment
 from domain.recurrence.rrule_text import RRule
-from domain.recurrence.rules import AtRule, EveryRule
+from domain.recurrence.rules import AtRule, EveryRule, Rule
 from domain.recurrence.wall_clock import FoldPolicy, GapPolicy, LocalRule, nth_time, wall_clock_times
 from domain.recurrence.zones import Zone
 
@@ -115,8 +116,10 @@ def bounds(timing: Timing, zone: Zone) -> tuple[int, int]:
     if isinstance(rule, RRule):
         begins = zone.earliest(_anchor(rule, zone, timing.start)) * MICROS
         low = max(low, begins)
-        high = min(high, _until(rule.until, zone), _last_counted(timing, zone, begins, rule.count))
-    return low, min(high, _last_counted(timing, zone, low, timing.count))
+        # COUNT counts what the rule gives, before dates are left out.
+        whole = replace(rule, excluded=()) if rule.excluded else rule
+        high = min(high, _until(rule.until, zone), _last_counted(whole, timing, zone, begins, rule.count))
+    return low, min(high, _last_counted(rule, timing, zone, low, timing.count))
 
 
 def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
@@ -165,9 +168,8 @@ def _until(until: WrittenMoment | None, zone: Zone) -> int:
     return zone.latest(until.local + (DAY - 1 if until.all_day else 0)) * MICROS
 
 
-def _last_counted(timing: Timing, zone: Zone, low: int, count: int | None) -> int:
+def _last_counted(rule: Rule, timing: Timing, zone: Zone, low: int, count: int | None) -> int:
     """The nominal time, in microseconds, that is the `count`-th from `low` on; the end of all times without it."""
-    rule = timing.rule
     if count is None:
         return _END
     if isinstance(rule, EveryRule):

@@ -34,6 +34,10 @@ class LocalRule(Protocol):
         """Whether its answers depend on the offset, not on the wall clock alone."""
         ...
 
+    def fresh(self) -> LocalRule:
+        """The rule for one search, which may remember what it found on its way."""
+        ...
+
     def next_local(self, local: int, offset: int, limit: int) -> int | None:
         """The first one at or after `local`; None, or one at or after `limit`, when there is none before it."""
         ...
@@ -62,6 +66,7 @@ class Window(NamedTuple):
 
 def wall_clock_times(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int) -> Iterator[Moment]:
     """All instants from `first` (seconds) on, in strictly increasing order."""
+    rule = rule.fresh()
     ask = _Asking(rule)
     for window in windows(rule, zone, fold, first):
         low, piece = window.low, window.piece
@@ -80,6 +85,7 @@ def wall_clock_times(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPoli
 
 def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int) -> int | None:
     """The instant of the `count`-th time from `first` on, without walking there; None if there are not as many."""
+    rule = rule.fresh()
     ask = _Asking(rule)
     for window in windows(rule, zone, fold, first):
         low, piece = window.low, window.piece
@@ -97,6 +103,7 @@ def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, firs
 
 def count_between(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int) -> int:
     """How many times lie from `first` to `last` (seconds, both inclusive), without walking there."""
+    rule = rule.fresh()
     ask = _Asking(rule)
     count = 0
     for window in windows(rule, zone, fold, first):

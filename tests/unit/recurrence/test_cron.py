@@ -90,7 +90,7 @@ def theirs(expression: str, zone: str, after: datetime, count: int) -> list[date
     return [at.astimezone(UTC) for at in found] or "never"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     expressions(),
     st.sampled_from(ZONES),
