@@ -34,6 +34,7 @@ LOADS = 200
 
 LONGEST_SLEEP_SECONDS = 1.0
 FORGET_SECONDS = 30.0
+STRAYS_SECONDS = 1.0
 MARGIN_SECONDS = 0.05
 """The clock that decides is held so far behind the log's: a start must never look earlier than it will be recorded."""
 
@@ -77,6 +78,7 @@ class Limits:
         self._index = office.around.index
         self._woken = asyncio.Event()
         self._forget_at = 0.0
+        self._look_at = 0.0
         for event_type in WAKING:
             office.brain.attach(event_type, self._wake)
 
@@ -93,6 +95,7 @@ class Limits:
         while True:
             self._woken.clear()
             self._lines.set_slots(self._brain.capacity)
+            self._look_for_strays()
             await self._recall()
             loaded = await self._load()
             admitted = await self._admit()
@@ -158,6 +161,16 @@ class Limits:
             if self._queued(name) > self._lines.counts(name)[1]:
                 await self._recall_unknown(name)
             self._lines.recalled(name)
+
+    def _look_for_strays(self) -> None:
+        """A job that was dispatched to a queue at the very moment at which it became managed is found here."""
+        now = self._now()
+        if now < self._look_at:
+            return
+        self._look_at = now + STRAYS_SECONDS
+        for name in self._lines.managed:
+            if self._queued(name) > self._lines.counts(name)[1]:
+                self._lines.recall(name)
 
     def _queued(self, name: str) -> int:
         return sum(self._brain.queued.get((name, priority), 0) for priority in PRIORITIES)

@@ -17,7 +17,7 @@ from domain.queues import FREE, QueueSettings
 from domain.specs import LANE_SEPARATOR, Priority, lane_of
 
 LANE_JOBS_LEAST = 20
-HELD_JOBS = 200_000
+HELD_JOBS = 100_000
 """About so many jobs are held in memory, of all lines together."""
 
 
@@ -286,6 +286,10 @@ class Lines:
                 if not place.started and self._recalls.get(place.queue):
                     wanted[place.queue].append(job_id)
         return wanted
+
+    def recall(self, name: str) -> None:
+        """Have the queue settled anew; what is known to be dispatched may stay."""
+        self._recalls.setdefault(name, False)
 
     def recalled(self, name: str) -> None:
         """Everything was recalled."""

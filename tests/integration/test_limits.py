@@ -11,6 +11,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from uuid_utils.compat import uuid7
 
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.coordination import PostgresCoordination
@@ -18,8 +19,10 @@ from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
 from domain import commands as c
+from domain.decisions import decide, write_for
 from domain.events import AttemptError
-from domain.specs import After, Predecessor
+from domain.log import Meta, Unit
+from domain.specs import After, JobSpec, Predecessor
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 
@@ -302,3 +305,23 @@ async def test_why_tells_how_a_job_ended(system: SchedulerSystem, store: httpx.A
 async def test_why_of_a_job_that_is_none(system: SchedulerSystem, store: httpx.AsyncClient) -> None:
     assert (await store.get(f"/v1/jobs/{UUID(int=5)}/why")).status_code == 404
     assert (await store.get("/v1/jobs/what/why")).status_code == 404
+
+
+async def test_a_job_that_was_dispatched_as_its_queue_became_managed_is_taken_back(
+    system: SchedulerSystem, store: httpx.AsyncClient
+) -> None:
+    """The leader itself may submit a job (a tick) without knowing yet what holds for its queue."""
+    node = system.node(PostgresCoordination(system.database))
+    await node.leads()
+    await limit(store, paused=True)
+    leading = node.scheduler.leading
+    assert leading is not None
+    await until(lambda: "q" in leading.brain.managed, what="the leader's knowledge of the pause")
+    now = datetime.now(UTC)
+    job_id = uuid7()
+    events = decide(None, c.SubmitJob(spec=JobSpec(task="noop", queue="q")), now)
+    meta = Meta(actor="test")
+    write, _ = write_for(None, job_id, events, meta, now)
+    term = (await PostgresCoordination(system.database).leader()).info["term"]  # type: ignore[union-attr]
+    await system.log.append([Unit(id=uuid7(), writes=[write], meta=meta)], fence=term)
+    await system.in_state("waiting", [job_id])
