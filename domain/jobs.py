@@ -40,7 +40,7 @@ class Job:
 
     `attempt` numbers the current or last attempt, from 1; 0 before the first. `failures` counts the attempts
     that used up the retry budget since the job was last requeued. `due_at` is the next instant at which the
-    clock matters. Instants are the log's (`recorded_at`).
+    clock matters. Instants are the log's (`recorded_at`). `dispatch_traceparent` is what led to the last dispatch.
     """
 
     id: UUID
@@ -59,6 +59,7 @@ class Job:
     run_at: datetime | None = None
     expires_at: datetime | None = None
     dispatched_at: datetime | None = None
+    dispatch_traceparent: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     executor: str | None = None
@@ -104,6 +105,7 @@ def evolve(job: Job | None, recorded: Recorded) -> Job:
             "version": recorded.version,
             "position": recorded.position,
             "changed_at": recorded.recorded_at,
+            **({"dispatch_traceparent": recorded.meta.traceparent} if type(event) in _DISPATCHES else {}),
         },
     )
 
@@ -178,6 +180,7 @@ def _submitted(event: e.JobSubmitted, recorded: Recorded) -> Job:
         run_at=spec.run_at,
         expires_at=spec.expires_at,
         dispatched_at=recorded.recorded_at if immediate else None,
+        dispatch_traceparent=recorded.meta.traceparent,
     )
 
 
@@ -250,6 +253,8 @@ def _requeued(job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
         "error": None,
     }
 
+
+_DISPATCHES: frozenset[type[Event]] = frozenset({e.JobDispatched, e.JobRequeued})
 
 _CHANGES: dict[type[Event], Change] = {
     e.JobDispatched: _dispatched,

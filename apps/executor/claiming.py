@@ -108,15 +108,16 @@ class Claimer:
 
 
 def _attempt_span(job: Job) -> tracing.SpanHandle:
-    """The attempt's span: in the submission's trace at first; later runs are traces of their own, linked to it."""
-    origin = job.submitted_meta.traceparent
+    """The attempt's span, under its dispatch: in the submission's trace at first, later in one that is linked to it."""
+    origin, dispatch = job.submitted_meta.traceparent, job.dispatch_traceparent
     if not tracing.enabled():
-        return tracing.SpanHandle(None, origin)
-    first = job.attempt == 0
+        return tracing.SpanHandle(None, dispatch)
+    same = tracing.trace_id_of(dispatch) == tracing.trace_id_of(origin)
+    # A retry whose dispatch made no trace of its own (a scheduler without tracing) begins one here.
     return tracing.start_span(
         f"job {job.spec.task}",
-        parent=origin if first else None,
-        links=() if first else (origin,),
+        parent=None if same and job.attempt > 0 else dispatch,
+        links=() if same and job.attempt == 0 else (origin,),
         attributes={"rota.job.id": str(job.id), "rota.attempt": job.attempt + 1, "rota.queue": job.spec.queue},
         kind="consumer",
     )
