@@ -79,8 +79,7 @@ def demo(data_dir: Path | None, *, as_json: bool) -> int:
         with Client(state["url"]) as client:
             plan = Plan(client, f"http://127.0.0.1:{server.server_port}/orders")
             plan.submit()
-            plan.cancel_the_runner()
-            _watch(client, plan.ids, as_json)
+            _watch(client, plan, as_json)
             report = plan.check()
             history = client.events(plan.retried)
         report["seconds"] = round(time.monotonic() - began, 1)
@@ -99,11 +98,10 @@ class Plan:
         self.counted: list[str] = []
         self.sums: dict[str, Path] = {}
         self.retried = self.failing = self.delayed = self.endless = ""
+        self._cancelled = False
 
     def submit(self) -> None:
-        """Submit everything."""
-        jobs = [{"task": "demo.count", "args": {"path": str(path)}} for path in self.files]
-        self.counted = [result["id"] for result in self._client.submit_many(jobs)]
+        """Submit everything; the many files last, so that there is something to watch."""
         for path in self.files[:CHECKSUMS]:
             command = [sys.executable, "-c", CHECKSUM, str(path)]
             self.sums[self._client.submit("shell.run", command=command).id] = path
@@ -113,14 +111,15 @@ class Plan:
         self.failing = self._client.submit("demo.impossible", divisor=0, retry=FAST_RETRY).id
         self.delayed = self._client.submit("demo.count", path=str(self.files[0]), delay=DELAY_SECONDS).id
         self.endless = self._client.submit("demo.wait_for_ever").id
+        jobs = [{"task": "demo.count", "args": {"path": str(path)}} for path in self.files]
+        self.counted = [result["id"] for result in self._client.submit_many(jobs)]
         self.ids = [*self.counted, *self.sums, self.retried, self.failing, self.delayed, self.endless]
 
     def cancel_the_runner(self) -> None:
-        """Cancel the endless job once it runs."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while self._client.get(self.endless).state != "running" and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self._client.cancel(self.endless, reason="the demo has seen enough")
+        """Cancel the endless job if it runs."""
+        if not self._cancelled and self._client.get(self.endless).state == "running":
+            self._client.cancel(self.endless, reason="the demo has seen enough")
+            self._cancelled = True
 
     def check(self) -> dict[str, Any]:
         """Compare everything with what it must be."""
@@ -171,8 +170,9 @@ def _seconds(job: Any) -> float:
     return (datetime.fromisoformat(job.started_at) - datetime.fromisoformat(job.submitted_at)).total_seconds()
 
 
-def _watch(client: Client, ids: list[str], as_json: bool) -> None:  # noqa: FBT001 - passed on
+def _watch(client: Client, plan: Plan, as_json: bool) -> None:  # noqa: FBT001 - passed on
     """Follow the jobs to their ends, by the state counts of the lists; live on a terminal, else a line a second."""
+    ids = plan.ids
     wanted = set(ids)
     deadline = time.monotonic() + WAIT_SECONDS
     terminal = sys.stdout.isatty() and not as_json
@@ -181,6 +181,7 @@ def _watch(client: Client, ids: list[str], as_json: bool) -> None:  # noqa: FBT0
         bar = progress.add_task("jobs", total=len(ids))
         said_at = 0.0
         while time.monotonic() < deadline:
+            plan.cancel_the_runner()
             states = Counter(job.state for job in client.list() if job.id in wanted)
             ended = sum(states[state] for state in ("succeeded", "failed", "cancelled", "expired"))
             text = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
