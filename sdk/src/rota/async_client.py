@@ -34,7 +34,7 @@ class AsyncJobHandle:
 
     async def wait(
         self,
-        timeout: Optional[float] = None,  # noqa: ASYNC109 - as JobHandle has it
+        timeout: Optional[float] = None,
         *,
         raise_on_failure: bool = True,
     ) -> Job:

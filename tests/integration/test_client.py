@@ -1,0 +1,274 @@
+"""The package `rota` as its users have it: both clients against a real system, and tasks on the oldest Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import rota
+from apps.cli.up import running_system
+from rota import AsyncClient, Client, Conflict, JobFailed, NotAllowed, NotFound, Refused, Unreachable, WaitTimeout, task
+from tests.waiting import until, until_sync
+
+SDK = Path(rota.__file__).parents[1]
+TASKS = """
+import sys
+from rota import current_job, task
+
+
+@task(name="client.double", tags={"kind": "sum"})
+def double(number):
+    print("doubling", number)
+    return 2 * number
+
+
+@task(name="client.fail", retry={"max_attempts": 1})
+async def fail():
+    raise ValueError("on purpose")
+
+
+@task(name="client.python")
+async def python():
+    current_job().progress(0.5, "half way")
+    return list(sys.version_info[:2])
+"""
+
+
+@task(name="client.double", tags={"kind": "sum"})
+def double(number: int) -> int:
+    return 2 * number
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("client")
+    for folder in (place, place.parent):
+        folder.chmod(0o755)
+    (place / "client_tasks.py").write_text(TASKS)
+    return place
+
+
+@pytest.fixture(scope="module")
+def system(place: Path) -> Iterator[dict[str, object]]:
+    env = {"ROTA_TASK_PROCESSES": "1"}
+    with running_system(place / "data", "--tasks", str(place / "client_tasks.py"), env=env) as state:
+        yield state
+
+
+@pytest.fixture
+def url(system: dict[str, object]) -> str:
+    return str(system["url"])
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url) as client:
+        yield client
+
+
+def test_a_submitted_task_is_waited_for_and_its_story_read(client: Client) -> None:
+    assert double(4) == 8, "called as a function, a task runs here"
+    handle = client.submit(double, number=21, queue="default", priority="high", tags={"team": "a"})
+    job = handle.wait(60)
+    assert (job.result, job.state, job.priority, job.tags) == (
+        42,
+        "succeeded",
+        "high",
+        {"kind": "sum", "team": "a"},
+    )
+    assert [event["type"] for event in handle.events()] == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
+    assert "".join(part["text"] for part in handle.logs()) == "doubling 21\n"
+    assert client.get(handle.id, at=handle.events()[0]["position"]).state == "queued"
+    with pytest.raises(Conflict):
+        handle.cancel()
+
+
+def test_what_a_task_was_declared_with_stands_where_the_submission_is_silent(client: Client) -> None:
+    assert client.submit(double, number=1).wait(60).tags == {"kind": "sum"}
+
+
+def test_a_failure_and_a_timeout_of_waiting_are_exceptions_with_the_job(client: Client) -> None:
+    with pytest.raises(JobFailed, match="ValueError: on purpose") as failed:
+        client.submit("client.fail").wait(60)
+    assert failed.value.job.state == "failed"
+    later = client.submit(double, number=1, delay=3600)
+    with pytest.raises(WaitTimeout) as waited:
+        later.wait(0.1)
+    assert isinstance(waited.value, TimeoutError)
+    assert later.reschedule(datetime.now(UTC) + timedelta(hours=2), "not yet").state == "scheduled"
+    assert later.cancel("enough").state == "cancelled"
+    assert later.retry().state in ("queued", "running", "succeeded")
+    assert later.wait(60).result == 2
+
+
+def test_refusals_name_the_field(client: Client) -> None:
+    with pytest.raises(Refused) as refused:
+        client.submit(double, number=1, priority="urgent")
+    assert (refused.value.status, refused.value.field) == (422, "priority")
+    with pytest.raises(NotFound):
+        client.get("01a20f4f-0000-7000-8000-000000000000")
+    client.submit(double, number=1, idempotency_key="one")
+    with pytest.raises(Conflict) as reused:
+        client.submit(double, number=2, idempotency_key="one")
+    assert reused.value.field == "Idempotency-Key"
+    with pytest.raises(ValueError, match="time zone"):
+        client.submit(double, number=1, run_at=datetime(2030, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+def test_many_jobs_are_submitted_at_once_and_listed_page_by_page(client: Client) -> None:
+    tag = {"batch": "many"}
+    results = client.submit_many([rota.job(double, number=n, tags=tag) for n in range(450)] + [{"task": "no.such"}])
+    assert [result["status"] for result in results] == [201] * 450 + [422]
+    assert results[-1]["problem"]["field"] == "task"
+    listed = [job.id for job in client.list(tag="batch:many")]
+    assert listed == [result["id"] for result in reversed(results[:-1])]
+    assert [job.id for job in client.list(tag="batch:many", limit=3)] == listed[:3]
+
+
+def test_published_events_are_followed_live(client: Client) -> None:
+    before = client.log(after=0, limit=1)["position"]
+    followed: list[str] = []
+
+    def follow() -> None:
+        for event in client.follow(after=before):
+            followed.append(event["type"])
+            if event["type"] == "EventPublished" and event["data"]["id"] == "last":
+                return
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    client.publish({"type": "t", "source": "/client", "data": {"a": 1}})
+    client.publish({"type": "t", "source": "/client", "id": "last"})
+    reader.join(30)
+    assert not reader.is_alive()
+    assert followed.count("EventPublished") == 2
+
+
+async def test_the_client_for_asyncio_does_the_same(url: str) -> None:
+    async with AsyncClient(url) as client:
+        handle = await client.submit(double, number=21)
+        assert (await handle.wait(60)).result == 42
+        assert len(await handle.events()) == 3
+        assert (await handle.logs())[0]["text"] == "doubling 21\n"
+        with pytest.raises(JobFailed):
+            await (await client.submit("client.fail")).wait(60)
+        results = await client.submit_many([rota.job(double, number=n, tags={"batch": "async"}) for n in range(5)])
+        listed = [job.id async for job in client.list(tag="batch:async")]
+        assert listed == [result["id"] for result in reversed(results)]
+        with pytest.raises(Refused):
+            await client.submit(double, number=1, delay=-1)
+
+        async def last_event() -> bool:
+            async for event in client.follow(after=0):
+                if event["stream_id"] == handle.id and event["type"] == "AttemptSucceeded":
+                    return True
+            return False
+
+        await until(last_event, what="the job's end in the log")
+
+
+def test_waiting_goes_on_while_the_store_is_restarted(system: dict[str, object], place: Path, client: Client) -> None:
+    import json
+
+    handle = client.submit(double, number=3, delay=1.5)
+    processes = json.loads((place / "data" / "up.json").read_text())["processes"]
+    os.kill(processes["store"], signal.SIGKILL)
+    client.patience = 60
+    assert handle.wait(60).result == 6
+
+
+@contextmanager
+def loses_the_first_answer(url: str) -> Iterator[tuple[str, list[bytes]]]:
+    """A way to the store on which the first answer gets lost; also what the store said then."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    lost: list[bytes] = []
+
+    def carry() -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            with near, socket.create_connection((host, int(port))) as far:
+                far.sendall(near.recv(65536))
+                answer = far.recv(65536)
+                if lost:
+                    near.sendall(answer)
+                else:
+                    lost.append(answer)
+
+    threading.Thread(target=carry, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", lost
+    finally:
+        listener.close()
+
+
+def test_a_submission_whose_answer_is_lost_is_repeated_and_stays_one_job(client: Client, url: str) -> None:
+    with loses_the_first_answer(url) as (by_way_of, lost), Client(by_way_of) as unlucky:
+        handle = unlucky.submit(double, number=5, tags={"unlucky": "yes"})
+    assert b"201 Created" in lost[0]
+    assert handle.id.encode() in lost[0]
+    assert [job.id for job in client.list(tag="unlucky:yes")] == [handle.id]
+
+
+def test_a_store_that_is_not_there_is_unreachable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with Client(f"http://127.0.0.1:{taken.getsockname()[1]}", patience=0.1) as client, pytest.raises(Unreachable):
+            client.submit(double, number=1)
+
+
+def old_python() -> str | None:
+    """A Python 3.9 or 3.10 of this machine."""
+    candidates: list[str | Path | None] = [shutil.which(f"python3.{minor}") for minor in (9, 10)]
+    candidates += sorted(Path.home().glob(".pyenv/versions/3.9*/bin/python3.9"))
+
+    def works(path: str | Path) -> bool:
+        return subprocess.run([str(path), "-c", ""], capture_output=True, check=False).returncode == 0
+
+    return next((str(path) for path in candidates if path is not None and works(path)), None)
+
+
+@pytest.mark.skipif(old_python() is None, reason="there is no Python 3.9 or 3.10 on this machine")
+def test_tasks_and_client_run_on_an_older_python_without_anything_else(place: Path, url: str, client: Client) -> None:
+    interpreter = str(old_python())
+    script = (
+        "import sys; from rota import Client; assert sys.version_info < (3, 11)\n"
+        f"with Client({url!r}) as client: print(client.submit('client.double', number=4).wait(60).result)"
+    )
+    done = subprocess.run(
+        [interpreter, "-W", "error", "-I", "-c", f"import sys; sys.path.insert(0, {str(SDK)!r})\n{script}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "8\n"), done.stderr
+    env = {"ROTA_PYTHON": interpreter, "PYTHONPATH": str(SDK), "ROTA_TASK_PROCESSES": "1"}
+    tasks = str(place / "client_tasks.py")
+    with running_system(place / "old", "--tasks", tasks, env=env) as state, Client(state["url"]) as old:
+        job = old.submit("client.python").wait(60)
+        assert job.result < [3, 11]
+        with pytest.raises(JobFailed, match="ValueError: on purpose"):
+            old.submit("client.fail").wait(60)
+        assert old.submit(double, number=2).wait(60).result == 4
+
+
+def test_a_token_that_is_missing_is_told(place: Path) -> None:
+    env = {"ROTA_API_TOKENS": "ci:open-sesame", "ROTA_TOKEN": "open-sesame"}
+    with running_system(place / "tokens", env=env) as state:
+        with Client(state["url"], token="open-sesame") as allowed:
+            assert until_sync(lambda: allowed.call("GET", "/v1/cluster")["leader"], what="a leader")
+        with Client(state["url"], token="wrong") as refused, pytest.raises(NotAllowed):
+            refused.get("x")
