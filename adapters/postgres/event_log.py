@@ -81,6 +81,11 @@ class PostgresEventLog:
                 results.update(zip((u.id for u in pending), arrays.appended(row["base"], row["recorded"]), strict=True))
                 pending = []
                 break
+            if not row["conflicts"] and len(pending) > 1:
+                # Two of them want the same name for a new resource: the first one shall have it.
+                for unit in pending:
+                    (results[unit.id],) = await self.append([unit], fence=fence)
+                return [results[unit.id] for unit in units]
             pending = await self._settle(pending, set(row["conflicts"]), results)
         if pending:
             raise Unavailable("the append met new conflicts in every round", server="postgres")

@@ -20,6 +20,7 @@ from domain.errors import Unavailable
 
 RELAY_LOCK = 7010210
 LEADER_LOCK = 7010211
+INBOX_LOCK = 7010212
 
 SESSION_SECONDS = 6.0
 """PostgreSQL ends a session, and with it the lock, when it was silent for so long."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from importlib.resources import files
+from typing import Any
 
 import asyncpg
 from alembic import command
@@ -19,6 +20,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from adapters.postgres.connection import Database, driver_url, translated
 
 APP_ROLE = "rota_app"
+ENQUEUE_ROLE = "rota_enqueue"
+"""May put jobs into the inbox and nothing else; to be granted to the roles of users' applications."""
+
 MIGRATION_LOCK = 7010200
 
 _GRANTS = f"""
@@ -30,8 +34,19 @@ grant insert, update, delete
        queue_flow
     to {APP_ROLE};
 grant delete on dependencies to {APP_ROLE};
-revoke execute on all functions in schema public from public;
-grant execute on all functions in schema public to {APP_ROLE};
+grant insert, delete on inbox, inbox_rejected to {APP_ROLE};
+do $$
+declare
+    own regprocedure;
+begin
+    -- Only Rota's: whoever shares the database has functions of their own here.
+    for own in select oid from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^rota_' loop
+        execute format('revoke execute on function %s from public', own);
+        execute format('grant execute on function %s to {APP_ROLE}', own);
+    end loop;
+end $$;
+grant usage on schema public to {ENQUEUE_ROLE};
+grant execute on function rota_enqueue(text, json, json) to {ENQUEUE_ROLE};
 """
 
 
@@ -100,15 +115,20 @@ async def _make_role(owner_url: str, app_password: str) -> None:
     plain = make_url(owner_url).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = await asyncpg.connect(plain, timeout=5)
     try:
-        # Roles belong to the server, not to the database: others may be making this one at the same moment.
-        for attempt in range(20):
-            try:
-                exists = await connection.fetchval("select 1 from pg_roles where rolname = $1", APP_ROLE)
-                verb = "alter" if exists else "create"
-                await connection.execute(f"{verb} role {APP_ROLE} login password '{app_password}'")
-                break
-            except (asyncpg.InternalServerError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-                await asyncio.sleep(0.05 * (attempt + 1))
+        await _ensure_role(connection, APP_ROLE, f"login password '{app_password}'")
+        await _ensure_role(connection, ENQUEUE_ROLE, "nologin")
         await connection.execute(_GRANTS)
     finally:
         await connection.close()
+
+
+async def _ensure_role(connection: asyncpg.Connection[Any], role: str, options: str) -> None:
+    # Roles belong to the server, not to the database: others may be making this one at the same moment.
+    for attempt in range(20):
+        try:
+            exists = await connection.fetchval("select 1 from pg_roles where rolname = $1", role)
+            await connection.execute(f"{'alter' if exists else 'create'} role {role} {options}")
+        except (asyncpg.InternalServerError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+            await asyncio.sleep(0.05 * (attempt + 1))
+        else:
+            return

@@ -12,13 +12,14 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import jobs, log, queues, why
+from apps.cli import inbox, jobs, log, queues, why
 from apps.cli.output import Failure
 
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
 app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
+app.command(inbox.app)
 app.command(queues.app)
 app.command(why.why)
 

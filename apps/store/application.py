@@ -14,6 +14,7 @@ from apps.store.calendars import Calendars
 from apps.store.event_routes import EventRoutes
 from apps.store.group_routes import GroupRoutes
 from apps.store.guard import Guard
+from apps.store.inbox_routes import InboxRoutes
 from apps.store.job_actions import JobActions
 from apps.store.job_routes import JobRoutes
 from apps.store.jobs import Jobs
@@ -67,6 +68,7 @@ def create_app(
     previews = Previews(schedules, calendars, parts.now)
     ScheduleRoutes(schedules, Backfills(parts, schedules, calendars), previews, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)
+    InboxRoutes(parts, positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
     describe(app)
     return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

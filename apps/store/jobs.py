@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from apps.store.after import Streams, existing, ids_in
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
-from apps.store.submissions import Draft, SubmitResult, Submitted, draft_of, job_of, placed
+from apps.store.submissions import Draft, Known, SubmitResult, Submitted, draft_of, job_of, placed
 from apps.store.task_names import TaskNames
 from apps.store.unique_line import Standing, UniqueLine, claiming
 from domain import commands as c
@@ -41,6 +41,7 @@ MAX_ROUNDS = 20
 
 NO_STREAMS = Streams()
 Accepted = tuple[int, Draft, Unit, Job]
+MakeDraft = Callable[[int, Known, Streams], Draft]
 ActResult = Job | Rejected | Unavailable
 
 
@@ -85,6 +86,14 @@ class Jobs:
         A request that is a Rejected already stands for itself. Chunks are appended while later ones are still being
         checked, and others get their turns.
         """
+
+        def make(index: int, known: Known, streams: Streams) -> Draft:
+            return draft_of(requests[index], None, known, meta, self._now(), streams)
+
+        return await self.submit_drafts(requests, make)
+
+    async def submit_drafts(self, requests: Sequence[Any], make: MakeDraft) -> list[SubmitResult]:
+        """As `submit_many`, with drafts made by the caller: `make(index, known, streams)`, which may raise Rejected."""
         known = await self._tasks.including(_unknown_names(requests))
         managed = await self.modes.managed()
         streams = await self._streams(requests)
@@ -92,11 +101,11 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             accepted: list[Accepted] = []
             unique: list[tuple[int, Draft]] = []
-            for index, request in enumerate(requests):
+            for index in range(len(requests)):
                 if index % TURN_UNITS == 0:
                     await asyncio.sleep(0)
                 try:
-                    draft = draft_of(request, None, known, meta, self._now(), streams)
+                    draft = make(index, known, streams)
                 except Rejected as error:
                     answers[index] = error
                     continue

@@ -10,12 +10,16 @@ import socket
 import sys
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 
 from adapters.group_commit import GroupCommit
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
+from adapters.postgres.inbox import PostgresInbox
+from adapters.postgres.inbox_bell import InboxBell
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.limit_facts import PostgresLimitFacts
@@ -24,11 +28,14 @@ from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
+from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
 from apps.coordination import coordination_for
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.application import VERSION, create_app
+from apps.store.inbox_mover import InboxMover
+from apps.store.jobs import Jobs
 from apps.store.parts import Parts, SystemCounts
 from apps.store.server import StoreServer
 from domain.errors import Unavailable
@@ -77,6 +84,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         coordination = await stack.enter_async_context(coordination_for(settings, database))
         parts = compose(settings, database, event_log, clock, coordination)
         app = create_app(parts, stop, tokens=settings.api_tokens, loopback_only=is_loopback(settings.host))
+        bell = InboxBell(database, PostgresInbox(database))
+        stack.push_async_callback(bell.close)
+        # Appends of its own, repeated until their outcome is known: nobody waits for an answer.
+        own = replace(parts, commit=GroupCommit(event_log))
+        mover, lock = InboxMover(Jobs(own), parts.inbox, bell), ExclusiveLock(database, INBOX_LOCK)
         server = StoreServer(app, settings.host, settings.port)
         await server.start()
         log.info("the store listens on %s", server.url)
@@ -84,6 +96,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             stop,
             serve=server.serve(),
             clock=keep_running("clock", clock.keep),
+            inbox=keep_running("inbox", lambda: run_while_held(lock, mover.run)),
+            unique=keep_running("unique keys", lambda: forget_unique_keys(database)),
             liveness=keep_running("liveness", lambda: _stay_visible(coordination, server.url)),
             finish=server.finish,
             keep={"serve"},
@@ -113,6 +127,7 @@ def compose(
         queues=PostgresQueueCounts(database),
         limits=PostgresLimitFacts(database),
         logs=PostgresJobLogs(database),
+        inbox=PostgresInbox(database),
         catalog=PostgresTaskCatalog(database) if settings.unknown_tasks == "reject" else None,
         coordination=coordination,
         now=clock.now,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from adapters.group_commit import GroupCommit
 from domain.ids import Position
+from domain.inbox import Inbox
 from domain.log import RawEvent
 from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
 
@@ -105,6 +106,7 @@ class Parts:
     queues: QueueCounts
     limits: LimitFacts
     logs: JobLogs
+    inbox: Inbox
     catalog: TaskCatalog | None
     coordination: Coordination
     now: Callable[[], datetime]

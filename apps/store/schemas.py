@@ -184,6 +184,26 @@ QUEUE = _object(
 LIST_QUEUES = _route(_list(QUEUE), parameters=(AT_LEAST,))
 GET_QUEUE = _route(_json(QUEUE), parameters=(QUEUE_NAME, AT_LEAST))
 CHANGE_QUEUE = _route(_json(QUEUE), body=_json(_ref("QueueRequest")), parameters=(QUEUE_NAME,))
+REJECTED = _object(
+    id=ID,
+    task=TEXT,
+    args={"type": "object"},
+    options={"type": "object"},
+    enqueued_by=TEXT,
+    enqueued_at=INSTANT,
+    rejected_at=INSTANT,
+    problem=_ref("Problem"),
+)
+INBOX = _object(
+    waiting=INTEGER,
+    oldest={"type": ["string", "null"], "format": "date-time"},
+    rejected=INTEGER,
+    items={"type": "array", "items": REJECTED},
+    next_cursor={"type": ["string", "null"]},
+    position=INTEGER,
+)
+GET_INBOX = _route(_json(INBOX), parameters=(LIMIT, CURSOR))
+ACT_ON_REJECTED = _route(_json(_object(id=ID, state=TEXT)), parameters=(JOB_ID,))
 GET_METRICS = _route({"text/plain": {"schema": TEXT}})
 
 

@@ -37,11 +37,12 @@ SubmitResult = Submitted | Rejected | Unavailable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A checked submission that is not in the log yet."""
+    """A checked submission that is not in the log yet. `repeatable`: its id was given, so it may be there already."""
 
     job_id: UUID
     spec: JobSpec
     meta: Meta
+    repeatable: bool = False
     idempotency_key: str | None = None
     digest: str | None = None
 
@@ -73,15 +74,22 @@ def draft_of(request: Any, given: str | None, known: Known, meta: Meta, now: dat
     """The checked submission. `given`: the idempotency key that came beside the request. Raises Rejected."""
     if isinstance(request, Rejected):
         raise request
-    spec = parse_job(request, now, known, streams, unique=True)
-    if spec.unique is not None and spec.after is not None and spec.after.mode == "any":
-        message = "unique: does not go with an `after` that waits for any of several jobs"
-        raise Rejected(message, field="unique", code="invalid-argument")
+    spec = spec_of(request, known, now, streams)
     key = check_key(given if given is not None else request.get("idempotency_key"))
     if key is None:
         return Draft(job_id=uuid7(), spec=spec, meta=meta)
     digest = digest_of({name: value for name, value in request.items() if name != "idempotency_key"})
-    return Draft(job_id=job_id_from_key(key), spec=spec, meta=meta, idempotency_key=key, digest=digest)
+    job_id = job_id_from_key(key)
+    return Draft(job_id=job_id, spec=spec, meta=meta, repeatable=True, idempotency_key=key, digest=digest)
+
+
+def spec_of(request: Any, known: Known, now: datetime, streams: Streams) -> JobSpec:
+    """The checked job that is to be submitted on its own; delays count from `now`. Raises Rejected."""
+    spec = parse_job(request, now, known, streams, unique=True)
+    if spec.unique is not None and spec.after is not None and spec.after.mode == "any":
+        message = "unique: does not go with an `after` that waits for any of several jobs"
+        raise Rejected(message, field="unique", code="invalid-argument")
+    return spec
 
 
 def job_of(history: Sequence[Recorded]) -> Job | None:

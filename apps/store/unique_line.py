@@ -161,7 +161,7 @@ class UniqueLine:
         lines: dict[str, deque[_Waiting]] = {}
         for waiting in batch:
             lines.setdefault(waiting.unique.key, deque()).append(waiting)
-        repeatable = [waiting.draft.job_id for waiting in batch if waiting.draft.idempotency_key is not None]
+        repeatable = [waiting.draft.job_id for waiting in batch if waiting.draft.repeatable]
         standings, found = await self._load(lines.keys(), repeatable)
         for _ in range(STEPS):
             managed = await self._modes.managed()

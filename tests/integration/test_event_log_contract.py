@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -253,6 +253,19 @@ async def test_a_resource_has_its_current_state_beside_its_stream(subject: Subje
     assert list(await subject.resources.due("thing", NOW, 10)) == [(resource_id("thing", "b"), NOW)]
     page = await subject.log.read_stream_page(resource_id("thing", "a"), 1, 10)
     assert [raw.version for raw in page] == [2]
+
+
+async def test_of_two_units_in_one_call_that_want_the_same_name_the_first_one_gets_it(subject: Subject) -> None:
+    def named(name: str) -> Unit:
+        (write,) = resource(name, 0).writes
+        return Unit(id=uuid4(), writes=[replace(write, stream_id=uuid4())], meta=META)
+
+    units = [named("a"), named("b"), named("a")]
+    results = await subject.log.append(units)
+    assert [isinstance(result, Appended) for result in results] == [True, True, False]
+    assert results[2] == Conflicted(units[2].writes[0].stream_id)
+    assert set(await subject.resources.by_name("thing", ["a", "b"])) == {"a", "b"}
+    assert await subject.log.append(units) == results
 
 
 async def test_a_resource_and_jobs_are_written_together_or_not_at_all(subject: Subject) -> None:

@@ -15,6 +15,7 @@ from rota.errors import (
     Unreachable,
     WaitTimeout,
 )
+from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.tasks import Task, task
 
@@ -36,7 +37,9 @@ __all__ = [
     "TaskCancelled",
     "Unreachable",
     "WaitTimeout",
+    "aenqueue",
     "current_job",
+    "enqueue",
     "job",
     "task",
 ]

@@ -161,7 +161,7 @@ class Client:
 
     def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
         """Submit a job given as its JSON object; the job's JSON object. Without a key it is never repeated."""
-        headers = _trace_headers()
+        headers = trace_headers()
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         patience = self.patience if idempotency_key else 0.0
@@ -178,7 +178,7 @@ class Client:
         results: "List[Dict[str, Any]]" = []
         for start in range(0, len(specs), BULK_LIMIT):
             part = specs[start : start + BULK_LIMIT]
-            headers = _trace_headers()
+            headers = trace_headers()
             answer = self._http.call("POST", "/v1/jobs/bulk", body=part, headers=headers, patience=self.patience)
             results += answer.body["results"]
         return results
@@ -225,7 +225,7 @@ class Client:
 
     def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
         """Publish a CloudEvents 1.0 event, given in its JSON form; `specversion` and `id` are filled in."""
-        headers = {"Content-Type": "application/cloudevents+json", **_trace_headers()}
+        headers = {"Content-Type": "application/cloudevents+json", **trace_headers()}
         body = json.dumps({"specversion": "1.0", "id": str(uuid.uuid4()), **event}).encode()
         result: "Dict[str, Any]" = self._http.call("POST", "/v1/events", body=body, headers=headers).body
         return result
@@ -259,6 +259,20 @@ class Client:
         """Why the job is not running, or why it ended as it did: `summary`, and `reasons` with their facts."""
         return dict(self._read(f"/v1/jobs/{job_id}/why", {}).body)
 
+    def inbox(self) -> "Dict[str, Any]":
+        """How many jobs of transactions wait for their way into the log (`waiting`, `oldest`), and the refused ones."""
+        state: "Dict[str, Any]" = dict(self._read("/v1/inbox", {"limit": 1}).body)
+        state["items"] = list(self._pages("/v1/inbox", {"limit": PAGE}))
+        return {name: state[name] for name in ("waiting", "oldest", "rejected", "items")}
+
+    def retry_from_inbox(self, job_id: str) -> None:
+        """Put a refused job in again. Raises NotFound."""
+        self._http.call("POST", f"/v1/inbox/{job_id}/retry", headers=trace_headers())
+
+    def drop_from_inbox(self, job_id: str) -> None:
+        """Remove a refused job for good. Raises NotFound."""
+        self._http.call("DELETE", f"/v1/inbox/{job_id}", headers=trace_headers())
+
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
         return list(self._read("/v1/queues", {}).body["items"])
@@ -273,7 +287,7 @@ class Client:
         What is not named stays; None takes a limit away. A rate is `{"limit": 100, "per": 60, "burst": 20}`, `per` in
         seconds. `reason` is kept in the history.
         """
-        return dict(self._http.call("PATCH", f"/v1/queues/{name}", body=settings, headers=_trace_headers()).body)
+        return dict(self._http.call("PATCH", f"/v1/queues/{name}", body=settings, headers=trace_headers()).body)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
@@ -281,7 +295,7 @@ class Client:
 
     def _act(self, job_id: str, action: str, body: "Dict[str, Any]") -> Job:
         given = {name: value for name, value in body.items() if value is not None}
-        answer = self._http.call("POST", f"/v1/jobs/{job_id}/{action}", body=given, headers=_trace_headers())
+        answer = self._http.call("POST", f"/v1/jobs/{job_id}/{action}", body=given, headers=trace_headers())
         return Job(answer.body)
 
     def _read(self, path: str, query: "Dict[str, Any]", patience: Optional[float] = None) -> Answer:
@@ -331,7 +345,8 @@ def new_key() -> str:
     return f"sdk-{uuid.uuid4()}"
 
 
-def _trace_headers() -> "Dict[str, str]":
+def trace_headers() -> "Dict[str, str]":
+    """The trace that this program, or the task that it runs, is part of."""
     current = current_or_none()
     traceparent = current_traceparent() or (current.traceparent if current is not None else None)
     return {} if traceparent is None else {"traceparent": traceparent}

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.task_catalog import PostgresTaskCatalog
+from adapters.postgres.unique_keys import forget_once
 from apps.cli.main import main
 from apps.store.jobs import Jobs
 from domain import commands as c
@@ -381,3 +383,67 @@ async def test_what_a_task_declares_applies_where_the_job_is_silent(client: http
 
     assert [await submit(), await submit(), await submit(args={"n": 1})] == [201, 200, 201]
     assert await submit(unique=None) == 201
+
+
+async def test_a_key_that_nobody_holds_is_forgotten_and_begins_anew(
+    client: httpx.AsyncClient, stores: Stores, bring: To
+) -> None:
+    async def claim(key: str, **rule: Any) -> dict[str, Any]:
+        answer = await client.post("/v1/jobs", json=asking(key, **rule))
+        assert answer.status_code == 201
+        result: dict[str, Any] = answer.json()
+        return result
+
+    async def keys() -> dict[str, UUID]:
+        rows = await stores.parts.resources.by_name("unique", ["ended", "held", "throttled"])
+        return {name: row.id for name, row in rows.items()}
+
+    ended = await claim("ended")
+    await claim("held")
+    throttled = await claim("throttled", while_=3600)
+    for job in (ended, throttled):
+        await bring("succeeded", UUID(job["id"]))
+    before = await keys()
+    assert await forget_once(stores.database, idle=timedelta(days=1)) == 0
+    assert await forget_once(stores.database, idle=timedelta(0)) == 1
+    assert await keys() == {name: before[name] for name in ("held", "throttled")}
+    assert (await client.post("/v1/jobs", json=asking("throttled", 3600))).status_code == 200
+
+    again = await claim("ended")
+    assert (await keys())["ended"] != before["ended"]
+    assert (await client.post("/v1/jobs", json=asking("ended"))).json()["id"] == again["id"]
+    await bring("cancelled", UUID(again["id"]))
+    assert await forget_once(stores.database, idle=timedelta(0)) == 1
+    assert (await client.post(f"/v1/jobs/{again['id']}/retry")).json()["state"] == "queued"
+    assert (await client.post("/v1/jobs", json=asking("ended"))).json()["id"] == again["id"]
+    await versions_are_dense(stores)
+
+
+async def versions_are_dense(stores: Stores) -> None:
+    versions: dict[UUID, list[int]] = {}
+    for recorded in await stores.parts.log.read(Position(0), 100_000):
+        versions.setdefault(recorded.stream_id, []).append(recorded.version)
+    assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
+
+
+async def test_forgetting_keys_in_the_middle_of_a_race_leaves_them_unique(stores: Stores) -> None:
+    two = [Jobs(stores.parts), second_store(stores)]
+    racing = True
+
+    async def forget() -> None:
+        while racing:
+            await forget_once(stores.database, idle=timedelta(0))
+
+    async def submit(number: int) -> None:
+        store = two[number % 2]
+        for _ in range(15):
+            answer = await store.submit(asking(f"k{number % 3}"), None, META)
+            if answer.created:
+                await asyncio.gather(store.act(answer.job.id, c.RequestCancel(), META), return_exceptions=True)
+
+    forgetting = asyncio.create_task(forget())
+    await asyncio.gather(*(submit(number) for number in range(6)))
+    racing = False
+    await forgetting
+    assert max(len(held) for moment in await standings(stores) for held in moment.values()) == 1
+    await versions_are_dense(stores)

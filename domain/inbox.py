@@ -1,0 +1,68 @@
+"""What users' own transactions put in, as the store finds it, and the role of the place where it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+
+class InboxItem(NamedTuple):
+    """A job that waits for its way into the log. `args` and `options` are JSON texts, `by` the database's user."""
+
+    id: UUID
+    place: int
+    task: str
+    args: str
+    options: str
+    by: str
+    enqueued_at: datetime
+
+
+class RejectedItem(NamedTuple):
+    """A job that was refused, and the problem document that says why, as JSON text."""
+
+    item: InboxItem
+    rejected_at: datetime
+    problem: str
+
+
+class InboxState(NamedTuple):
+    """How many wait, since when the first one does, and how many were refused."""
+
+    waiting: int
+    oldest: datetime | None
+    rejected: int
+
+
+class Inbox(Protocol):
+    """Where they wait. Every method may raise Unavailable: then it is unknown whether it was done; do it again."""
+
+    async def take(self, after: int, limit: int) -> Sequence[InboxItem]:
+        """The first ones behind the place `after`, in order; they stay until they are done or rejected."""
+
+    async def done(self, ids: Sequence[UUID]) -> None:
+        """Remove what is in the log."""
+
+    async def reject(self, ids: Sequence[UUID], problems: Sequence[str]) -> None:
+        """Put these aside with their problems."""
+
+    async def state(self) -> InboxState:
+        """How full it is."""
+
+    async def rejected(self, after: int, limit: int) -> Sequence[RejectedItem]:
+        """Refused ones behind the place `after`, in order."""
+
+    async def retry(self, item_id: UUID) -> bool:
+        """Put a refused one in again, at the end; False when there is none."""
+
+    async def drop(self, item_id: UUID) -> bool:
+        """Remove a refused one for good; False when there is none."""
+
+
+class Bell(Protocol):
+    """Wakes who drains the inbox."""
+
+    async def rest(self) -> None:
+        """Return when something was put in, soon afterwards, or for no reason. Raises Unavailable."""
