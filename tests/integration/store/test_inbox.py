@@ -530,7 +530,7 @@ async def test_the_command_line_lists_retries_and_drops(
 async def test_the_documented_examples_run(database: TestDatabase, stores: Stores, make_mover: Make) -> None:
     text = (ROOT / "docs/enqueue.md").read_text()
     transaction, grant = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (program,) = re.findall(r"```py\n(.*?)```", text, re.DOTALL)
     role = "docs_" + database.owner_url.rpartition("/")[2]
     owner = await asyncpg.connect(database.owner_url)
     await owner.execute(f"create role {role}; create schema shop; create table shop.orders (id int primary key)")
