@@ -11,8 +11,10 @@ waits its own stream says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from domain.ids import Position
@@ -43,23 +45,27 @@ class Verdict(NamedTuple):
     reason: str | None = None
 
 
-def judge(after: After, states: Mapping[str, Status]) -> tuple[Literal["wait", "run", "cancel"], str | None]:
+def judge(
+    after: After, ids: Sequence[str], states: Mapping[str, Status]
+) -> tuple[Literal["wait", "run", "cancel"], str | None]:
     """What follows for a dependent from its predecessors' present states; unknown ones have not ended.
+
+    `ids` are those of the predecessors, in their order, as the states have them.
 
     It runs as soon as what it waits for has come true. When that can not come true any more, `on_failure` says what
     becomes of it: `cancel` at once; `run` when every predecessor has ended; `hold` waits until it can again.
     """
     met = unmet = 0
-    broken: Predecessor | None = None
-    for predecessor in after.predecessors:
-        state = states[str(predecessor.id)].state if str(predecessor.id) in states else OPEN
-        if state not in ENDS:
+    broken: tuple[Predecessor, str] | None = None
+    for predecessor, identity in zip(after.predecessors, ids, strict=True):
+        status = states.get(identity)
+        if status is None or status.state not in ENDS:
             continue
-        if _matches(predecessor, state):
+        if _matches(predecessor, status.state):
             met += 1
         else:
             unmet += 1
-            broken = broken or predecessor
+            broken = broken or (predecessor, status.state)
     total = len(after.predecessors)
     if met == total or (after.mode == "any" and met):
         return "run", None
@@ -68,7 +74,7 @@ def judge(after: After, states: Mapping[str, Status]) -> tuple[Literal["wait", "
     if after.on_failure == "run" and met + unmet == total:
         return "run", None
     if after.on_failure == "cancel":
-        return "cancel", _reason(broken, states[str(broken.id)].state)
+        return "cancel", _reason(*broken)
     return "wait", None
 
 
@@ -159,7 +165,8 @@ class Dependencies:
         if dependent in self._awaits:
             self.left(dependent)
         self._left.pop(dependent, None)
-        self._awaits[dependent] = predecessors
+        # Many wait for the same one: its id is kept once.
+        predecessors = self._awaits[dependent] = tuple(sys.intern(predecessor) for predecessor in predecessors)
         for predecessor in predecessors:
             self._waiters.setdefault(predecessor, {})[dependent] = None
 
@@ -211,38 +218,46 @@ class Dependencies:
         """What is to become of dependents, at most `limit`. Each is named again after REPEAT, until it has left."""
         given: list[Verdict] = []
         while self._touched and len(given) < limit:
-            dependent = next(iter(self._touched))
-            del self._touched[dependent]
-            after = self._afters.get(dependent)
-            if after is None:
-                self._fresh[dependent] = None
-                continue
-            kind, reason = judge(after, self._states)
-            if kind != "wait":
-                self._given.pop(dependent, None)
-                self._given[dependent] = now
-                given.append(Verdict(dependent, kind, reason))
+            for dependent in _take(self._touched, limit - len(given)):
+                after = self._afters.get(dependent)
+                if after is None:
+                    self._fresh[dependent] = None
+                    continue
+                kind, reason = judge(after, self._awaits[dependent], self._states)
+                if kind != "wait":
+                    self._given.pop(dependent, None)
+                    self._given[dependent] = now
+                    given.append(Verdict(dependent, kind, reason))
         return given
 
     def repeat(self, now: datetime) -> datetime | None:
         """Look again at dependents whose verdict has led to nothing; when to do this next, None for never."""
-        while self._given:
-            dependent, at = next(iter(self._given.items()))
+        overdue: list[str] = []
+        following: datetime | None = None
+        for dependent, at in self._given.items():
             if now - at < REPEAT:
-                return at + REPEAT
+                following = at + REPEAT
+                break
+            overdue.append(dependent)
+        for dependent in overdue:
             del self._given[dependent]
             self._afters.pop(dependent, None)
             self._fresh[dependent] = None
-        return None
+        return following
 
     def take_left(self, limit: int) -> list[str]:
         """Up to `limit` dependents that do not wait any more: the table may forget them."""
-        taken = list(self._left)[:limit]
-        for dependent in taken:
-            del self._left[dependent]
-        return taken
+        return _take(self._left, limit)
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to load, to judge or to forget."""
         return not (self._fresh or self._touched or self._left)
+
+
+def _take(waiting: dict[str, None], limit: int) -> list[str]:
+    """Take the first ones out. In portions: whoever looks for the first one passes over all that were taken before."""
+    taken = list(islice(waiting, limit))
+    for name in taken:
+        del waiting[name]
+    return taken
