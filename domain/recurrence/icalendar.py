@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from domain.errors import Rejected
 from domain.recurrence import rrule, zones
 from domain.recurrence.icalendar_lines import Line, event_lines
 from domain.recurrence.instants import DAY, END_SECOND
 from domain.recurrence.limits import (
+    CALENDAR_COUNT_MAXIMUM,
     CALENDAR_RECURRING_MAXIMUM,
     EVENT_DAYS_MAXIMUM,
     EXDATES_MAXIMUM,
@@ -30,6 +31,16 @@ _DURATION = re.compile(
 )
 _SUMMARY_MAXIMUM = 100
 _SHOWN = 40
+_LOOK_AHEAD = 400 * DAY
+"""How far a recurring event is searched for beyond what was asked."""
+
+
+class _Known(NamedTuple):
+    """From `asked` on, the first start is `end` (`found`), or there is none before `end`."""
+
+    asked: int
+    end: int
+    found: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class RecurringEvent:
     rule: rrule.BoundRRule
     last: int
     excluded: frozenset[int]
+    _known: list[_Known] = field(default_factory=list, compare=False, repr=False)
 
     def covers(self, second: int, local: int) -> bool:
         """Whether the event is going on at an instant; `local` is that instant on the clock of who asks."""
@@ -53,12 +65,26 @@ class RecurringEvent:
             offset = self.zone.offset_at(second)
             local = second + offset
         last = min(local, self.last)
-        start = self.rule.next_local(max(local - self.seconds + 1, self.rule.start_local), offset, last + 1)
+        start = self._first(local - self.seconds + 1, last, offset)
         while start is not None and start <= last:
             if start not in self.excluded:
                 return True
-            start = self.rule.next_local(start + 1, offset, last + 1)
+            start = self._first(start + 1, last, offset)
         return False
+
+    def _first(self, earliest: int, last: int, offset: int) -> int | None:
+        """The first start at or after `earliest`, or None when there is none up to `last`.
+
+        What it was is remembered: ticks come in order, and most find the same next occurrence before them.
+        """
+        for known in self._known:
+            if known.asked <= earliest and (earliest <= known.end if known.found else last < known.end):
+                return known.end if known.found else None
+        limit = max(last, earliest) + _LOOK_AHEAD
+        start = self.rule.next_local(max(earliest, self.rule.start_local), offset, limit)
+        found = start is not None and start < limit
+        self._known[:] = [_Known(earliest, start if start is not None and found else limit, found)]
+        return start if found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +116,6 @@ def parse_icalendar(text: Any, field_name: str) -> Events:
     for draft in drafts:
         if not draft.cancelled:
             draft.collect(collected, replaced.get(draft.uid, ()))
-    if len(collected.recurring) > CALENDAR_RECURRING_MAXIMUM:
-        reason = f"more than {CALENDAR_RECURRING_MAXIMUM} events with a rule"
-        raise Rejected(reason, field=field_name, code="icalendar")
     return Events(
         absolute=Spans(collected.absolute), local=Spans(collected.local), recurring=tuple(collected.recurring)
     )
@@ -103,6 +126,7 @@ class _Collected:
         self.absolute: list[Span] = []
         self.local: list[Span] = []
         self.recurring: list[RecurringEvent] = []
+        self.counted = 0
 
 
 class _Draft:
@@ -143,6 +167,13 @@ class _Draft:
             else:
                 into.absolute.append(Span(zone.earliest(local), zone.earliest(local + seconds), self._summary))
         if self._rule is not None:
+            if self._rule.elapsed:
+                self._refuse("an event recurs daily or more rarely")
+            into.counted += self._rule.count or 0
+            if into.counted > CALENDAR_COUNT_MAXIMUM:
+                self._refuse(f"all COUNTs together are more than {CALENDAR_COUNT_MAXIMUM}")
+            if len(into.recurring) >= CALENDAR_RECURRING_MAXIMUM:
+                self._refuse(f"more than {CALENDAR_RECURRING_MAXIMUM} events with a rule")
             rule = rrule.BoundRRule(self._rule, clock, start.local)
             last = _last(self._rule, rule, clock)
             into.recurring.append(RecurringEvent(self._summary, zone, seconds, rule, last, excluded))

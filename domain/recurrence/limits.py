@@ -39,8 +39,10 @@ CALENDAR_DATES_MAXIMUM = 10_000
 CALENDAR_WINDOWS_MAXIMUM = 200
 CALENDAR_INTERVALS_MAXIMUM = 10_000
 CALENDAR_EVENTS_MAXIMUM = 10_000
-CALENDAR_RECURRING_MAXIMUM = 1_000
+CALENDAR_RECURRING_MAXIMUM = 200
 """Events with a rule in one calendar: each is asked at each tick."""
+CALENDAR_COUNT_MAXIMUM = 20_000
+"""All COUNTs of one calendar together: each is walked once to find its end."""
 ICALENDAR_TEXT_MAXIMUM = 1_048_576
 """Characters of an iCalendar file."""
 EVENT_DAYS_MAXIMUM = 366

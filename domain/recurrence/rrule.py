@@ -91,23 +91,27 @@ class BoundRRule:
             return self._next_elapsed(local, offset, limit)
         if self._positions:
             return self._next_position(local)
-        return self._next_plain(local)
+        return self._next_plain(local, None if self._in_search else limit)
 
-    def _next_plain(self, local: int) -> int | None:
+    def _next_plain(self, local: int, limit: int | None = None) -> int | None:
         day, time = divmod(local, DAY)
-        found = self._next_day(day)
+        found = self._next_day(day, limit)
         if found == day:
             later = self._times.next(time)
             if later != NONE:
                 return day * DAY + later
-            found = self._next_day(day + 1)
+            found = self._next_day(day + 1, limit)
         return None if found is None else found * DAY + self._times.first
 
-    def _next_day(self, day: int) -> int | None:
-        """The first day at or after `day` that the day parts and the interval choose."""
+    def _next_day(self, day: int, limit: int | None = None) -> int | None:
+        """The first day at or after `day` that the day parts and the interval choose; searched for up to `limit`."""
+        end = (LAST_YEAR + 2) * 12
+        if limit is not None:
+            last = date.fromordinal(limit // DAY + EPOCH_ORDINAL)
+            end = min(end, last.year * 12 + last.month)
         first = date.fromordinal(day + EPOCH_ORDINAL)
         month, wanted = first.year * 12 + first.month - 1, first.day
-        while month < (LAST_YEAR + 2) * 12:
+        while month < end:
             if self._month_counts(month):
                 year, zero_month = divmod(month, 12)
                 for number in self._days.of(year, zero_month + 1):

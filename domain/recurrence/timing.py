@@ -138,6 +138,10 @@ def _check_that_it_comes(timing: Timing, spec: Mapping[str, Any]) -> None:
     endless = replace(timing, end=None, count=None)
     if timing.end is not None and next_time(endless, _BEGINNING) is not None:
         raise Rejected("no time of the rule lies before the end", field="end", code="never")
-    if timing.start is not None and next_time(replace(endless, start=None), _BEGINNING) is not None:
+    if (
+        timing.start is not None
+        and not isinstance(timing.rule, RRule)
+        and next_time(replace(endless, start=None), _BEGINNING) is not None
+    ):
         raise Rejected("no time of the rule lies after the start", field="start", code="never")
     raise Rejected("this never comes", field=kind, code="never")

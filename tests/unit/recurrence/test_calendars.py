@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from domain.errors import Rejected
 from domain.recurrence.calendars import parse_calendar
 from domain.recurrence.limits import (
+    CALENDAR_COUNT_MAXIMUM,
     CALENDAR_DATES_MAXIMUM,
     CALENDAR_EVENTS_MAXIMUM,
     CALENDAR_INTERVALS_MAXIMUM,
@@ -168,10 +169,11 @@ def test_an_instant_is_in_an_event_when_it_is_in_one_of_its_occurrences(
 ) -> None:
     spec = events(f"DTSTART:{start:%Y%m%dT%H%M%S}Z", f"DURATION:PT{seconds}S", f"RRULE:{rule}")
     starts = list(dateutil_rrule.rrulestr(rule, dtstart=start).between(start, start + timedelta(days=510), inc=True))
+    calendar = parse_calendar(spec)
     for offset in offsets:
         at = start + timedelta(seconds=offset)
         inside = any(one <= at < one + timedelta(seconds=seconds) for one in {start, *starts})
-        assert excluded(spec, at.replace(tzinfo=zone("UTC").info)) == [inside]
+        assert calendar.excludes(at.replace(tzinfo=zone("UTC").info), BERLIN) == inside
 
 
 @given(
@@ -268,6 +270,7 @@ def test_a_file_that_is_none_is_refused_with_the_line(text: str, message: str) -
         (["DTSTART;VALUE=DATE:20270102", "DTEND;VALUE=DATE:20280104"], "line 3: the event is longer than 366 days"),
         (["DTSTART:20270102T000000Z", "DURATION:1 hour"], "line 6: '1 hour' is no duration"),
         (["DTSTART:20270102T000000Z", "DURATION:-PT1H"], "line 3: the event ends before it begins"),
+        (["DTSTART:20270102T000000Z", "RRULE:FREQ=HOURLY"], "line 3: an event recurs daily or more rarely"),
         (["DTSTART:20270102T000000Z", "RRULE:FREQ=NEVER"], "line 6: FREQ=NEVER is none of"),
         (["DTSTART:20270102T000000Z", "RRULE:FREQ=DAILY", "RRULE:FREQ=DAILY"], "line 7: a second RRULE"),
         (["DTSTART;TZID=W. Europe Standard Time:20270102T000000"], "'W. Europe Standard Time' is no time zone"),
@@ -295,6 +298,10 @@ def test_the_number_of_events_is_limited() -> None:
     parse_calendar(file(CALENDAR_RECURRING_MAXIMUM, "RRULE:FREQ=DAILY"))
     with pytest.raises(Rejected, match="events with a rule"):
         parse_calendar(file(CALENDAR_RECURRING_MAXIMUM + 1, "RRULE:FREQ=DAILY"))
+    half = f"RRULE:FREQ=DAILY;COUNT={CALENDAR_COUNT_MAXIMUM // 2}"
+    parse_calendar(file(2, half))
+    with pytest.raises(Rejected, match="all COUNTs together"):
+        parse_calendar(file(3, half))
 
 
 @settings(max_examples=200, deadline=None)
