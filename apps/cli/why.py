@@ -1,32 +1,49 @@
-"""`rota why`: why a job is not running, or why it ended as it did."""
+"""`rota why`: why a job is not running or ended as it did, and why a schedule did or did not tick."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from apps.cli.output import print_json
-from rota import Client
-
-SHOWN_APART = ("code", "text")
+from rota import Client, NotFound
 
 
-def why(id: str, *, json: bool = False) -> None:
-    """Say why a job is not running now, or why it ended as it did.
+def why(id: str, *, at: str | None = None, json: bool = False) -> None:
+    """Say why a job is not running now, or why it ended as it did; or why a schedule did or did not tick.
 
     Args:
-        id: The job's id.
+        id: The id of a job, or the id or name of a schedule.
+        at: A nominal time of the schedule (RFC 3339 with an offset); without it: what it waits for now.
         json: Print JSON.
     """
     with Client() as client:
-        found = client.why(id)
+        found = _found(client, id, at)
     if json:
         print_json(found)
         return
-    print(f"{found['id']} is {found['state']}:")
+    print(f"{found.get('id') or found['name']} is {found['state']}:")
     for reason in found["reasons"]:
         print(f"- {reason['text']}")
         for holder in reason.get("holders", ()):
             print(f"    {_holder(holder)}")
+
+
+def _found(client: Client, name: str, at: str | None) -> dict[str, Any]:
+    if at is not None or not _is_id(name):
+        return client.why_tick(name, at)
+    try:
+        return client.why(name)
+    except NotFound:
+        return client.why_tick(name)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _holder(holder: dict[str, Any]) -> str:

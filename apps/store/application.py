@@ -34,6 +34,7 @@ from apps.store.system_routes import SystemRoutes
 from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
 from apps.store.why_routes import WhyRoutes
+from apps.store.why_ticks import WhyTicks
 from domain.groups import KINDS
 
 VERSION = "0.1.0"
@@ -58,7 +59,6 @@ def create_app(
     JobRoutes(parts, jobs, positions).add_to(app)
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
-    WhyRoutes(Why(parts, jobs), positions).add_to(app)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
     for kind in KINDS:
         GroupRoutes(kind, parts, resources, positions).add_to(app)
@@ -66,6 +66,7 @@ def create_app(
     calendars = Calendars(parts.log, resources)
     schedules = Schedules(parts, resources, calendars)
     previews = Previews(schedules, calendars, parts.now)
+    WhyRoutes(Why(parts, jobs), WhyTicks(parts, schedules), positions).add_to(app)
     ScheduleRoutes(schedules, Backfills(parts, schedules, calendars), previews, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)
     InboxRoutes(parts, positions).add_to(app)

@@ -155,6 +155,24 @@ EXPLAIN_JOB = _route(
     ),
     parameters=(JOB_ID, AT_LEAST),
 )
+EXPLAIN_TICK = _route(
+    _json(
+        _object(
+            schedule=ID,
+            name=TEXT,
+            state=TEXT,
+            at={"type": ["string", "null"], "format": "date-time"},
+            summary=TEXT,
+            position=INTEGER,
+            reasons={"type": "array", "items": _object(code=TEXT, text=TEXT) | {"additionalProperties": True}},
+        )
+    ),
+    parameters=(
+        _parameter("id", TEXT, "The schedule's id or name.", "path"),
+        _parameter("at", INSTANT, "A nominal time; without it: the next one."),
+        AT_LEAST,
+    ),
+)
 QUEUE_NAME = _parameter("name", TEXT, "The queue's name.", "path")
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 MAYBE_TIME: Schema = {"type": ["string", "null"], "format": "date-time"}

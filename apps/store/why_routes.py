@@ -9,24 +9,34 @@ from starlette.responses import Response
 from apps.store import schemas
 from apps.store.answers import json_response
 from apps.store.positions import Positions
-from apps.store.requests import job_id_of
+from apps.store.requests import instant_of, job_id_of
 from apps.store.routing import Routes
 from apps.store.why import Why
+from apps.store.why_ticks import WhyTicks
 
 
 class WhyRoutes:
     """The handlers."""
 
-    def __init__(self, why: Why, positions: Positions) -> None:
+    def __init__(self, why: Why, ticks: WhyTicks, positions: Positions) -> None:
         self._why = why
+        self._ticks = ticks
         self._positions = positions
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them."""
         Routes(app, "jobs").add("GET", "/v1/jobs/{id}/why", self.explain_job, **schemas.EXPLAIN_JOB)
+        Routes(app, "schedules").add("GET", "/v1/schedules/{id}/why", self.explain_tick, **schemas.EXPLAIN_TICK)
 
     async def explain_job(self, request: Request) -> Response:
         """Why the job is not running, or why it ended as it did."""
         job_id = job_id_of(request)
         await self._positions.at_least(request)
         return json_response(await self._why.explain(job_id))
+
+    async def explain_tick(self, request: Request) -> Response:
+        """What became of the nominal time `at`, and why; without `at`: what the schedule waits for now."""
+        text = request.query_params.get("at")
+        at = None if text is None else instant_of(text, "at")
+        await self._positions.at_least(request)
+        return json_response(await self._ticks.explain(str(request.path_params["id"]), at))

@@ -325,3 +325,52 @@ async def test_a_job_that_was_dispatched_as_its_queue_became_managed_is_taken_ba
     term = (await PostgresCoordination(system.database).leader()).info["term"]  # type: ignore[union-attr]
     await system.log.append([Unit(id=uuid7(), writes=[write], meta=meta)], fence=term)
     await system.in_state("waiting", [job_id])
+
+
+# -- why a schedule did or did not tick --------------------------------------------------------------------------------
+
+
+async def why_tick(store: httpx.AsyncClient, name: str, at: datetime | None = None) -> dict[str, Any]:
+    params = {} if at is None else {"at": at.isoformat()}
+    answer = await store.get(f"/v1/schedules/{name}/why", params=params)
+    assert answer.status_code == 200, answer.text
+    return {reason["code"]: reason for reason in answer.json()["reasons"]}
+
+
+async def ticks(store: httpx.AsyncClient, name: str, **params: str) -> list[dict[str, Any]]:
+    return list((await store.get(f"/v1/schedules/{name}/ticks", params=params)).json()["items"])
+
+
+async def test_why_tells_what_became_of_each_nominal_time(system: SchedulerSystem, store: httpx.AsyncClient) -> None:
+    schedule = {"name": "s", "every": 1, "overlap": "skip", "job": {"task": "noop"}}
+    assert (await store.post("/v1/schedules", json=schedule)).status_code == 201
+    assert {"not_due", "no_leader"} <= set(await why_tick(store, "s"))
+    await system.node(PostgresCoordination(system.database)).leads()
+    await until(lambda: ticks(store, "s", outcome="skipped", reason="overlap"), what="a tick skipped for overlap")
+    (ticked, *_) = await ticks(store, "s", outcome="ticked")
+    (skipped, *_) = await ticks(store, "s", outcome="skipped")
+    why = await why_tick(store, "s", datetime.fromisoformat(ticked["utc"]))
+    assert why["ticked"]["job_id"] == ticked["job_id"]
+    why = await why_tick(store, "s", datetime.fromisoformat(skipped["utc"]))
+    assert why["skipped_overlap"]["blocked_by"] == [ticked["job_id"]]
+    body = {"reason": "holidays"}
+    await store.post("/v1/schedules/s/pause", json=body, headers={"Rota-Actor": "ada"})
+    assert (await why_tick(store, "s"))["paused"]["because"] == "holidays"
+    in_the_pause = datetime.fromisoformat(ticked["utc"]) + timedelta(seconds=60)
+    while in_the_pause > datetime.now(UTC):
+        in_the_pause -= timedelta(seconds=1)
+    await until(lambda: datetime.now(UTC) > in_the_pause + timedelta(seconds=2), what="a nominal time in the pause")
+    in_the_pause += timedelta(seconds=1)
+    assert {"owed", "paused"} <= set(await why_tick(store, "s", in_the_pause))
+    await store.post("/v1/schedules/s/resume", json={})
+    await until(lambda: ticks(store, "s", outcome="skipped", reason="paused"), what="a tick skipped for the pause")
+    (paused, *_) = await ticks(store, "s", outcome="skipped", reason="paused")
+    why = await why_tick(store, "s", datetime.fromisoformat(paused["utc"]))
+    assert why["skipped_paused"]["by"] == "http:ada"
+    between = datetime.fromisoformat(ticked["utc"]) + timedelta(milliseconds=500)
+    assert "no_nominal_time" in await why_tick(store, "s", between)
+    assert "not_due" in await why_tick(store, "s", datetime.fromisoformat(ticked["utc"]) + timedelta(hours=1))
+    await store.post("/v1/schedules/s/archive", json={})
+    assert "archived" in await why_tick(store, "s")
+    assert (await store.get("/v1/schedules/none/why")).status_code == 404
+    assert (await store.get("/v1/schedules/s/why", params={"at": "now"})).status_code == 422

@@ -155,6 +155,10 @@ class AsyncClient:
         """As `Client.why`."""
         return await self._in_thread(lambda: self._client.why(job_id))
 
+    async def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
+        """As `Client.why_tick`."""
+        return await self._in_thread(lambda: self._client.why_tick(schedule, at))
+
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""
         return await self._in_thread(self._client.queues)

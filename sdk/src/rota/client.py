@@ -273,6 +273,11 @@ class Client:
         """Remove a refused job for good. Raises NotFound."""
         self._http.call("DELETE", f"/v1/inbox/{job_id}", headers=trace_headers())
 
+    def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
+        """What became of a schedule's nominal time and why; without `at`: what it waits for now."""
+        query = {} if at is None else {"at": at if isinstance(at, str) else at.isoformat()}
+        return dict(self._read(f"/v1/schedules/{schedule}/why", query).body)
+
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
         return list(self._read("/v1/queues", {}).body["items"])
