@@ -3,6 +3,7 @@
     ```json POST /v1/jobs          a request with this body; it must be accepted (or answered with the status behind it)
     ```json                        a job, when it names a task; otherwise it only has to be JSON
     ```python                      run with `client` (and `rota`) at hand; what a document's blocks define stays
+    ```text FILE  or  ```yaml FILE a file with this text, for the commands after it
     ```  or  ```sh                 lines that begin with `rota` or `curl` are run and must succeed
 
 `ID` in a command stands for the job that was submitted last. Roles and whole systems (`rota up`, `rota store` ...) are
@@ -74,6 +75,8 @@ class Reader:
             self._request(example, rest)
         elif language == "python":
             self._python(example)
+        elif language in ("text", "yaml") and rest:
+            (self.place / rest).write_text(example.text)
         elif language in ("", "sh", "console"):
             self._commands(example)
 

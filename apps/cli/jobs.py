@@ -64,9 +64,9 @@ def submit(  # noqa: PLR0913 - each is an option
     spec = _object(json_) if json_ is not None else {}
     spec.update({"task": task})
     if arguments:
-        spec["args"] = {**spec.get("args", {}), **_pairs(arguments, as_json=True)}
+        spec["args"] = {**spec.get("args", {}), **pairs(arguments, as_json=True)}
     if tag:
-        spec["tags"] = _pairs(tag, as_json=False)
+        spec["tags"] = pairs(tag, as_json=False)
     if after:
         spec["after"] = [*spec.get("after", []), *after]
     options = {
@@ -251,17 +251,18 @@ def _print_state(fields: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
         print(f"{fields['id']} is {fields['state']}{waits}")
 
 
-def _pairs(words: Iterable[str], *, as_json: bool) -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
+def pairs(words: Iterable[str], *, as_json: bool) -> dict[str, Any]:
+    """The values of name=value; with `as_json` those that are JSON are taken as JSON."""
+    found: dict[str, Any] = {}
     for word in words:
         name, separator, text = word.partition("=")
         if not separator or not name:
             raise Failure(f"{word!r} is not name=value", status=2)
         try:
-            pairs[name] = json_module.loads(text) if as_json else text
+            found[name] = json_module.loads(text) if as_json else text
         except ValueError:
-            pairs[name] = text
-    return pairs
+            found[name] = text
+    return found
 
 
 def _while(text: str | None) -> str | float | None:

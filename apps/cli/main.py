@@ -20,6 +20,7 @@ app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
 app.command(inbox.app)
+app.command("apps.cli.imports.command:app", name="import")
 app.command(queues.app)
 app.command(why.why)
 

@@ -1,0 +1,1 @@
+"""`rota import ...`: turns what other schedulers run by into schedules. Only `--apply` changes anything."""
