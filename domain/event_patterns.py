@@ -8,7 +8,7 @@ liberties: a value may stand without its list, and a key may be a dotted path. S
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from domain.errors import Rejected
@@ -44,11 +44,14 @@ class Pattern:
         return self._test(view)
 
 
-def compile_pattern(pattern: Any, field: str = "match") -> Pattern:
-    """The pattern ready for use. Raises Rejected that names the wrong part (`match.data.amount`)."""
+def compile_pattern(pattern: Any, field: str = "match", names: Collection[str] | None = None) -> Pattern:
+    """The pattern ready for use. `names`: what it may speak of, None for a published event's attributes and data.
+
+    Raises Rejected that names the wrong part (`match.data.amount`).
+    """
     if not isinstance(pattern, Mapping) or not pattern:
         raise _wrong(field, "must be a JSON object with at least one condition")
-    return Pattern(_Compiler().event(pattern, field), _types(pattern.get("type")))
+    return Pattern(_Compiler(names).event(pattern, field), _types(pattern.get("type")))
 
 
 def _types(alternatives: Any) -> frozenset[str] | None:
@@ -57,12 +60,18 @@ def _types(alternatives: Any) -> frozenset[str] | None:
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, names: Collection[str] | None) -> None:
+        self._names = names
         self._left = CONDITIONS_LIMIT
 
     def event(self, pattern: Mapping[str, Any], field: str) -> Test:
         for name in pattern:
-            if name != "$or" and FIRST_PART.fullmatch(split_name(name, f"{field}.{name}")[0]) is None:
+            if name == "$or":
+                continue
+            first = split_name(name, f"{field}.{name}")[0]
+            if self._names is not None and first not in self._names:
+                raise _wrong(f"{field}.{name}", f"must begin with one of {', '.join(sorted(self._names))}")
+            if self._names is None and FIRST_PART.fullmatch(first) is None:
                 raise _wrong(f"{field}.{name}", "must be an attribute's name, or begin with data")
         return self.object(pattern, field, 1, top=True)
 

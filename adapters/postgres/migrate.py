@@ -33,6 +33,7 @@ grant insert, update, delete
     on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog, admissions, limit_states,
        queue_flow
     to {APP_ROLE};
+grant insert, update, delete on webhook_secrets, delivery_cursors, deliveries to {APP_ROLE};
 grant delete on dependencies to {APP_ROLE};
 grant insert, delete on inbox, inbox_rejected to {APP_ROLE};
 do $$

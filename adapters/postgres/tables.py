@@ -136,4 +136,34 @@ task_catalog = Table(
     Column("announced_at", INSTANT),
 )
 
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("secret", Text),
+    Column("created_at", INSTANT),
+)
+
+delivery_cursors = Table(
+    "delivery_cursors",
+    metadata,
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("position", BigInteger),
+    Column("term", BigInteger),
+    Column("changed_at", INSTANT),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("subscription_id", Uuid, primary_key=True),
+    Column("position", BigInteger, primary_key=True),
+    Column("stream_id", Uuid),
+    Column("state", Text),
+    Column("attempts", Integer),
+    Column("next_at", INSTANT),
+    Column("error", Text),
+    Column("changed_at", INSTANT),
+)
+
 leadership = Table("leadership", metadata, Column("term", BigInteger), Column("node", Text), Column("since", INSTANT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from apps.scheduler.deliveries import DeliveryService
 from apps.scheduler.dependencies import DependencyService
 from apps.scheduler.extensions import Extension, Office
 from apps.scheduler.groups import GroupService
@@ -17,5 +18,6 @@ EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (
     GroupService,
     Triggers,
     Schedules,
+    DeliveryService,
 )
 """Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

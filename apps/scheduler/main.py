@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
+from adapters.postgres.deliveries import PostgresDeliveries
 from adapters.postgres.dependency_table import PostgresDependencyTable
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
@@ -54,6 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
                 event_log=event_log,
                 index=PostgresJobIndex(database),
                 resources=PostgresResourceIndex(database),
+                deliveries=PostgresDeliveries(database),
                 queue_flow=PostgresQueueCounts(database),
                 dependencies=PostgresDependencyTable(database),
                 projection=PostgresRunningAttempts(database),
@@ -63,6 +65,7 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
                 coordination=await stack.enter_async_context(coordination_for(settings, database)),
                 clock=clock,
                 metrics=figures,
+                refuse_private=settings.http_refuse_private,
             )
         )
         await run_until(

@@ -41,10 +41,37 @@ class SchedulerMetrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=registry,
         )
+        self._delivery_lag = Gauge(
+            "rota_subscription_lag_events",
+            "Events of the log behind a subscription's cursor",
+            ["subscription"],
+            registry=registry,
+        )
+        self._delivery_pending = Gauge(
+            "rota_subscription_pending",
+            "Events that wait for another attempt to be delivered",
+            ["subscription"],
+            registry=registry,
+        )
+        self._deliveries = Counter(
+            "rota_deliveries_total",
+            "Attempts to deliver, by how they came out, and events given up",
+            ["subscription", "outcome"],
+            registry=registry,
+        )
 
     def ticked(self, late_seconds: float) -> None:
         """A schedule has ticked so long after its nominal time."""
         self._tick_lateness.observe(max(0.0, late_seconds))
+
+    def deliveries(self, subscription: str) -> DeliveryMetrics:
+        """What is counted of one subscription."""
+        return DeliveryMetrics(
+            self._delivery_lag.labels(subscription),
+            self._delivery_pending.labels(subscription),
+            self._deliveries,
+            subscription,
+        )
 
     def decided(self, event: str) -> None:
         """A decision is in the log."""
@@ -57,3 +84,26 @@ class SchedulerMetrics:
     def refused(self) -> None:
         """The log or its fence said that another one leads."""
         self._refusals.inc()
+
+
+class DeliveryMetrics:
+    """What is counted of one subscription."""
+
+    def __init__(self, lag: Gauge, pending: Gauge, deliveries: Counter, subscription: str) -> None:
+        self.lag = lag
+        self.pending = pending
+        self._succeeded = deliveries.labels(subscription, "succeeded")
+        self._failed = deliveries.labels(subscription, "failed")
+        self._dead = deliveries.labels(subscription, "dead")
+
+    def succeeded(self) -> None:
+        """The receiver took an event."""
+        self._succeeded.inc()
+
+    def failed(self) -> None:
+        """An attempt failed."""
+        self._failed.inc()
+
+    def gave_up(self, events: int) -> None:
+        """So many events became dead letters."""
+        self._dead.inc(events)

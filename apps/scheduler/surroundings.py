@@ -11,8 +11,10 @@ from uuid import UUID
 from apps.scheduler.dependencies import DependencyTable
 from apps.scheduler.metrics import SchedulerMetrics
 from domain.brain import RunningAttempt
+from domain.deliveries import Deliveries
 from domain.ids import Position
 from domain.lines.lines import LinesChange, Place
+from domain.log import RawEvent
 from domain.messaging import Feed, Publisher, WorkStreams
 from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
 
@@ -63,13 +65,23 @@ class Clock(Protocol):
         """Measure and return the offset. Raises Unavailable."""
 
 
+class SchedulerLog(EventLog, Protocol):
+    """The log with what only a scheduler asks of it."""
+
+    async def read_types(
+        self, after: Position, until: Position, types: Sequence[str] | None, limit: int
+    ) -> list[RawEvent]:
+        """Up to `limit` events of these types (None: all) with positions above `after` and up to `until`, in order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a scheduler works with."""
+    """What a scheduler works with. `refuse_private`: whether webhooks must be at public addresses."""
 
-    event_log: EventLog
+    event_log: SchedulerLog
     index: JobIndex
     resources: ResourceIndex
+    deliveries: Deliveries
     queue_flow: QueueFlow
     dependencies: DependencyTable
     projection: Projection
@@ -79,3 +91,4 @@ class Surroundings:
     coordination: Coordination
     clock: Clock
     metrics: SchedulerMetrics
+    refuse_private: bool = False

@@ -30,6 +30,7 @@ from apps.store.routing import bare
 from apps.store.schedule_routes import ScheduleRoutes
 from apps.store.schedules import Schedules
 from apps.store.schemas import describe
+from apps.store.subscription_routes import SubscriptionRoutes
 from apps.store.system_routes import SystemRoutes
 from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
@@ -63,6 +64,7 @@ def create_app(
     for kind in KINDS:
         GroupRoutes(kind, parts, resources, positions).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
+    SubscriptionRoutes(parts, resources, positions).add_to(app)
     calendars = Calendars(parts.log, resources)
     schedules = Schedules(parts, resources, calendars)
     previews = Previews(schedules, calendars, parts.now)

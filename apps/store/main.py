@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from adapters.group_commit import GroupCommit
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
+from adapters.postgres.deliveries import PostgresDeliveries
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
 from adapters.postgres.inbox import PostgresInbox
@@ -126,6 +127,7 @@ def compose(
         resources=PostgresResourceIndex(database),
         queues=PostgresQueueCounts(database),
         limits=PostgresLimitFacts(database),
+        deliveries=PostgresDeliveries(database),
         logs=PostgresJobLogs(database),
         inbox=PostgresInbox(database),
         catalog=PostgresTaskCatalog(database) if settings.unknown_tasks == "reject" else None,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from adapters.group_commit import GroupCommit
+from domain.deliveries import Deliveries
 from domain.ids import Position
 from domain.inbox import Inbox
 from domain.log import RawEvent
@@ -103,6 +104,7 @@ class Parts:
     commit: GroupCommit
     index: JobIndex
     resources: ResourceIndex
+    deliveries: Deliveries
     queues: QueueCounts
     limits: LimitFacts
     logs: JobLogs

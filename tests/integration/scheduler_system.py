@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
+from adapters.postgres.deliveries import PostgresDeliveries
 from adapters.postgres.dependency_table import PostgresDependencyTable
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
@@ -53,6 +54,7 @@ class Node:
             "event_log": self.log,
             "index": PostgresJobIndex(database),
             "resources": PostgresResourceIndex(database),
+            "deliveries": PostgresDeliveries(database),
             "queue_flow": PostgresQueueCounts(database),
             "dependencies": PostgresDependencyTable(database),
             "projection": PostgresRunningAttempts(database),

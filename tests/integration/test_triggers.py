@@ -8,78 +8,26 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.event_log import PostgresEventLog
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
 from domain.errors import Unavailable
 from domain.events import EventPublished
 from domain.ids import Position, Term, Version, event_stream_id
-from domain.jobs import Job, fold
 from domain.log import AppendResult, Meta, StreamWrite, Unit
 from domain.triggers import fold_trigger, triggered_job_id
-from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
+from tests.integration.event_system import EVENT, JOB, STRUCTURED, EventSystem, event_system
 from tests.waiting import until
-
-EVENT = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "order.paid", "data": {"user": {"id": 7}}}
-STRUCTURED = {"content-type": "application/cloudevents+json"}
-BATCHED = {"content-type": "application/cloudevents-batch+json"}
-JOB = {"task": "noop", "args": {"user": {"$event": "data.user.id"}}, "tags": {"order": "order ${id}"}}
-
-
-class System:
-    """A scheduler's system with a store."""
-
-    def __init__(self, inner: SchedulerSystem, client: httpx.AsyncClient) -> None:
-        self.inner = inner
-        self.log = inner.log
-        self.client = client
-
-    async def leader(self, **replaced: Any) -> Any:
-        node = self.inner.node(PostgresCoordination(self.inner.database), **replaced)
-        await node.leads()
-        return node
-
-    async def trigger(self, name: str = "paid", **fields: Any) -> UUID:
-        body = {"name": name, "match": {"type": "order.paid"}, "job": JOB, **fields}
-        answer = await self.client.post("/v1/triggers", json=body)
-        assert answer.status_code == 201, answer.text
-        return UUID(answer.json()["id"])
-
-    async def publish(self, *events: dict[str, Any]) -> list[dict[str, Any]]:
-        answer = await self.client.post("/v1/events", json=list(events), headers=BATCHED)
-        assert answer.status_code in (200, 201), answer.text
-        results: list[dict[str, Any]] = answer.json()["results"]
-        return results
-
-    async def job(self, trigger: UUID, event_id: str = "e-1", source: str = "/shop") -> Job:
-        async def there() -> Job | None:
-            return fold(await self.log.read_stream(triggered_job_id(trigger, source, event_id)))
-
-        found: Job = await until(there, what=f"the job of event {event_id}")
-        return found
-
-    async def read_trigger(self, name: str = "paid") -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get(f"/v1/triggers/{name}")).json()
-        return found
 
 
 @pytest.fixture
-async def system(postgres_url: str, redis_url: str) -> AsyncIterator[System]:
-    async with scheduler_system(postgres_url, redis_url) as inner:
-        database = inner.database
-        settings = Settings(_env_file=None, database_url=postgres_url, unknown_tasks="accept")  # type: ignore[call-arg]
-        log = PostgresEventLog(database)
-        parts = compose(settings, database, log, PostgresClock(database), PostgresCoordination(database))
-        transport = httpx.ASGITransport(app=create_app(parts, asyncio.Event()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3000") as client:
-            yield System(inner, client)
-        await log.close()
+async def system(postgres_url: str, redis_url: str) -> AsyncIterator[EventSystem]:
+    async with event_system(postgres_url, redis_url) as found:
+        yield found
+
+
+async def read_trigger(system: EventSystem, name: str = "paid") -> dict[str, Any]:
+    return await system.get(f"/v1/triggers/{name}")
 
 
 class HeldLog:
@@ -103,7 +51,7 @@ class HeldLog:
         return results if results is not None else await self._log.append(units, fence=fence)
 
 
-async def test_a_published_event_makes_a_job_with_the_events_values(system: System):
+async def test_a_published_event_makes_a_job_with_the_events_values(system: EventSystem):
     await system.leader()
     trigger = await system.trigger()
     (result,) = await system.publish(EVENT)
@@ -117,7 +65,7 @@ async def test_a_published_event_makes_a_job_with_the_events_values(system: Syst
     assert (meta.actor, meta.term, meta.depth) == ("trigger:paid", 1, 1)
 
 
-async def test_the_chain_can_be_followed_from_either_end(system: System):
+async def test_the_chain_can_be_followed_from_either_end(system: EventSystem):
     await system.leader()
     trigger = await system.trigger()
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -132,7 +80,7 @@ async def test_the_chain_can_be_followed_from_either_end(system: System):
     assert [event["type"] for event in story] == ["EventPublished", "JobSubmitted"]
 
 
-async def test_an_event_that_comes_again_makes_no_second_job(system: System):
+async def test_an_event_that_comes_again_makes_no_second_job(system: EventSystem):
     await system.leader()
     trigger = await system.trigger()
     await system.publish(EVENT, EVENT)
@@ -144,7 +92,7 @@ async def test_an_event_that_comes_again_makes_no_second_job(system: System):
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["before the commit", "behind the commit"])
-async def test_a_leader_killed_between_event_and_job_leaves_exactly_one_job(system: System, *, behind: bool):
+async def test_a_leader_killed_between_event_and_job_leaves_exactly_one_job(system: EventSystem, *, behind: bool):
     held = HeldLog(system.log, behind=behind)
     first = await system.leader(event_log=held)
     trigger = await system.trigger()
@@ -158,7 +106,7 @@ async def test_a_leader_killed_between_event_and_job_leaves_exactly_one_job(syst
     assert types.count("JobSubmitted") == 50
 
 
-async def test_a_successor_takes_the_events_as_the_trigger_was_when_they_were_published(system: System):
+async def test_a_successor_takes_the_events_as_the_trigger_was_when_they_were_published(system: EventSystem):
     held = HeldLog(system.log, behind=False)
     first = await system.leader(event_log=held)
     trigger = await system.trigger()
@@ -177,7 +125,7 @@ async def test_a_successor_takes_the_events_as_the_trigger_was_when_they_were_pu
         assert await system.log.read_stream(triggered_job_id(trigger, "/shop", event_id)) == []
 
 
-async def test_events_from_before_the_trigger_make_no_jobs(system: System):
+async def test_events_from_before_the_trigger_make_no_jobs(system: EventSystem):
     await system.publish({**EVENT, "id": "early"})
     trigger = await system.trigger()
     await system.publish({**EVENT, "id": "late"})
@@ -186,12 +134,12 @@ async def test_events_from_before_the_trigger_make_no_jobs(system: System):
     assert await system.log.read_stream(triggered_job_id(trigger, "/shop", "early")) == []
 
 
-async def test_an_event_that_does_not_fit_is_recorded_with_the_reason_and_not_too_often(system: System):
+async def test_an_event_that_does_not_fit_is_recorded_with_the_reason_and_not_too_often(system: EventSystem):
     await system.leader()
     trigger = await system.trigger()
     await system.publish({**EVENT, "data": {}})
     await until(lambda: _failed(system, 1), what="the failure")
-    found = await system.read_trigger()
+    found = await read_trigger(system)
     assert found["last_failure"]["event_id"] == "e-1"
     assert found["last_failure"]["reason"] == "args.user: the event has no data.user.id"
     await system.publish(*({**EVENT, "id": f"bad-{n}", "data": 1} for n in range(30)), {**EVENT, "id": "good"})
@@ -202,11 +150,11 @@ async def test_an_event_that_does_not_fit_is_recorded_with_the_reason_and_not_to
     assert rows.json()["failures"] == 1
 
 
-async def _failed(system: System, count: int) -> bool:
-    return bool((await system.read_trigger())["failures"] == count)
+async def _failed(system: EventSystem, count: int) -> bool:
+    return bool((await read_trigger(system))["failures"] == count)
 
 
-async def test_a_chain_of_triggers_comes_to_an_end(system: System):
+async def test_a_chain_of_triggers_comes_to_an_end(system: EventSystem):
     await system.leader()
     trigger = await system.trigger()
     stream = event_stream_id("/shop", "deep")
@@ -215,11 +163,11 @@ async def test_a_chain_of_triggers_comes_to_an_end(system: System):
     meta = Meta(actor="job:x", correlation_id="c", depth=16)
     await system.log.append([Unit(id=UUID(int=7), writes=[write], meta=meta)])
     await until(lambda: _failed(system, 1), what="the end of the chain")
-    assert "chain of 16" in (await system.read_trigger())["last_failure"]["reason"]
+    assert "chain of 16" in (await read_trigger(system))["last_failure"]["reason"]
     assert await system.log.read_stream(triggered_job_id(trigger, "/shop", "deep")) == []
 
 
-async def test_the_row_is_the_fold_of_the_stream(system: System):
+async def test_the_row_is_the_fold_of_the_stream(system: EventSystem):
     await system.leader()
     trigger = await system.trigger(description="first")
     await system.client.patch("/v1/triggers/paid", json={"job": {**JOB, "queue": "mail"}, "description": None})
@@ -232,7 +180,7 @@ async def test_the_row_is_the_fold_of_the_stream(system: System):
         assert row.active == (row.doc["state"] == "active")
 
 
-async def test_a_delayed_job_counts_from_the_event(system: System):
+async def test_a_delayed_job_counts_from_the_event(system: EventSystem):
     await system.leader()
     trigger = await system.trigger(job={"task": "noop", "delay": {"$event": "data.in"}})
     await system.publish({**EVENT, "data": {"in": 3600}})
@@ -244,7 +192,7 @@ async def test_a_delayed_job_counts_from_the_event(system: System):
     assert job.run_at > datetime.now(UTC)
 
 
-async def test_an_outage_of_postgres_loses_no_event(system: System):
+async def test_an_outage_of_postgres_loses_no_event(system: EventSystem):
     class Flaky(HeldLog):
         failures = 3
 

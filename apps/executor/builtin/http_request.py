@@ -12,8 +12,8 @@ import httpcore
 import httpx
 import orjson
 
+from adapters.http.addresses import AddressRefused, checked_pool
 from apps.executor.attempts import Attempt
-from apps.executor.builtin.addresses import CheckedBackend
 from apps.executor.builtin.errors import TaskFailed
 from domain.builtin_tasks import HttpRequest
 
@@ -38,13 +38,8 @@ class HttpRequests:
 
     def __init__(self, *, refuse_private: bool) -> None:
         transport = httpx.AsyncHTTPTransport(trust_env=False, retries=0)
-        transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001 - httpx has no other way to a network backend
-            ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=200,
-            max_keepalive_connections=20,
-            keepalive_expiry=10.0,
-            network_backend=CheckedBackend(refuse_private=refuse_private),
-        )
+        # httpx has no other way to a network backend
+        transport._pool = checked_pool(refuse_private=refuse_private, max_connections=200)  # noqa: SLF001
         timeout = httpx.Timeout(IDLE_SECONDS, connect=CONNECT_SECONDS)
         self._client = httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
 
@@ -55,6 +50,8 @@ class HttpRequests:
             result = await self._follow(arguments, attempt)
         except TaskFailed:
             raise
+        except AddressRefused as error:
+            raise TaskFailed("AddressRefused", str(error), retryable=False) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise TaskFailed("InvalidUrl", str(error), retryable=False) from error
         except (httpx.HTTPError, httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:

@@ -1,7 +1,7 @@
-"""Which addresses `http.request` may connect to.
+"""Which addresses Rota connects to on somebody's behalf: for `http.request` and for webhooks.
 
-Metadata services and link-local addresses are never allowed: a job's author must not read the credentials of the
-machine that it runs on. The address that was checked is the one connected to, so a name that resolves differently the
+Metadata services and link-local addresses are never allowed: who names a URL must not read the credentials of the
+machine that asks it. The address that was checked is the one connected to, so a name that resolves differently the
 second time (DNS rebinding) gains nothing.
 """
 
@@ -14,8 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import httpcore
-
-from apps.executor.builtin.errors import TaskFailed
+import httpx
 
 Address = IPv4Address | IPv6Address
 
@@ -28,6 +27,10 @@ REFUSED = tuple(
     )
 )  # fmt: skip
 NAT64 = ip_network("64:ff9b::/96")
+
+
+class AddressRefused(Exception):
+    """The URL leads to an address that must not be connected to, and always will."""
 
 
 def embedded_address(address: Address) -> Address:
@@ -44,12 +47,12 @@ def embedded_address(address: Address) -> Address:
 
 
 def check_address(address: Address, *, refuse_private: bool) -> None:
-    """Raise TaskFailed for an address that must not be connected to."""
+    """Raise AddressRefused for an address that must not be connected to."""
     real = embedded_address(address)
     if any(real.version == net.version and real in net for net in REFUSED):
-        raise TaskFailed("AddressRefused", f"{real} is a link-local or metadata address", retryable=False)
+        raise AddressRefused(f"{real} is a link-local or metadata address")
     if refuse_private and not real.is_global:
-        raise TaskFailed("AddressRefused", f"{real} is not a public address", retryable=False)
+        raise AddressRefused(f"{real} is not a public address")
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -69,7 +72,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first address of the host that answers, all of them being allowed."""
         if host.rstrip(".").lower() in REFUSED_NAMES:
-            raise TaskFailed("AddressRefused", f"{host} is a metadata service", retryable=False)
+            raise AddressRefused(f"{host} is a metadata service")
         try:
             async with asyncio.timeout(timeout):
                 found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -88,8 +91,19 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
     async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         """Never."""
-        raise TaskFailed("AddressRefused", "unix sockets are not for jobs", retryable=False)
+        raise AddressRefused("unix sockets are not to be asked")
 
     async def sleep(self, seconds: float) -> None:
         """As the real one."""
         await self._backend.sleep(seconds)
+
+
+def checked_pool(*, refuse_private: bool, max_connections: int) -> httpcore.AsyncConnectionPool:
+    """Kept connections to checked addresses. Knows no proxy and no settings of the machine's."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=httpx.create_ssl_context(trust_env=False),
+        max_connections=max_connections,
+        max_keepalive_connections=20,
+        keepalive_expiry=10.0,
+        network_backend=CheckedBackend(refuse_private=refuse_private),
+    )
