@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import inbox, jobs, log, queues, why
+from apps.cli import inbox, jobs, log, queues, schedules, why
 from apps.cli.output import Failure
 
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
@@ -22,6 +22,7 @@ app.command(log.app)
 app.command(inbox.app)
 app.command("apps.cli.imports.command:app", name="import")
 app.command(queues.app)
+app.command(schedules.app)
 app.command(why.why)
 
 Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]

@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from adapters.postgres.coordination import PostgresCoordination
+from adapters.postgres.resource_index import PostgresResourceIndex
 from domain import commands as c
+from domain.ports import ResourceRow
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.integration.store.conftest import Stores, stores  # noqa: F401 - a fixture
 from tests.waiting import until
@@ -60,6 +62,10 @@ class World:
             return found if len(found) >= count else None
 
         return list(await until(enough, what=f"{count} outcomes of {name}"))
+
+    async def system_row(self, name: str) -> ResourceRow:
+        """The schedule's row."""
+        return (await PostgresResourceIndex(self.system.database).by_name("schedule", [name]))[name]
 
     async def jobs(self, name: str) -> list[dict[str, Any]]:
         answer = await self.client.get("/v1/jobs", params={"schedule": name, "limit": 500})

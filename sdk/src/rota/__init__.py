@@ -17,6 +17,7 @@ from rota.errors import (
 )
 from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
+from rota.schedules import Schedule
 from rota.tasks import Task, task
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "NotFound",
     "Refused",
     "RotaError",
+    "Schedule",
     "Task",
     "TaskCancelled",
     "Unreachable",

@@ -13,6 +13,7 @@ from typing import Any, AsyncIterator, Callable, Dict, Iterable, Iterator, List,
 from rota.client import Client, Waiting
 from rota.errors import JobFailed
 from rota.jobs import Instant, Job, TaskLike
+from rota.schedules import AsyncSchedules
 
 THREADS = 16
 """Calls at the same time; further ones wait."""
@@ -80,6 +81,7 @@ class AsyncClient:
     ) -> None:
         self._client = Client(url, token=token, timeout=timeout, patience=patience)
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="rota-client")
+        self.schedules = AsyncSchedules(self, self._client.schedules)
         self.url = self._client.url
         self.patience = patience
 
@@ -96,64 +98,64 @@ class AsyncClient:
 
     async def submit(self, task: TaskLike, **options: Any) -> AsyncJobHandle:
         """As `Client.submit`."""
-        handle = await self._in_thread(lambda: self._client.submit(task, **options))
+        handle = await self.in_thread(lambda: self._client.submit(task, **options))
         return AsyncJobHandle(self, handle.id)
 
     async def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
         """As `Client.submit_spec`."""
-        return await self._in_thread(lambda: self._client.submit_spec(spec, idempotency_key=idempotency_key))
+        return await self.in_thread(lambda: self._client.submit_spec(spec, idempotency_key=idempotency_key))
 
     async def submit_many(self, jobs: "Iterable[Mapping[str, Any]]") -> "List[Dict[str, Any]]":
         """As `Client.submit_many`."""
-        return await self._in_thread(lambda: self._client.submit_many(jobs))
+        return await self.in_thread(lambda: self._client.submit_many(jobs))
 
     async def get(self, job_id: str, *, at: Optional[Union[int, str]] = None, patience: Optional[float] = None) -> Job:
         """As `Client.get`."""
-        return await self._in_thread(lambda: self._client.get(job_id, at=at, patience=patience))
+        return await self.in_thread(lambda: self._client.get(job_id, at=at, patience=patience))
 
     def list(self, *, limit: Optional[int] = None, **filters: Any) -> "AsyncIterator[Job]":
         """As `Client.list`: `async for job in client.list(state="failed")`."""
-        return self._iterate(self._client.list(limit=limit, **filters))
+        return self.iterate(self._client.list(limit=limit, **filters))
 
     async def events(self, job_id: str) -> "List[Dict[str, Any]]":
         """As `Client.events`."""
-        return await self._in_thread(lambda: self._client.events(job_id))
+        return await self.in_thread(lambda: self._client.events(job_id))
 
     async def logs(self, job_id: str) -> "List[Dict[str, Any]]":
         """As `Client.logs`."""
-        return await self._in_thread(lambda: self._client.logs(job_id))
+        return await self.in_thread(lambda: self._client.logs(job_id))
 
     async def cancel(self, job_id: str, reason: Optional[str] = None) -> Job:
         """As `Client.cancel`."""
-        return await self._in_thread(lambda: self._client.cancel(job_id, reason))
+        return await self.in_thread(lambda: self._client.cancel(job_id, reason))
 
     async def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
         """As `Client.retry`."""
-        return await self._in_thread(lambda: self._client.retry(job_id, reason))
+        return await self.in_thread(lambda: self._client.retry(job_id, reason))
 
     async def release(self, job_id: str, reason: Optional[str] = None) -> Job:
         """As `Client.release`."""
-        return await self._in_thread(lambda: self._client.release(job_id, reason))
+        return await self.in_thread(lambda: self._client.release(job_id, reason))
 
     async def reschedule(self, job_id: str, run_at: Instant, reason: Optional[str] = None) -> Job:
         """As `Client.reschedule`."""
-        return await self._in_thread(lambda: self._client.reschedule(job_id, run_at, reason))
+        return await self.in_thread(lambda: self._client.reschedule(job_id, run_at, reason))
 
     async def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
         """As `Client.publish`."""
-        return await self._in_thread(lambda: self._client.publish(event))
+        return await self.in_thread(lambda: self._client.publish(event))
 
     async def log(self, after: int = 0, limit: int = 100, **filters: Any) -> "Dict[str, Any]":
         """As `Client.log`."""
-        return await self._in_thread(lambda: self._client.log(after, limit, **filters))
+        return await self.in_thread(lambda: self._client.log(after, limit, **filters))
 
     def follow(self, after: Optional[int] = None) -> "AsyncIterator[Dict[str, Any]]":
         """As `Client.follow`. It holds one of the threads until the next event after it was left."""
-        return self._iterate(self._client.follow(after))
+        return self.iterate(self._client.follow(after))
 
     async def why(self, job_id: str) -> "Dict[str, Any]":
         """As `Client.why`."""
-        return await self._in_thread(lambda: self._client.why(job_id))
+        return await self.in_thread(lambda: self._client.why(job_id))
 
     async def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
         """As `Client.why_tick`."""
@@ -161,29 +163,30 @@ class AsyncClient:
 
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""
-        return await self._in_thread(self._client.queues)
+        return await self.in_thread(self._client.queues)
 
     async def queue(self, name: str) -> "Dict[str, Any]":
         """As `Client.queue`."""
-        return await self._in_thread(lambda: self._client.queue(name))
+        return await self.in_thread(lambda: self._client.queue(name))
 
     async def change_queue(self, name: str, **settings: Any) -> "Dict[str, Any]":
         """As `Client.change_queue`."""
-        return await self._in_thread(lambda: self._client.change_queue(name, **settings))
+        return await self.in_thread(lambda: self._client.change_queue(name, **settings))
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """As `Client.call`."""
-        return await self._in_thread(lambda: self._client.call(method, path, **options))
+        return await self.in_thread(lambda: self._client.call(method, path, **options))
 
-    async def _iterate(self, items: "Iterator[T]") -> "AsyncIterator[T]":
+    async def iterate(self, items: "Iterator[T]") -> "AsyncIterator[T]":
+        """The items, each fetched in a thread."""
         end = object()
         while True:
-            item: Any = await self._in_thread(lambda: next(items, end))
+            item: Any = await self.in_thread(lambda: next(items, end))
             if item is end:
                 return
             yield item
 
-    async def _in_thread(self, call: "Callable[[], T]") -> T:
+    async def in_thread(self, call: "Callable[[], T]") -> T:
         """In a thread, with this task's context: the job and the span it runs in go along."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(call))

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeV
 from rota.context import current_or_none
 from rota.errors import JobFailed, Unreachable, WaitTimeout
 from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
+from rota.schedules import Schedules
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
 from rota.transport import Answer, Transport, default_url
@@ -91,6 +92,7 @@ class Client:
         self.url = url or default_url()
         self.patience = patience
         self._http = Transport(self.url, token or os.environ.get("ROTA_TOKEN"), timeout)
+        self.schedules = Schedules(self)
 
     def __enter__(self: C) -> C:  # noqa: PYI019 - typing.Self came with Python 3.11
         return self
