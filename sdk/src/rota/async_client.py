@@ -159,7 +159,7 @@ class AsyncClient:
 
     async def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
         """As `Client.why_tick`."""
-        return await self._in_thread(lambda: self._client.why_tick(schedule, at))
+        return await self.in_thread(lambda: self._client.why_tick(schedule, at))
 
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""

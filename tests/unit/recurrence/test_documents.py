@@ -16,7 +16,7 @@ from domain.recurrence.preview import preview
 from domain.recurrence.timing import parse_timing
 
 PAGE = (Path(__file__).parents[3] / "docs" / "schedules.md").read_text(encoding="utf-8")
-WHEN = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1]
+WHEN = next(part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE) if part.startswith("When\n"))
 BLOCKS: list[dict[str, Any]] = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", WHEN, re.DOTALL)]
 REQUESTS = [index for index, block in enumerate(BLOCKS) if "after" in block]
 CALENDARS = [block for block in BLOCKS if "dates" in block]
