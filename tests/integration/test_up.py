@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from apps.cli.up import running_system
@@ -40,6 +42,17 @@ def alive(pid: int) -> bool:
         return False
 
 
+def listening(pid: int) -> set[str]:
+    """The addresses on which this process and its children accept connections."""
+    process = psutil.Process(pid)
+    found = set()
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            connections = one.net_connections(kind="inet")
+            found |= {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: Path) -> None:
     with running_system(place, "--tasks", str(HELLO)) as state:
         env = {"ROTA_URL": state["url"]}
@@ -52,6 +65,9 @@ def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: P
         assert [t for t in types if t != "ProgressReported"] == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
         assert rota("submit", "no.such.task", env=env).returncode == 1
         assert "Rota is up" in until_sync((place / "up.log").read_text, what="the banner")
+
+        everything = [*state["processes"].values(), *state["servers"].values()]
+        assert {address for pid in everything for address in listening(pid)} == {"127.0.0.1"}
 
         twin = rota("up", "--data-dir", str(place), "--port", "0")
         assert twin.returncode == 1
@@ -119,6 +135,12 @@ def test_the_bench_measures_all_that_the_contract_names() -> None:
 def test_wrong_usage_is_told_apart_from_failure(arguments: tuple[str, ...], status: int, said: str) -> None:
     done = rota(*arguments, env={"ROTA_URL": "http://127.0.0.1:9"})
     assert (done.returncode, said in done.stderr + done.stdout) == (status, True), done.stderr
+
+
+def test_up_beyond_loopback_needs_tokens(place: Path) -> None:
+    done = rota("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(place))
+    assert done.returncode == 2
+    assert "ROTA_API_TOKENS" in done.stderr
 
 
 def test_a_store_beyond_loopback_needs_tokens() -> None:
