@@ -47,6 +47,11 @@ LIMITS = {"concurrency_per_key": 50, "rate": {"limit": 100_000, "per": 1}}
 LIMIT_KEYS = 200
 
 
+def executors_of_machine() -> int:
+    """One a core, at most four: an executor uses one core, and on more the database is the limit."""
+    return min(os.cpu_count() or 1, 4)
+
+
 def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tuple[str, ...]) -> int:
     """Run it and print the report; status 1 when it could not be measured."""
     unknown = set(only) - set(PARTS)

@@ -85,18 +85,20 @@ def demo(*, data_dir: Path | None = None, json: bool = False) -> int:
 
 
 @app.command
-def bench(*, json: bool = False, jobs: int = 20_000, seconds: float = 5.0, executors: int = 1, only: Words = ()) -> int:
+def bench(*, json: bool = False, jobs: int = 20_000, seconds: float = 5.0, executors: int = 0, only: Words = ()) -> int:
     """Measure the system; on embedded servers unless ROTA_DATABASE_URL and ROTA_REDIS_URL name others.
 
     Args:
         json: Print one JSON object.
         jobs: Jobs of the end-to-end measurement.
         seconds: Duration of each of the other measurements.
-        executors: How many executors.
+        executors: How many executors; 0 for one a core, at most four.
         only: Parts to measure (append, end_to_end, submit, latency, timers); all unless given.
     """
     from apps.cli.bench import bench as run
+    from apps.cli.bench import executors_of_machine
 
+    executors = executors or executors_of_machine()
     return run(as_json=json, jobs=jobs, seconds=seconds, executors=executors, only=tuple(only))
 
 
