@@ -30,3 +30,11 @@ def plain(number: int, seconds: float) -> int:
     _leave_trace()
     time.sleep(seconds)
     return number
+
+
+@task(name="chaos.layer", timeout=30)
+async def layer() -> int:
+    """The number of the layer in a workflow: one more than the greatest of those before it."""
+    _leave_trace()
+    await asyncio.sleep(0.02)
+    return 1 + max(current_job().results.values(), default=0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,20 @@ import pytest
 
 import rota
 from apps.cli.up import running_system
-from rota import AsyncClient, Client, Conflict, JobFailed, NotAllowed, NotFound, Refused, Unreachable, WaitTimeout, task
+from rota import (
+    AsyncClient,
+    Client,
+    Conflict,
+    GroupFailed,
+    JobFailed,
+    NotAllowed,
+    NotFound,
+    Refused,
+    Unreachable,
+    WaitTimeout,
+    Workflow,
+    task,
+)
 from tests.waiting import until, until_sync
 
 SDK = Path(rota.__file__).parents[1]
@@ -272,3 +287,88 @@ def test_a_token_that_is_missing_is_told(place: Path) -> None:
             assert until_sync(lambda: allowed.call("GET", "/v1/cluster")["leader"], what="a leader")
         with Client(state["url"], token="wrong") as refused, pytest.raises(NotAllowed):
             refused.get("x")
+
+
+def test_workflows_and_batches_are_put_together_waited_for_and_listed(client: Client) -> None:
+    flow = Workflow("client flow")
+    first = flow.add("first", double, number=1)
+    second = flow.add("second", double, number=first.result(), after=[first])
+    with pytest.raises(ValueError, match="has a job second already"):
+        flow.add("second", double, number=0)
+    flow.add("third", double, number=second.result([]), after=[second, {"job": first, "outcome": "ended"}])
+    handle = client.submit_workflow(flow)
+    assert handle.wait(60).counts == {"succeeded": 3}
+    assert handle.job("third").refresh().result == 8
+    with pytest.raises(Conflict):
+        handle.cancel("too late")
+    assert handle.id in [found.id for found in client.workflows(name="client flow", state="succeeded")]
+    batch = client.submit_batch([rota.job(double, number=n) for n in range(20)], then=rota.job("client.fail"), name="b")
+    assert batch.wait(60).counts == {"succeeded": 20}
+    with pytest.raises(JobFailed, match="on purpose"):
+        batch.job("then").wait(60)
+    with pytest.raises(KeyError):
+        batch.job("other")
+    assert [found.id for found in client.batches(name="b", limit=5)] == [batch.id]
+
+
+def test_a_failed_workflow_is_an_exception_with_its_counts_and_can_be_retried(client: Client) -> None:
+    flow = Workflow("fails")
+    failing = flow.add("fails", "client.fail")
+    flow.add("behind", double, number=1, after=[failing])
+    handle = client.submit_workflow(flow)
+    with pytest.raises(GroupFailed, match=r"ended as failed: 1 cancelled, 1 failed"):
+        handle.wait(60)
+    assert handle.retry("once more").state == "running"
+    assert handle.wait(60, raise_on_failure=False).state == "failed"
+    with pytest.raises(Refused) as refused:
+        client.submit_workflow({"name": "w", "jobs": {"a": {"task": "client.double", "after": ["b"]}}})
+    assert refused.value.field == "jobs.a.after.0"
+    with pytest.raises(WaitTimeout, match=r"workflow .* is running"):
+        client.submit_workflow({"name": "w", "jobs": {"a": {"task": "client.python", "delay": 60}}}).wait(0.1)
+
+
+async def test_the_client_for_asyncio_has_workflows_and_batches(url: str) -> None:
+    async with AsyncClient(url) as client:
+        flow = Workflow("asynchronous")
+        flow.add("only", double, number=4)
+        handle = await client.submit_workflow(flow)
+        assert (await handle.wait(60)).state == "succeeded"
+        assert (await (await handle.job("only")).wait(60)).result == 8
+        batch = await client.submit_batch([rota.job("client.python", delay=60)])
+        assert (await batch.cancel("not needed")).state == "cancelling"
+        with pytest.raises(GroupFailed):
+            await batch.wait(60)
+        assert [found.id async for found in client.batches(state="cancelled")] == [batch.id]
+        assert (await batch.retry()).state == "running"
+        assert (await client.batch(batch.id).wait(60)).counts == {"succeeded": 1}
+        first = await client.submit(double, number=5)
+        assert (await (await client.submit(double, number=1, after=[first])).wait(60)).result == 2
+
+
+def test_the_commands_for_workflows_and_batches(url: str, tmp_path: Path) -> None:
+    def command(*words: str, status: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "apps.cli.main", *words],
+            env={**os.environ, "ROTA_URL": url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr or done.stdout
+        return done.stdout + done.stderr
+
+    flow = {"name": "from a file", "jobs": {"a": {"task": "client.double", "args": {"number": 1}}}}
+    (tmp_path / "flow.json").write_text(json.dumps(flow))
+    shown = json.loads(command("workflows", "submit", str(tmp_path / "flow.json"), "--wait", "--json"))
+    assert shown["state"] == "succeeded"
+    assert shown["id"] in command("workflows", "list", "--name", "from a file")
+    assert "a\tsucceeded" in command("workflows", "show", shown["id"])
+    (tmp_path / "batch.jsonl").write_text('{"task": "client.python", "delay": 60}\n' * 3)
+    batch = command("batches", "submit", str(tmp_path / "batch.jsonl")).strip()
+    assert command("batches", "cancel", batch).strip() == f"{batch} is cancelling"
+    until_sync(lambda: "cancelled" in command("batches", "show", batch, "--json"), what="the end of the batch")
+    (tmp_path / "bad.json").write_text("{")
+    assert "bad.json" in command("workflows", "submit", str(tmp_path / "bad.json"), status=2)
+    first = command("submit", "client.double", "number=3").strip()
+    ended = json.loads(command("submit", "client.double", "number=1", "--after", first, "--wait"))
+    assert ended["result"] == 2

@@ -5,6 +5,7 @@ from rota.client import Client, JobHandle
 from rota.context import JobContext, current_job
 from rota.errors import (
     Conflict,
+    GroupFailed,
     JobFailed,
     NoRetry,
     NotAllowed,
@@ -15,6 +16,7 @@ from rota.errors import (
     Unreachable,
     WaitTimeout,
 )
+from rota.groups import AsyncGroupHandle, Group, GroupHandle, Workflow
 from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.schedules import Schedule
@@ -22,9 +24,13 @@ from rota.tasks import Task, task
 
 __all__ = [
     "AsyncClient",
+    "AsyncGroupHandle",
     "AsyncJobHandle",
     "Client",
     "Conflict",
+    "Group",
+    "GroupFailed",
+    "GroupHandle",
     "Job",
     "JobContext",
     "JobFailed",
@@ -39,6 +45,7 @@ __all__ = [
     "TaskCancelled",
     "Unreachable",
     "WaitTimeout",
+    "Workflow",
     "aenqueue",
     "current_job",
     "enqueue",

@@ -10,10 +10,12 @@ import concurrent.futures
 import contextvars
 from typing import Any, AsyncIterator, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
-from rota.client import Client, Waiting
+from rota.client import Client
 from rota.errors import JobFailed
+from rota.groups import AsyncGroupHandle, Group, Workflow
 from rota.jobs import Instant, Job, TaskLike
 from rota.schedules import AsyncSchedules
+from rota.waiting import Waiting
 
 THREADS = 16
 """Calls at the same time; further ones wait."""
@@ -172,6 +174,37 @@ class AsyncClient:
     async def change_queue(self, name: str, **settings: Any) -> "Dict[str, Any]":
         """As `Client.change_queue`."""
         return await self.in_thread(lambda: self._client.change_queue(name, **settings))
+
+    async def submit_workflow(
+        self, flow: "Union[Workflow, Mapping[str, Any]]", *, idempotency_key: Optional[str] = None
+    ) -> AsyncGroupHandle:
+        """As `Client.submit_workflow`."""
+        handle = await self.in_thread(lambda: self._client.submit_workflow(flow, idempotency_key=idempotency_key))
+        return AsyncGroupHandle(self, handle)
+
+    async def submit_batch(self, jobs: "Iterable[Mapping[str, Any]]", **options: Any) -> AsyncGroupHandle:
+        """As `Client.submit_batch`."""
+        return AsyncGroupHandle(self, await self.in_thread(lambda: self._client.submit_batch(jobs, **options)))
+
+    def workflow(self, workflow_id: str) -> AsyncGroupHandle:
+        """As `Client.workflow`."""
+        return AsyncGroupHandle(self, self._client.workflow(workflow_id))
+
+    def batch(self, batch_id: str) -> AsyncGroupHandle:
+        """As `Client.batch`."""
+        return AsyncGroupHandle(self, self._client.batch(batch_id))
+
+    def workflows(self, *, limit: Optional[int] = None, **filters: Any) -> "AsyncIterator[Group]":
+        """As `Client.workflows`."""
+        return self.iterate(self._client.workflows(limit=limit, **filters))
+
+    def batches(self, *, limit: Optional[int] = None, **filters: Any) -> "AsyncIterator[Group]":
+        """As `Client.batches`."""
+        return self.iterate(self._client.batches(limit=limit, **filters))
+
+    def handle(self, job_id: str) -> AsyncJobHandle:
+        """As `Client.handle`."""
+        return AsyncJobHandle(self, job_id)
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """As `Client.call`."""

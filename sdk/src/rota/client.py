@@ -9,16 +9,17 @@ import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
 from rota.context import current_or_none
-from rota.errors import JobFailed, Unreachable, WaitTimeout
+from rota.errors import JobFailed, Unreachable
+from rota.groups import Group, GroupHandle, Workflow, batch_json, path_of
 from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
 from rota.schedules import Schedules
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
 from rota.transport import Answer, Transport, default_url
+from rota.waiting import Waiting
 
 BULK_LIMIT = 10_000
 PAGE = 200
-POLL_SECONDS = (0.02, 1.0)
 FOLLOW_PAUSE_SECONDS = 0.5
 READ_PATIENCE_SECONDS = 0.2
 """A read is repeated once or twice, for a connection that was closed at the wrong moment."""
@@ -257,6 +258,65 @@ class Client:
                     raise
             time.sleep(FOLLOW_PAUSE_SECONDS)
 
+    def submit_workflow(
+        self, flow: "Union[Workflow, Mapping[str, Any]]", *, idempotency_key: Optional[str] = None
+    ) -> GroupHandle:
+        """Submit a graph of jobs, all of them or none: a `Workflow`, or its JSON object.
+
+        Raises:
+            Refused: something is not as it must be, `field` says where (`jobs.load.after.0`).
+            Unreachable: the store could not be reached for longer than `patience`.
+        """
+        body = flow.as_json() if isinstance(flow, Workflow) else dict(flow)
+        return self._submit_group("workflow", body, idempotency_key)
+
+    def submit_batch(
+        self,
+        jobs: "Iterable[Mapping[str, Any]]",
+        *,
+        then: Optional[Mapping[str, Any]] = None,
+        name: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> GroupHandle:
+        """Submit up to 10,000 jobs as one, all of them or none, each as `rota.job(task, ...)` describes it.
+
+        `then` is a job that runs when all have ended; `current_job().results["batch"]` are its totals. Raises as
+        `submit_workflow`.
+        """
+        return self._submit_group("batch", batch_json(jobs, then, name), idempotency_key)
+
+    def _submit_group(self, kind: str, body: "Dict[str, Any]", key: Optional[str]) -> GroupHandle:
+        headers = {"Idempotency-Key": key or new_key(), **trace_headers()}
+        answer = self._http.call("POST", path_of(kind), body=body, headers=headers, patience=self.patience)
+        return GroupHandle(self, kind, answer.body["id"])
+
+    def workflow(self, workflow_id: str) -> GroupHandle:
+        """The workflow with this id."""
+        return GroupHandle(self, "workflow", workflow_id)
+
+    def batch(self, batch_id: str) -> GroupHandle:
+        """The batch with this id."""
+        return GroupHandle(self, "batch", batch_id)
+
+    def workflows(self, *, limit: Optional[int] = None, **filters: Any) -> "Iterator[Group]":
+        """Workflows with this `name` and `state`, newest first."""
+        return self._groups("workflow", limit, filters)
+
+    def batches(self, *, limit: Optional[int] = None, **filters: Any) -> "Iterator[Group]":
+        """Batches with this `name` and `state`, newest first."""
+        return self._groups("batch", limit, filters)
+
+    def _groups(self, kind: str, limit: Optional[int], filters: "Dict[str, Any]") -> "Iterator[Group]":
+        size = PAGE if limit is None else min(limit, PAGE)
+        for index, fields in enumerate(self._pages(path_of(kind), {"limit": size, **filters}), 1):
+            yield Group(kind, fields)
+            if index == limit:
+                return
+
+    def handle(self, job_id: str) -> JobHandle:
+        """The job with this id."""
+        return JobHandle(self, job_id)
+
     def why(self, job_id: str) -> "Dict[str, Any]":
         """Why the job is not running, or why it ended as it did: `summary`, and `reasons` with their facts."""
         return dict(self._read(f"/v1/jobs/{job_id}/why", {}).body)
@@ -318,33 +378,6 @@ class Client:
             cursor = page.get("next_cursor")
             if cursor is None:
                 return
-
-
-class Waiting:
-    """When to ask again for a job, and when to give up."""
-
-    def __init__(self, job_id: str, timeout: Optional[float]) -> None:
-        self._job_id = job_id
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._pause, self._longest = POLL_SECONDS
-
-    def patience(self, patience: float) -> float:
-        """For how long a store that does not answer may be asked."""
-        return patience if self._deadline is None else max(0.0, min(patience, self._deadline - time.monotonic()))
-
-    def is_over(self, found: Job) -> bool:
-        """Whether the job has ended. Raises WaitTimeout."""
-        if found.ended:
-            return True
-        if self._timeout is not None and self._deadline is not None and time.monotonic() >= self._deadline:
-            raise WaitTimeout(self._job_id, self._timeout, found)
-        return False
-
-    def pause(self) -> float:
-        """Seconds until it is worth asking again."""
-        pause, self._pause = self._pause, min(self._pause * 1.5, self._longest)
-        return pause if self._deadline is None else max(0.0, min(pause, self._deadline - time.monotonic()))
 
 
 def new_key() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 if TYPE_CHECKING:
+    from rota.groups import Group
     from rota.jobs import Job
 
 
@@ -60,12 +61,23 @@ class JobFailed(RotaError):
         super().__init__(f"job {job.id} ended as {job.state}{said}")
 
 
-class WaitTimeout(RotaError, TimeoutError):
-    """A job that was waited for has not ended in time; `job` is what it was when last seen, or None."""
+class GroupFailed(RotaError):
+    """A workflow or batch that was waited for ended in another state than `succeeded`; `group` is the ended one."""
 
-    def __init__(self, job_id: str, timeout: float, job: "Optional[Job]") -> None:
+    def __init__(self, group: "Group") -> None:
+        self.group = group
+        self.state: str = group.state
+        self.counts: "Dict[str, int]" = group.counts
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.counts.items()))
+        super().__init__(f"{group.kind} {group.id} ended as {group.state}: {counts}")
+
+
+class WaitTimeout(RotaError, TimeoutError):
+    """What was waited for (a job) has not ended in time; `job` is what it was when last seen, or None."""
+
+    def __init__(self, job_id: str, timeout: float, job: Any, *, what: str = "job") -> None:
         self.job = job
-        super().__init__(f"job {job_id} is {'unknown' if job is None else job.state} after {timeout:g} s")
+        super().__init__(f"{what} {job_id} is {'unknown' if job is None else job.state} after {timeout:g} s")
 
 
 class NoRetry(RotaError):

@@ -1,0 +1,97 @@
+"""A workflow of a thousand jobs in ten layers runs right, whoever is killed in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from adapters.postgres.connection import Database
+from adapters.postgres.event_log import PostgresEventLog
+from domain.events import AttemptStarted, AttemptSucceeded
+from domain.groups import member_id
+from domain.ids import Position
+from rota import Client, Workflow
+from tests.chaos.system import RETRY, System, run, system
+from tests.waiting import until_sync
+
+pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
+
+LAYERS, WIDTH, BEFORE = 10, 100, 10
+END_SECONDS = 120.0
+
+
+def kill_nobody(_found: System) -> None:
+    return
+
+
+def kill_executor(found: System) -> None:
+    found.kill("executor-1")
+
+
+def kill_leader(found: System) -> None:
+    found.kill(found.leader())
+
+
+def layered() -> Workflow:
+    """Every job waits for some of the layer before it."""
+    chosen = random.Random(11)
+    flow = Workflow("layers")
+    above: list[str] = []
+    for layer in range(LAYERS):
+        nodes = []
+        for number in range(WIDTH):
+            after = chosen.sample(above, BEFORE) if above else None
+            nodes.append(flow.add(f"{layer}-{number}", "chaos.layer", after=after, retry=RETRY))
+        above = list(nodes)
+    return flow
+
+
+async def check_order(found: System, flow: Workflow, flow_id: str) -> None:
+    """Nobody has started before everybody that he waits for had succeeded."""
+    names = {member_id(UUID(flow_id), node): node for node in flow.jobs}
+    succeeded: set[str] = set()
+    started: set[str] = set()
+    database = Database(found.database_url())
+    log = PostgresEventLog(database)
+    try:
+        position = Position(0)
+        while events := await log.read(position, 2000):
+            for recorded in events:
+                node = names.get(recorded.stream_id)
+                if node is not None and isinstance(recorded.event, AttemptStarted):
+                    missing = set(flow.jobs[node].get("after", ())) - succeeded
+                    assert not missing, f"{node} has started before {missing} had succeeded"
+                    started.add(node)
+                elif node is not None and isinstance(recorded.event, AttemptSucceeded):
+                    succeeded.add(node)
+                    layer = int(node.partition("-")[0])
+                    assert recorded.event.result == layer + 1, "the results of its predecessors did not reach it"
+            position = events[-1].position
+    finally:
+        await log.close()
+        await database.close()
+    assert started == succeeded == set(flow.jobs)
+
+
+@pytest.mark.parametrize("fault", [kill_nobody, kill_executor, kill_leader], ids=lambda fault: fault.__name__)
+def test_a_thousand_jobs_in_ten_layers(fault: Callable[[System], None], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    flow = layered()
+    with system(tmp_path) as found, Client(found.url, timeout=30, patience=60) as client:
+        handle = client.submit_workflow(flow)
+        until_sync(
+            lambda: handle.refresh().counts.get("succeeded", 0) >= 300, timeout_seconds=END_SECONDS, what="a third"
+        )
+        fault(found)
+        ended = handle.wait(END_SECONDS)
+        assert ended.counts == {"succeeded": LAYERS * WIDTH}
+        ids = [str(job["id"]) for job in ended.jobs.values()]
+        types = run(found, ids)
+        assert types["AttemptSucceeded"] == LAYERS * WIDTH
+        assert (types["WorkflowSubmitted"], types["WorkflowEnded"]) == (1, 1)
+        asyncio.run(check_order(found, flow, handle.id))
