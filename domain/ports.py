@@ -165,6 +165,9 @@ class JobIndex(Protocol):
     async def states_of_origin(self, origin_id: UUID) -> dict[str, int]:
         """How many jobs that this schedule, workflow, batch or trigger has made are in each state."""
 
+    async def states_of_origins(self, origin_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+        """As `states_of_origin`, for several; one that has made no jobs is missing."""
+
     async def awaited(self) -> Sequence[tuple[UUID, UUID]]:
         """Every (predecessor, dependent) that is still waited for."""
 

@@ -231,6 +231,11 @@ class MemoryJobIndex:
         """See the port."""
         return dict(Counter(row.state for row in self._rows() if row.origin_id == origin_id))
 
+    async def states_of_origins(self, origin_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+        """See the port."""
+        counts = {origin_id: await self.states_of_origin(origin_id) for origin_id in origin_ids}
+        return {origin_id: states for origin_id, states in counts.items() if states}
+
     async def awaited(self) -> list[tuple[UUID, UUID]]:
         """See the port."""
         return list(self._log.dependencies)

@@ -147,9 +147,17 @@ class PostgresJobIndex:
 
     async def states_of_origin(self, origin_id: UUID) -> dict[str, int]:
         """See the port."""
-        query = select(jobs.c.state, func.count()).where(jobs.c.origin_id == origin_id).group_by(jobs.c.state)
+        return (await self.states_of_origins([origin_id])).get(origin_id, {})
+
+    async def states_of_origins(self, origin_ids: Sequence[UUID]) -> dict[UUID, dict[str, int]]:
+        """See the port."""
+        query = select(jobs.c.origin_id, jobs.c.state, func.count())
+        query = query.where(jobs.c.origin_id.in_(origin_ids)).group_by(jobs.c.origin_id, jobs.c.state)
+        counts: dict[UUID, dict[str, int]] = {}
         async with self._database.begin() as connection:
-            return {state: count for state, count in (await connection.execute(query)).all()}  # noqa: C416
+            for origin_id, state, count in (await connection.execute(query)).all():
+                counts.setdefault(origin_id, {})[state] = count
+        return counts
 
     async def awaited(self) -> Sequence[tuple[UUID, UUID]]:
         """See the port."""

@@ -132,8 +132,9 @@ class GroupService:
         groups = {str(row.id): row for row in rows.values() if row.kind in KINDS}
         self._watch.foreign(group for group in taken if group not in groups)
         units: list[Unit] = []
+        counts = await self._index.states_of_origins([row.id for row in groups.values()])
         for row in groups.values():
-            unit = await self._reconcile(row)
+            unit = await self._reconcile(row, counts.get(row.id, {}))
             if unit is not None:
                 units.append(unit)
         for unit, result in zip(units, await self._office.carries_out.append(units), strict=True):
@@ -141,10 +142,9 @@ class GroupService:
                 # Somebody else wrote to its stream first: what is to be recorded now may be something else.
                 self._watch.touch(str(unit.writes[0].stream_id))
 
-    async def _reconcile(self, row: ResourceRow) -> Unit | None:
-        """What has to be recorded of a group; counts it, and goes on with cancelling it."""
+    async def _reconcile(self, row: ResourceRow, counts: dict[str, int]) -> Unit | None:
+        """What has to be recorded of a group with so many jobs in each state; goes on with cancelling it."""
         key, group = str(row.id), group_of(row.doc)
-        counts = await self._index.states_of_origin(row.id)
         left = unended(counts)
         if group.state == "cancelling" and left:
             await self._cancel(row, group)

@@ -18,7 +18,7 @@ from domain.jobs import STATES
 from domain.ports import JobFilter
 
 TEXTS = ("state", "queue", "task", "submitted_after", "submitted_before")
-FILTERS = frozenset({*TEXTS, "tag", "schedule"})
+FILTERS = frozenset({*TEXTS, "tag", "schedule", "origin"})
 PAGING = frozenset({"limit", "cursor", "at_least"})
 TEXT_LIMIT_CHARS = 300
 
@@ -51,7 +51,7 @@ def _refuse_unknown(names: set[str], prefix: str) -> None:
 
 
 def _filter(values: dict[str, Any], tags: list[str], prefix: str) -> JobFilter:
-    texts = {name: _text(values.get(name), prefix + name) for name in (*TEXTS, "schedule")}
+    texts = {name: _text(values.get(name), prefix + name) for name in (*TEXTS, "schedule", "origin")}
     state, after, before = texts["state"], texts["submitted_after"], texts["submitted_before"]
     if state is not None and state not in STATES:
         message = f"{prefix}state: must be one of {', '.join(STATES)}"
@@ -63,16 +63,25 @@ def _filter(values: dict[str, Any], tags: list[str], prefix: str) -> JobFilter:
         tags=_tags(tags, f"{prefix}tag"),
         submitted_after=None if after is None else instant_of(after, f"{prefix}submitted_after"),
         submitted_before=None if before is None else instant_of(before, f"{prefix}submitted_before"),
-        origin_id=None if texts["schedule"] is None else _schedule(texts["schedule"]),
+        origin_id=_origin(texts["schedule"], texts["origin"], prefix),
     )
 
 
-def _schedule(text: str) -> UUID:
-    """The stream of the schedule with this id or name."""
+def _origin(schedule: str | None, origin: str | None, prefix: str) -> UUID | None:
+    """What has made the jobs: the schedule with this id or name, or the workflow, batch or trigger with this id."""
+    if schedule is not None and origin is not None:
+        message = f"{prefix}origin: schedule and origin exclude each other"
+        raise Rejected(message, field=f"{prefix}origin", code="invalid-argument")
+    text = origin if schedule is None else schedule
+    if text is None:
+        return None
     try:
         return UUID(text)
     except ValueError:
-        return resource_id("schedule", text)
+        if schedule is not None:
+            return resource_id("schedule", schedule)
+        message = f"{prefix}origin: must be the id of a workflow, batch, schedule or trigger"
+        raise Rejected(message, field=f"{prefix}origin", code="invalid-argument") from None
 
 
 def _tags(tags: list[str], field: str) -> dict[str, str]:

@@ -134,14 +134,14 @@ class Groups:
 
     async def view(self, row: ResourceRow) -> GroupView:
         """The group as it is."""
-        group = group_of(row.doc)
-        counts = group.counts if group.counts is not None else await self._index.states_of_origin(row.id)
-        return GroupView(row=row, group=group, counts=counts)
+        return _view(row, await self._index.states_of_origin(row.id) if row.active else {})
 
     async def page(self, request: Request, doc: Mapping[str, Any]) -> tuple[list[GroupView], str | None]:
         """One page of the list, newest first."""
         rows, following = await self._resources.page(request, self.kind, doc=doc)
-        return [await self.view(row) for row in rows], following
+        going_on = [row.id for row in rows if row.active]
+        counts = await self._index.states_of_origins(going_on) if going_on else {}
+        return [_view(row, counts.get(row.id, {})) for row in rows], following
 
     async def nodes(self, row: ResourceRow) -> dict[str, tuple[Sequence[str], UUID, HeadRow | None]]:
         """For each node of a workflow: whom it waits for, its job's id, and that job's row."""
@@ -237,6 +237,12 @@ def _job_write(job_id: UUID, spec: JobSpec, managed: frozenset[str], meta: Meta,
     command = c.SubmitJob(spec=spec, managed=spec.queue in managed)
     write, _ = write_for(None, job_id, decide(None, command, now), meta, now)
     return write
+
+
+def _view(row: ResourceRow, counts: Mapping[str, int]) -> GroupView:
+    """The view with these counts, or those at its end."""
+    group = group_of(row.doc)
+    return GroupView(row=row, group=group, counts=counts if group.counts is None else group.counts)
 
 
 def _existing(row: ResourceRow | None) -> Group:

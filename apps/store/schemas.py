@@ -47,6 +47,7 @@ FILTERS = [
     _parameter("task", TEXT, "Jobs of this task."),
     _parameter("tag", {"type": "array", "items": TEXT}, "`name:value`, may be repeated: jobs with all these tags."),
     _parameter("schedule", TEXT, "Jobs made by this schedule."),
+    _parameter("origin", ID, "Jobs of this workflow or batch, or made by this trigger or schedule."),
     _parameter("submitted_after", INSTANT, "Jobs submitted later than this."),
     _parameter("submitted_before", INSTANT, "Jobs submitted earlier than this."),
 ]

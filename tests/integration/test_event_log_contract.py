@@ -330,6 +330,7 @@ async def test_who_waits_for_whom_is_known_with_the_submission(subject: Subject)
     assert await subject.index.dependents([first, uuid4()]) == [(first, job.id)]
     assert await subject.index.dependents([uuid4()]) == []
     assert await subject.index.states_of_origin(origin) == {"waiting": 1}
+    assert await subject.index.states_of_origins([origin, uuid4()]) == {origin: {"waiting": 1}}
     assert await subject.index.count(JobFilter(origin_id=origin)) == 1
     history = await subject.log.read_stream(job.id)
     folded = fold(history)

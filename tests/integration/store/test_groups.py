@@ -161,6 +161,16 @@ async def test_lists_are_filtered_by_name_and_state(client: httpx.AsyncClient):
     assert [flow["id"] for flow in page["items"] + rest["items"]] == ids[::-1]
 
 
+async def test_the_jobs_of_a_batch_are_listed_by_their_origin(client: httpx.AsyncClient):
+    batch = await submit(client, "batches", {"jobs": [JOB] * 3, "then": JOB})
+    await submit(client, "batches", {"jobs": [JOB]})
+    found = (await client.get("/v1/jobs", params={"origin": batch["id"]})).json()["items"]
+    assert {job["origin"]["name"] for job in found} == {"0", "1", "2"}
+    for wrong in ({"origin": "x"}, {"origin": batch["id"], "schedule": "s"}):
+        answer = await client.get("/v1/jobs", params=wrong)
+        assert (answer.status_code, answer.json()["field"]) == (422, "origin")
+
+
 async def test_a_cancellation_is_recorded_once_and_the_doc_is_the_streams_fold(
     client: httpx.AsyncClient, stores: Stores
 ):
