@@ -90,6 +90,7 @@ class DependencyService:
             await self._look()
             await self._decide()
             await self._forget()
+            self._office.around.metrics.dependents.set(len(self._state))
             await self._sleep()
 
     async def settled(self, position: Position) -> None:

@@ -13,6 +13,7 @@ class SchedulerMetrics:
         self.term = Gauge("rota_scheduler_term", "The term that it leads or led last", registry=registry)
         self.running = Gauge("rota_scheduler_running", "Attempts that run", registry=registry)
         self.timers = Gauge("rota_scheduler_timers", "Timers held in memory", registry=registry)
+        self.dependents = Gauge("rota_scheduler_dependents", "Jobs that wait for other jobs", registry=registry)
         self.lag_events = Gauge(
             "rota_scheduler_lag_events", "Events of the log that the leader has not taken in", registry=registry
         )

@@ -216,3 +216,26 @@ async def test_the_job_behind_a_batch_runs_at_its_end_and_a_job_may_wait_for_a_w
     assert (await world.system.job(waiting)).state == "waiting"
     await world.ends((await world.nodes(flow))["a"])
     await world.system.in_state("queued", [waiting])
+
+
+async def test_a_workflow_on_a_queue_with_limits_takes_its_turns(world: World):
+    await world.lead().leads()
+    answer = await world.client.patch("/v1/queues/slow", json={"concurrency": 1})
+    assert answer.status_code == 200, answer.text
+    parts = {node: {**JOB, "queue": "slow"} for node in ("a", "b", "c")}
+    flow = await world.submit("workflows", name="w", jobs={**parts, "last": behind("a", "b", "c", queue="slow")})
+    batch = await world.submit("batches", jobs=[{**JOB, "queue": "slow"}] * 2, then={**JOB, "queue": "slow"})
+    ended = 0
+
+    async def one_is_queued() -> list[UUID]:
+        rows = (await world.client.get("/v1/jobs", params={"queue": "slow", "state": "queued"})).json()["items"]
+        assert len(rows) <= 1, "two at a time"
+        return [UUID(row["id"]) for row in rows]
+
+    while ended < 7:
+        (job_id,) = await until(one_is_queued, what="the next job's turn")
+        await world.ends(job_id)
+        ended += 1
+    await world.is_in("succeeded", "workflows", flow)
+    view = await world.is_in("succeeded", "batches", batch)
+    assert view["then"]["state"] == "succeeded"
