@@ -38,7 +38,9 @@ LONGEST_SLEEP_SECONDS = 1.0
 CANCEL_ORDER = ("waiting", "scheduled", "retrying", "queued", "running")
 """What waits goes first, so that nothing begins because what it waited for was cancelled."""
 
-CANCEL_REQUESTS = ("WorkflowCancelRequested", "BatchCancelRequested")
+TOUCHING = ("WorkflowCancelRequested", "BatchCancelRequested", "WorkflowReopened", "BatchReopened")
+"""Events of groups after which these are looked at. One that was reopened may have no job that is left to end: only the
+one behind a batch runs again."""
 
 
 class GroupService:
@@ -59,8 +61,8 @@ class GroupService:
         self._woken = asyncio.Event()
         office.brain.attach_to_ends(self._ended)
         office.brain.attach("JobRequeued", self._requeued)
-        for event_type in CANCEL_REQUESTS:
-            office.brain.attach(event_type, self._cancel_requested)
+        for event_type in TOUCHING:
+            office.brain.attach(event_type, self._group_changed)
 
     async def run(self) -> None:
         """Do it for ever."""
@@ -101,7 +103,7 @@ class GroupService:
             self._watch.touch(origin)
             self._wake()
 
-    def _cancel_requested(self, event: FeedEvent) -> None:
+    def _group_changed(self, event: FeedEvent) -> None:
         self._watch.touch(event.stream_id)
         self._wake()
 

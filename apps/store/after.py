@@ -13,6 +13,9 @@ from domain.ports import JobIndex, ResourceIndex
 from domain.specs import After, OnFailure, Outcome, Predecessor
 
 PREDECESSORS_LIMIT = 5_000
+IDS_LIMIT = 100_000
+"""Different ids that the jobs of one request may wait for."""
+
 LOOKUP = 5_000
 """Ids that are looked up together."""
 
@@ -97,7 +100,10 @@ def ids_in(requests: Iterable[Any]) -> set[UUID]:
 
 
 async def existing(ids: set[UUID], jobs: JobIndex, resources: ResourceIndex) -> frozenset[UUID]:
-    """Those of the ids that a job can wait for: jobs, workflows and batches. Raises Unavailable."""
+    """Those of the ids that a job can wait for: jobs, workflows and batches. Raises Rejected, Unavailable."""
+    if len(ids) > IDS_LIMIT:
+        message = f"after: the jobs of one request wait for more than {IDS_LIMIT} different ones"
+        raise Rejected(message, field="after", code="too-large")
     found: set[UUID] = set()
     wanted = list(ids)
     for start in range(0, len(wanted), LOOKUP):

@@ -372,3 +372,6 @@ def test_the_commands_for_workflows_and_batches(url: str, tmp_path: Path) -> Non
     first = command("submit", "client.double", "number=3").strip()
     ended = json.loads(command("submit", "client.double", "number=1", "--after", first, "--wait"))
     assert ended["result"] == 2
+    later = command("submit", "client.double", "number=1", "--delay", "600").strip()
+    held = command("submit", "client.double", "number=2", "--after", later, "--on-failure", "hold").strip()
+    assert command("jobs", "release", held, "--reason", "no need").strip() == f"{held} is queued"

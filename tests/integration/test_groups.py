@@ -218,6 +218,22 @@ async def test_the_job_behind_a_batch_runs_at_its_end_and_a_job_may_wait_for_a_w
     await world.system.in_state("queued", [waiting])
 
 
+async def test_the_job_behind_a_batch_is_retried_with_it(world: World):
+    await world.lead().leads()
+    batch = await world.submit("batches", jobs=[JOB], then=JOB)
+    (member,) = (await world.client.get("/v1/jobs", params={"origin": batch})).json()["items"]
+    await world.ends(UUID(member["id"]))
+    view = await world.is_in("succeeded", "batches", batch)
+    then = UUID(view["then"]["id"])
+    await world.ends(then, well=False)
+    await world.act(f"/v1/batches/{batch}/retry")
+    await world.ends(then)
+    view = await world.is_in("succeeded", "batches", batch)
+    assert view["then"]["state"] == "succeeded"
+    assert await world.types(batch) == ["BatchSubmitted", "BatchEnded", "BatchReopened", "BatchEnded"]
+    await world.check_fold(batch)
+
+
 async def test_a_workflow_on_a_queue_with_limits_takes_its_turns(world: World):
     await world.lead().leads()
     answer = await world.client.patch("/v1/queues/slow", json={"concurrency": 1})

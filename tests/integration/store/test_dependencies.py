@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -76,3 +76,9 @@ async def test_a_waiting_job_is_let_go_by_hand_and_only_one_that_waits(submit: S
     assert events[1]["type"] == "JobDispatched"
     assert (events[1]["data"]["reason"], events[1]["data"]["note"]) == ("manual", "no need to wait")
     assert (await client.post(f"/v1/jobs/{first['id']}/release")).status_code == 409
+
+
+async def test_more_predecessors_in_one_request_than_are_looked_up_are_refused(client: httpx.AsyncClient):
+    jobs = [{"task": "noop", "after": [str(UUID(int=20 * n + k)) for k in range(20)]} for n in range(5001)]
+    answer = await client.post("/v1/jobs/bulk", json=jobs)
+    assert (answer.status_code, answer.json()["field"]) == (413, "after")
