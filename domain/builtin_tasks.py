@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from domain.cloudevents import is_uri_reference, string_problem
 from domain.errors import Rejected
 
 URL_LIMIT_CHARS = 8_192
@@ -101,6 +102,21 @@ class EventPublish(Arguments):
     subject: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     data: Any = None
+
+    @field_validator("type", "source", "subject", "id")
+    @classmethod
+    def _string(cls, value: str | None) -> str | None:
+        problem = None if value is None else string_problem(value)
+        if problem is not None:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("source")
+    @classmethod
+    def _reference(cls, value: str) -> str:
+        if not is_uri_reference(value):
+            raise ValueError("must be a URI-reference (RFC 3986)")
+        return value
 
 
 _MODELS: dict[str, type[Arguments]] = {

@@ -98,7 +98,7 @@ class EventRoutes:
             else:
                 status, position = 200, _first_position(first, stream)
             items.append({"status": status, "id": event.id, "source": event.source, "position": position})
-        last = max(item["position"] for item in items)
+        last = max((item["position"] for item in items), default=await self._positions.last())
         status = 201 if any(item["status"] == 201 for item in items) else 200
         return written({"results": items} if batched else items[0], last, status)
 

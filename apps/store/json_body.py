@@ -61,6 +61,19 @@ def load_lines(body: bytes, limit: int) -> list[Any]:
     return values
 
 
+def refuse_duplicates(body: bytes) -> None:
+    """Raise Rejected when an object of this JSON has a name twice: which value counts would be anybody's guess."""
+
+    def pairs(found: list[tuple[str, Any]]) -> None:
+        names: set[str] = set()
+        for name, _ in found:
+            if name in names:
+                raise Rejected(f"{shown(name)}: is there twice in one object", field=name, code="duplicate-name")
+            names.add(name)
+
+    json.loads(body, object_pairs_hook=pairs, parse_int=str, parse_float=str)
+
+
 def check_depth(value: Any, path: str) -> None:
     """Raise Rejected when the value is nested deeper than the limit."""
     level = [value]

@@ -61,14 +61,14 @@ async def test_a_binary_event_carries_json_text_or_bytes(client: httpx.AsyncClie
             "content-type": kind,
             "ce-specversion": "1.0",
             "ce-id": str(number),
-            "ce-source": "/s%20p",
+            "ce-source": "/s%2520p",
             "ce-type": "t",
             "ce-region": "K%C3%B6ln",
         }
         answer = await client.post("/v1/events", content=body, headers=headers)
         assert answer.status_code == 201, answer.text
         event = (await recorded(stores))[-1]
-        assert (event.source, event.extensions) == ("/s p", {"region": "Köln"})
+        assert (event.source, event.extensions) == ("/s%20p", {"region": "Köln"})
         assert (event.data, event.data_base64, event.datacontenttype) == (data, encoded, kind)
 
 
@@ -117,7 +117,7 @@ async def test_wrong_events_are_named_and_nothing_is_recorded(client: httpx.Asyn
     second = [EVENT, {**EVENT, "id": ""}]
     answer = await client.post("/v1/events", content=json.dumps(second), headers=BATCHED)
     assert answer.json()["field"] == "1.id"
-    for batch in ([], {}, [EVENT] * 1001):
+    for batch in ({}, [EVENT] * 1001):
         answer = await client.post("/v1/events", content=json.dumps(batch), headers=BATCHED)
         assert answer.status_code == 422
     for headers, field in (
