@@ -164,7 +164,8 @@ def _retry_at(job: Job, now: datetime) -> datetime | None:
 def _after_last(job: Job, last: Event, reason: str) -> Events:
     """The last attempt's end, and what it means for the job."""
     if job.cancel_requested:
-        return [last, e.JobCancelled(attempt=job.attempt, reason=job.reason, **_place(job))]
+        ended = e.JobCancelled(attempt=job.attempt, reason=job.reason, cause=job.cancel_cause, **_place(job))
+        return [last, ended]
     return [last, e.JobDead(attempts=job.attempt, reason=reason, origin=_line(job)["origin"])]
 
 
@@ -193,14 +194,16 @@ def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events
     if job.ended:
         raise NotPossible(f"job {job.id} has {job.state} and can not be cancelled any more", code="ended")
     if job.state == "running":
-        return [e.CancelRequested(attempt=job.attempt, executor=job.executor or "", reason=command.reason)]
+        executor = job.executor or ""
+        return [e.CancelRequested(attempt=job.attempt, executor=executor, reason=command.reason, cause=command.cause)]
     return [e.JobCancelled(attempt=job.attempt, reason=command.reason, cause=command.cause, **_place(job))]
 
 
 def _decide_cancelled(job: Job, command: c.ConfirmCancel, _now: datetime) -> Events:
     if not _runs(job, command.attempt):
         return _too_late(job, command.attempt, command.executor, "cancelled")
-    return [e.JobCancelled(attempt=command.attempt, reason=job.reason, forced=command.forced, **_place(job))]
+    forced, cause = command.forced, job.cancel_cause
+    return [e.JobCancelled(attempt=command.attempt, reason=job.reason, forced=forced, cause=cause, **_place(job))]
 
 
 def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:

@@ -252,11 +252,12 @@ class ResultRejected(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
-    """Somebody wants the running attempt to end; its executor will end it."""
+    """Somebody wants the running attempt to end; its executor will end it. `cause` as in JobCancelled."""
 
     attempt: int
     executor: str
     reason: str | None
+    cause: str | None = None
 
 
 @event

@@ -67,6 +67,7 @@ class Job:
     result: Any = None
     error: AttemptError | None = None
     cancel_requested: bool = False
+    cancel_cause: str | None = None
     reason: str | None = None
     progress: tuple[float | None, str | None] | None = None
 
@@ -246,6 +247,7 @@ def _requeued(job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
         "finished_at": None,
         "failures": 0,
         "cancel_requested": False,
+        "cancel_cause": None,
         "reason": event.reason,
         "expires_at": None,
         "run_at": None,
@@ -263,7 +265,11 @@ _CHANGES: dict[type[Event], Change] = {
     e.AttemptFailed: _failed,
     e.AttemptLost: _lost,
     e.ResultRejected: lambda _job, _event, _at: {},
-    e.CancelRequested: lambda _job, event, _at: {"cancel_requested": True, "reason": event.reason},
+    e.CancelRequested: lambda _job, event, _at: {
+        "cancel_requested": True,
+        "cancel_cause": event.cause,
+        "reason": event.reason,
+    },
     e.JobCancelled: _cancelled,
     e.JobDead: lambda _job, event, at: {"state": "failed", "finished_at": at, "reason": event.reason},
     e.JobExpired: lambda _job, _event, at: {"state": "expired", "awaits": None, "finished_at": at, "run_at": None},

@@ -145,6 +145,7 @@ class _Counting:
     def __init__(self, database: Database, event_log: PostgresEventLog) -> None:
         self._index = PostgresJobIndex(database)
         self._running = PostgresRunningAttempts(database)
+        self._inbox = PostgresInbox(database)
         self._log = event_log
         self._states: dict[str, int] = {}
         self._states_at = float("-inf")
@@ -160,6 +161,7 @@ class _Counting:
             running=len(running),
             queued=queued,
             states=self._states,
+            inbox=await self._inbox.state(),
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from apps.store.parts import Parts, SystemCounts
 from domain.errors import Unavailable
+from domain.inbox import InboxState
 from observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store.metrics")
@@ -61,6 +63,14 @@ class StoreMetrics(Collector):
         yield GaugeMetricFamily("rota_store_log_up", "Whether the log answered", float(self._counts is not None))
         if self._counts is not None:
             yield from _system(self._counts)
+            yield from _inbox(self._counts.inbox, self._parts.now())
+
+
+def _inbox(inbox: InboxState, now: datetime) -> Iterator[Metric]:
+    yield GaugeMetricFamily("rota_inbox_waiting", "Jobs of transactions that are not in the log yet", inbox.waiting)
+    lag = 0.0 if inbox.oldest is None else max(0.0, (now - inbox.oldest).total_seconds())
+    yield GaugeMetricFamily("rota_inbox_lag_seconds", "How long the first of them has waited", lag)
+    yield GaugeMetricFamily("rota_inbox_rejected", "Jobs of transactions that were refused", inbox.rejected)
 
 
 def _system(counts: SystemCounts) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from uuid import UUID
 from adapters.group_commit import GroupCommit
 from domain.deliveries import Deliveries
 from domain.ids import Position
-from domain.inbox import Inbox
+from domain.inbox import Inbox, InboxState
 from domain.log import RawEvent
 from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
 
@@ -91,6 +91,7 @@ class SystemCounts:
     running: int
     queued: dict[tuple[str, str], int]
     states: dict[str, int]
+    inbox: InboxState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,6 +221,15 @@ async def test_a_refused_row_is_put_aside_with_its_problem_and_can_be_put_in_aga
         assert (await client.request(method, path)).status_code == 404
 
 
+async def test_metrics_say_how_full_the_inbox_is(user: Connection, client: httpx.AsyncClient) -> None:
+    await put(user)
+    await put(user)
+    text = (await client.get("/metrics")).text
+    assert "rota_inbox_waiting 2.0" in text
+    assert "rota_inbox_rejected 0.0" in text
+    assert re.search(r"^rota_inbox_lag_seconds [0-9.e-]+$", text, re.MULTILINE)
+
+
 async def test_unique_rows_follow_their_rule(user: Connection, stores: Stores, make_mover: Make) -> None:
     rules = [{"key": "k", "on_conflict": policy} for policy in ("return", "return", "reject")]
     first, _second, third = [await put(user, unique=rule) for rule in rules]
