@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +13,8 @@ from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.fence import PostgresFence
 from apps.settings import Settings
 from domain.ports import Coordination
+
+VERSION = "0.1.0"
 
 
 @asynccontextmanager
@@ -24,3 +29,16 @@ async def coordination_for(settings: Settings, database: Database) -> AsyncItera
             yield zookeeper
     else:
         yield PostgresCoordination(database)
+
+
+async def stay_visible(coordination: Coordination, role: str, **info: str) -> None:
+    """Stand among the members of this role for ever; whenever the place is lost, take another one.
+
+    Raises:
+        Unavailable: nobody can be told.
+    """
+    while True:
+        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        facts = {"host": socket.gethostname(), "pid": os.getpid(), "version": VERSION, **info}
+        async with coordination.register(role, identity, facts) as registration:
+            await registration.wait_lost()

@@ -10,6 +10,7 @@ from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_hel
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.redis.connection import connect
 from adapters.redis.publisher import RedisPublisher
+from apps.coordination import coordination_for, stay_visible
 from apps.relay.metrics import RelayMetrics
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
@@ -23,7 +24,7 @@ def main(settings: Settings) -> int:
     database_url, redis_url = settings.require("database_url"), settings.require("redis_url")
 
     async def run(stop: asyncio.Event) -> None:
-        database = Database(database_url, pool_size=2, application="rota-relay")
+        database = Database(database_url, pool_size=3, application="rota-relay")
         event_log = PostgresEventLog(database)
         redis = connect(redis_url)
         relay = Relay(event_log, RedisPublisher(redis, route), PostgresJobIndex(database), RelayMetrics())
@@ -35,9 +36,15 @@ def main(settings: Settings) -> int:
                 await event_log.ensure_partitions()
                 await asyncio.sleep(60)
 
+        async def be_seen() -> None:
+            # Connected to in here: publishing depends on nobody else.
+            async with coordination_for(settings, database) as coordination:
+                await stay_visible(coordination, "relay")
+
         try:
             await run_until(
                 stop,
+                liveness=keep_running("liveness", be_seen),
                 relay=keep_running("relay", lambda: run_while_held(lock, relay.run)),
                 partitions=keep_running("partitions", maintain),
             )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -31,7 +28,7 @@ from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
-from apps.coordination import coordination_for
+from apps.coordination import coordination_for, stay_visible
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.application import VERSION, create_app
@@ -99,7 +96,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             clock=keep_running("clock", clock.keep),
             inbox=keep_running("inbox", lambda: run_while_held(lock, mover.run)),
             unique=keep_running("unique keys", lambda: forget_unique_keys(database)),
-            liveness=keep_running("liveness", lambda: _stay_visible(coordination, server.url)),
+            liveness=keep_running("liveness", lambda: stay_visible(coordination, "store", url=server.url)),
             finish=server.finish,
             keep={"serve"},
         )
@@ -163,11 +160,3 @@ class _Counting:
             states=self._states,
             inbox=await self._inbox.state(),
         )
-
-
-async def _stay_visible(coordination: Coordination, url: str) -> None:
-    while True:
-        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        info = {"host": socket.gethostname(), "pid": os.getpid(), "version": VERSION, "url": url}
-        async with coordination.register("store", identity, info) as registration:
-            await registration.wait_lost()

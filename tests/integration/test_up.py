@@ -42,6 +42,16 @@ def alive(pid: int) -> bool:
         return False
 
 
+def members_of(url: str) -> dict[str, list[int]]:
+    with Client(url) as client:
+        members = client.call("GET", "/v1/cluster")["members"]
+    return {role: [member["pid"] for member in found] for role, found in members.items()}
+
+
+def pids_by_role(state: dict[str, Any]) -> dict[str, list[int]]:
+    return {role: [state["processes"][role]] for role in ("store", "relay", "scheduler", "executor")}
+
+
 def listening(pid: int) -> set[str]:
     """The addresses on which this process and its children accept connections."""
     process = psutil.Process(pid)
@@ -65,6 +75,8 @@ def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: P
         assert [t for t in types if t != "ProgressReported"] == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
         assert rota("submit", "no.such.task", env=env).returncode == 1
         assert "Rota is up" in until_sync((place / "up.log").read_text, what="the banner")
+
+        until_sync(lambda: members_of(state["url"]) == pids_by_role(state), what="one member of each role")
 
         everything = [*state["processes"].values(), *state["servers"].values()]
         assert {address for pid in everything for address in listening(pid)} == {"127.0.0.1"}
