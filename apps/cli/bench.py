@@ -26,6 +26,7 @@ from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.redis.facts import redis_facts
 from apps.cli.bench_append import append_rate
 from apps.cli.bench_http import Connection, post_for
+from apps.cli.bench_schedules import AtScale, Scale
 from apps.cli.output import Failure, print_json
 from apps.cli.up import running_system
 from domain.ids import Position
@@ -33,6 +34,9 @@ from domain.ports import JobFilter
 from rota import Client
 
 PARTS = ("append", "end_to_end", "limits", "submit", "latency", "timers")
+SCHEDULES = "schedules"
+"""Measured only where it is asked for: it takes minutes, and a million jobs."""
+
 BULK_JOBS = 1000
 CONNECTIONS = 64
 LATENCY_SAMPLES = 200
@@ -52,11 +56,23 @@ def executors_of_machine() -> int:
     return min(os.cpu_count() or 1, 4)
 
 
-def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tuple[str, ...]) -> int:
+def bench(
+    *,
+    as_json: bool,
+    jobs: int,
+    seconds: float,
+    executors: int,
+    only: tuple[str, ...],
+    scale: Scale | None = None,
+) -> int:
     """Run it and print the report; status 1 when it could not be measured."""
-    unknown = set(only) - set(PARTS)
+    unknown = set(only) - {*PARTS, SCHEDULES}
     if unknown:
-        raise Failure(f"there is no part {unknown.pop()}; there are {', '.join(PARTS)}", status=2)
+        raise Failure(f"there is no part {unknown.pop()}; there are {', '.join((*PARTS, SCHEDULES))}", status=2)
+    if SCHEDULES in only:
+        if only != (SCHEDULES,):
+            raise Failure("schedules are measured on a system of their own, without other parts", status=2)
+        return _bench_schedules(scale or Scale(), as_json=as_json)
     given = {name: os.environ.get(f"ROTA_{name}") for name in ("DATABASE_URL", "REDIS_URL", "OWNER_DATABASE_URL")}
     if bool(given["DATABASE_URL"]) != bool(given["REDIS_URL"]):
         raise Failure("give both ROTA_DATABASE_URL and ROTA_REDIS_URL, or neither", status=2)
@@ -75,6 +91,22 @@ def bench(*, as_json: bool, jobs: int, seconds: float, executors: int, only: tup
         urls = _urls(place, given)
         system = System(state["url"], **urls, jobs=jobs, seconds=seconds, executors=executors)
         report = asyncio.run(system.measure(only or PARTS))
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    return 0
+
+
+def _bench_schedules(scale: Scale, *, as_json: bool) -> int:
+    """Schedules at scale, on embedded servers of their own."""
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rota-bench-")))
+        place.chmod(0o755)
+        options = ("--executors", "1", "--schedulers", "2")
+        state = stack.enter_context(running_system(place, *options, env={"ROTA_LOG_LEVEL": "WARNING"}))
+        database_url = str(_urls(place, {"DATABASE_URL": None})["database_url"])
+        report = asyncio.run(AtScale(state["url"], database_url, scale).measure())
     if as_json:
         print_json(report)
     else:

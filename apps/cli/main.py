@@ -87,7 +87,16 @@ def demo(*, data_dir: Path | None = None, json: bool = False) -> int:
 
 
 @app.command
-def bench(*, json: bool = False, jobs: int = 20_000, seconds: float = 5.0, executors: int = 0, only: Words = ()) -> int:
+def bench(
+    *,
+    json: bool = False,
+    jobs: int = 20_000,
+    seconds: float = 5.0,
+    executors: int = 0,
+    only: Words = (),
+    schedules: int = 100_000,
+    waiting_jobs: int = 1_000_000,
+) -> int:
     """Measure the system; on embedded servers unless ROTA_DATABASE_URL and ROTA_REDIS_URL name others.
 
     Args:
@@ -95,13 +104,18 @@ def bench(*, json: bool = False, jobs: int = 20_000, seconds: float = 5.0, execu
         jobs: Jobs of the end-to-end measurement.
         seconds: Duration of each of the other measurements.
         executors: How many executors; 0 for one a core, at most four.
-        only: Parts to measure (append, end_to_end, submit, latency, timers); all unless given.
+        only: Parts to measure (append, end_to_end, limits, submit, latency, timers); all of these unless given. Or
+            `schedules`: a leader's memory, its ticks and its takeover at scale, on a system of its own.
+        schedules: Schedules of that measurement.
+        waiting_jobs: Jobs of that measurement that wait for their time over the coming year.
     """
     from apps.cli.bench import bench as run
     from apps.cli.bench import executors_of_machine
+    from apps.cli.bench_schedules import Scale
 
     executors = executors or executors_of_machine()
-    return run(as_json=json, jobs=jobs, seconds=seconds, executors=executors, only=tuple(only))
+    scale = Scale(waiting_jobs, schedules, max(seconds, 10.0))
+    return run(as_json=json, jobs=jobs, seconds=seconds, executors=executors, only=tuple(only), scale=scale)
 
 
 @app.command

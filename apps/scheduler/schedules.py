@@ -27,6 +27,7 @@ from domain.jobs import ENDED, Job, fold
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
 from domain.schedules import ticking
+from domain.schedules.definition import Timings
 from domain.schedules.events import ScheduleTicked
 from domain.schedules.schedule import KIND, Schedule, from_json
 from domain.timers import Timers
@@ -68,6 +69,7 @@ class Schedules:
         self._now = office.around.clock.now
         self._timers = Timers()
         self._calendars = CalendarsThen(office.around.resources, office.around.event_log)
+        self._timings = Timings()
         self._waiting: set[str] = set()
         """Schedules with queued ticks: an end of one of their jobs concerns them."""
         self._conflicted: set[UUID] = set()
@@ -196,9 +198,9 @@ class Schedules:
         """What is to be appended; None when nothing is."""
         now = self._now()
         try:
-            step = ticking.decide(schedule, now, ended, self._calendars.then)
+            step = ticking.decide(schedule, now, ended, self._calendars.then, self._timings)
             if not step.events:
-                self._next(ticking.unchanged(schedule), more=False)
+                self._next(ticking.unchanged(schedule, self._timings), more=False)
                 return None
             span = self._span(schedule, step)
             meta = Meta(
@@ -207,7 +209,7 @@ class Schedules:
                 traceparent=span.traceparent,
                 term=self._office.term,
             )
-            return _Decided(schedule, step, ticking.after_step(schedule, step, meta), meta, span)
+            return _Decided(schedule, step, ticking.after_step(schedule, step, meta, self._timings), meta, span)
         except Rejected as error:
             # What one schedule says must not stop the others. Nothing of it is forgotten: its cursor stays.
             log.error("schedule %s can not be read, its ticks wait: %s", schedule.name, error)  # noqa: TRY400

@@ -155,11 +155,12 @@ def run(schedule: Schedule, key: str, ended: frozenset[str], reason: str | None,
     return Run(_written(schedule, schedule.id, [ticked], next_at_of(schedule), meta), job_id, spec)
 
 
-def next_at_of(schedule: Schedule) -> datetime | None:
+def next_at_of(schedule: Schedule, timings: definitions.Timings | None = None) -> datetime | None:
     """The next nominal time behind the cursor of an active schedule that owes nothing to the past."""
     if schedule.state != "active" or schedule.eras:
         return None
-    found = next_time(definitions.timing(schedule), schedule.cursor)
+    known = timings(schedule, schedule.revision, schedule.definition) if timings else definitions.timing(schedule)
+    found = next_time(known, schedule.cursor)
     return None if found is None else found.at
 
 

@@ -19,6 +19,9 @@ from domain.specs import JobSpec, Origin
 
 Definition = Mapping[str, Any]
 
+TIMINGS_LIMIT = 16_000
+"""Of rules that are all different, some 60 MB."""
+
 CalendarsThen = Callable[[Sequence[str], datetime], Iterable[Calendar]]
 """The calendars of these names as they were in force at an instant."""
 
@@ -39,6 +42,28 @@ def timing_of(definition: Definition, schedule_id: UUID, created_at: datetime) -
 def timing(schedule: Schedule, definition: Definition | None = None) -> Timing:
     """As `timing_of`, of a schedule (or of an earlier definition of it)."""
     return timing_of(schedule.definition if definition is None else definition, schedule.id, schedule.created_at)
+
+
+class Timings:
+    """Timings by definition, the least recently used forgotten: parsing one costs more than asking it.
+
+    A revision of a schedule is one definition only once the log has it, so only stored ones may be asked for.
+    """
+
+    def __init__(self, limit: int = TIMINGS_LIMIT) -> None:
+        self._limit = limit
+        self._known: dict[tuple[UUID, int], Timing] = {}
+
+    def __call__(self, schedule: Schedule, revision: int, definition: Definition) -> Timing:
+        """When this revision ticks. Raises Rejected."""
+        key = (schedule.id, revision)
+        found = self._known.pop(key, None)
+        if found is None:
+            found = timing(schedule, definition)
+            while len(self._known) >= self._limit:
+                del self._known[next(iter(self._known))]
+        self._known[key] = found
+        return found
 
 
 def catch_up_of(definition: Definition) -> CatchUp:

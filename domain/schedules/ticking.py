@@ -21,7 +21,7 @@ from domain.recurrence.timing import Timing, next_time
 from domain.schedules import definition as definitions
 from domain.schedules import events as e
 from domain.schedules.changes import next_at_of
-from domain.schedules.definition import CalendarsThen, Definition
+from domain.schedules.definition import CalendarsThen, Definition, Timings
 from domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_job_id
 from domain.specs import JobSpec
 
@@ -69,24 +69,30 @@ class After(NamedTuple):
     next_at: datetime | None
 
 
-def decide(schedule: Schedule, now: datetime, ended: frozenset[str], calendars_then: CalendarsThen) -> Step:
+def decide(
+    schedule: Schedule,
+    now: datetime,
+    ended: frozenset[str],
+    calendars_then: CalendarsThen,
+    timings: Timings | None = None,
+) -> Step:
     """The next outcomes. `ended`: those of its open jobs that have ended. Raises Rejected: unusable definition."""
-    deciding = _Deciding(schedule, now, ended, calendars_then)
+    deciding = _Deciding(schedule, now, ended, calendars_then, timings or Timings())
     deciding.release()
     deciding.settle()
     return deciding.step()
 
 
-def after_step(schedule: Schedule, step: Step, meta: Meta) -> After:
+def after_step(schedule: Schedule, step: Step, meta: Meta, timings: Timings | None = None) -> After:
     """What the schedule will be when the log has taken the step."""
     after = foresee(schedule, schedule.id, step.events, meta)
     assert after is not None  # noqa: S101 - a schedule does not vanish
-    return unchanged(after)
+    return unchanged(after, timings)
 
 
-def unchanged(schedule: Schedule) -> After:
+def unchanged(schedule: Schedule, timings: Timings | None = None) -> After:
     """The schedule as it is, and what its row says."""
-    next_at = next_at_of(schedule)
+    next_at = next_at_of(schedule, timings)
     return After(schedule, head_of(schedule, next_at), next_at)
 
 
@@ -121,10 +127,18 @@ class _Owed:
 
 
 class _Deciding:
-    def __init__(self, schedule: Schedule, now: datetime, ended: frozenset[str], calendars_then: CalendarsThen) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        now: datetime,
+        ended: frozenset[str],
+        calendars_then: CalendarsThen,
+        timings: Timings,
+    ) -> None:
         self._schedule = schedule
         self._now = now
         self._calendars_then = calendars_then
+        self._timings = timings
         self._closed = tuple(job for job in schedule.open if job in ended)
         self._open = [job for job in schedule.open if job not in ended]
         self._queued = list(schedule.queued)
@@ -188,11 +202,11 @@ class _Deciding:
         schedule = self._schedule
         if schedule.eras:
             era = schedule.eras[0]
-            timing = definitions.timing(schedule, era.definition)
+            timing = self._timings(schedule, era.revision, era.definition)
             return _Owed(schedule.cursor, era.until, era.mode, era.revision, era.definition, timing, era=True)
         if schedule.state != "active":
             return None
-        timing = definitions.timing(schedule)
+        timing = self._timings(schedule, schedule.revision, schedule.definition)
         return _Owed(schedule.cursor, self._now, "active", schedule.revision, schedule.definition, timing, era=False)
 
     def _skipped_stretch(self, owed: _Owed) -> list[_Range | _One]:
