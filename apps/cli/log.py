@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json as json_module
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from apps.cli.jobs import summary
+from apps.cli.json_options import given
+from apps.cli.output import Failure, print_json
 from rota import Client
 
-app = App(name="events", help="Read the event log.")
+app = App(name="events", help="Read the event log; publish events.")
 
 
 @app.command
@@ -36,6 +39,48 @@ def tail(*, after: int | None = None, follow: bool = False, limit: int = 20, jso
         if follow:
             for event in client.follow(after=position):
                 _print(event, json)
+
+
+@app.command
+def publish(
+    type: str,
+    source: str,
+    *,
+    data: str | None = None,
+    subject: str | None = None,
+    event_id: Annotated[str | None, Parameter(name="--id")] = None,
+    extension: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
+    json: bool = False,
+) -> None:
+    """Publish a CloudEvents 1.0 event.
+
+    Args:
+        type: What has happened, such as com.example.order.paid.
+        source: Where, a URI or a path.
+        data: Its data as JSON; what is no JSON is a text.
+        subject: What it is about.
+        event_id: Its id (default: a new one). With an id that was used, nothing happens again.
+        extension: name=value; may be given several times.
+        json: Print JSON.
+    """
+    event: dict[str, Any] = {"type": type, "source": source}
+    event.update(given(subject=subject, id=event_id))
+    for word in extension:
+        name, separator, value = word.partition("=")
+        if not separator:
+            raise Failure(f"{word!r} is not name=value", status=2)
+        event[name] = value
+    if data is not None:
+        try:
+            event["data"] = json_module.loads(data)
+        except ValueError:
+            event["data"] = data
+    with Client() as client:
+        result = client.publish(event)
+    if json:
+        print_json(result)
+    else:
+        print(result["id"])
 
 
 def _print(event: dict, as_json: bool) -> None:  # type: ignore[type-arg]  # noqa: FBT001

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import groups, inbox, jobs, log, queues, schedules, why
+from apps.cli import groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
 from apps.cli.output import Failure
 
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
@@ -22,6 +22,8 @@ app.command(log.app)
 app.command(inbox.app)
 app.command("apps.cli.imports.command:app", name="import")
 app.command(queues.app)
+app.command(triggers.app)
+app.command(subscriptions.app)
 app.command(schedules.app)
 app.command(groups.app_of("workflow"))
 app.command(groups.app_of("batch"))

@@ -21,6 +21,7 @@ from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.schedules import Schedule
 from rota.tasks import Task, task
+from rota.webhooks import WebhookInvalid, verify_webhook
 
 __all__ = [
     "AsyncClient",
@@ -45,10 +46,12 @@ __all__ = [
     "TaskCancelled",
     "Unreachable",
     "WaitTimeout",
+    "WebhookInvalid",
     "Workflow",
     "aenqueue",
     "current_job",
     "enqueue",
     "job",
     "task",
+    "verify_webhook",
 ]

@@ -206,6 +206,66 @@ class AsyncClient:
         """As `Client.handle`."""
         return AsyncJobHandle(self, job_id)
 
+    async def triggers(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
+        """As `Client.triggers`."""
+        return await self.in_thread(lambda: self._client.triggers(state=state))
+
+    async def trigger(self, name: str) -> "Dict[str, Any]":
+        """As `Client.trigger`."""
+        return await self.in_thread(lambda: self._client.trigger(name))
+
+    async def create_trigger(
+        self, name: str, *, match: Mapping[str, Any], job: Mapping[str, Any], description: Optional[str] = None
+    ) -> "Dict[str, Any]":
+        """As `Client.create_trigger`."""
+        return await self.in_thread(
+            lambda: self._client.create_trigger(name, match=match, job=job, description=description)
+        )
+
+    async def change_trigger(self, name: str, **changes: Any) -> "Dict[str, Any]":
+        """As `Client.change_trigger`."""
+        return await self.in_thread(lambda: self._client.change_trigger(name, **changes))
+
+    async def act_on_trigger(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
+        """As `Client.act_on_trigger`."""
+        return await self.in_thread(lambda: self._client.act_on_trigger(name, action, reason))
+
+    async def subscriptions(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
+        """As `Client.subscriptions`."""
+        return await self.in_thread(lambda: self._client.subscriptions(state=state))
+
+    async def subscription(self, name: str) -> "Dict[str, Any]":
+        """As `Client.subscription`."""
+        return await self.in_thread(lambda: self._client.subscription(name))
+
+    async def create_subscription(
+        self, name: str, *, url: str, match: Mapping[str, Any], **options: Any
+    ) -> "Dict[str, Any]":
+        """As `Client.create_subscription`."""
+        return await self.in_thread(lambda: self._client.create_subscription(name, url=url, match=match, **options))
+
+    async def change_subscription(self, name: str, **changes: Any) -> "Dict[str, Any]":
+        """As `Client.change_subscription`."""
+        return await self.in_thread(lambda: self._client.change_subscription(name, **changes))
+
+    async def change_subscription_secret(self, name: str, **options: Any) -> "Dict[str, Any]":
+        """As `Client.change_subscription_secret`."""
+        return await self.in_thread(lambda: self._client.change_subscription_secret(name, **options))
+
+    async def act_on_subscription(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
+        """As `Client.act_on_subscription`."""
+        return await self.in_thread(lambda: self._client.act_on_subscription(name, action, reason))
+
+    async def dead_letters(self, name: str) -> "List[Dict[str, Any]]":
+        """As `Client.dead_letters`."""
+        return await self.in_thread(lambda: self._client.dead_letters(name))
+
+    async def redeliver(
+        self, name: str, *, positions: "Optional[List[int]]" = None, reason: Optional[str] = None
+    ) -> int:
+        """As `Client.redeliver`."""
+        return await self.in_thread(lambda: self._client.redeliver(name, positions=positions, reason=reason))
+
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """As `Client.call`."""
         return await self.in_thread(lambda: self._client.call(method, path, **options))

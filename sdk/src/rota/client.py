@@ -356,6 +356,73 @@ class Client:
         """
         return dict(self._http.call("PATCH", f"/v1/queues/{name}", body=settings, headers=trace_headers()).body)
 
+    def triggers(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
+        """All triggers, newest first; `state` is active, paused or archived."""
+        return list(self._pages("/v1/triggers", {"state": state}))
+
+    def trigger(self, name: str) -> "Dict[str, Any]":
+        """The trigger with this name or id. Raises NotFound."""
+        return dict(self._read(f"/v1/triggers/{name}", {}).body)
+
+    def create_trigger(
+        self, name: str, *, match: Mapping[str, Any], job: Mapping[str, Any], description: Optional[str] = None
+    ) -> "Dict[str, Any]":
+        """Have each published event that matches make a job, from now on; the trigger.
+
+        `job` is a job's JSON object, as `rota.job(task, ...)` makes it, with references such as
+        `{"$event": "data.user.id"}` in its arguments, or `${data.user.id}` within its texts. Safe to repeat.
+        """
+        body = {"name": name, "match": dict(match), "job": dict(job), "description": description}
+        return dict(self._http.call("POST", "/v1/triggers", body=body, patience=self.patience).body)
+
+    def change_trigger(self, name: str, **changes: Any) -> "Dict[str, Any]":
+        """Change `match`, `job`, `description`; `reason` is kept in the history. The trigger afterwards."""
+        return dict(self._http.call("PATCH", f"/v1/triggers/{name}", body=changes).body)
+
+    def act_on_trigger(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
+        """`pause`, `resume` or `archive` it; the trigger afterwards."""
+        body = {} if reason is None else {"reason": reason}
+        return dict(self._http.call("POST", f"/v1/triggers/{name}/{action}", body=body).body)
+
+    def subscriptions(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
+        """All subscriptions, newest first; `state` is active, paused or archived."""
+        return list(self._pages("/v1/subscriptions", {"state": state}))
+
+    def subscription(self, name: str) -> "Dict[str, Any]":
+        """The subscription with this name or id, and how far it has come. Raises NotFound."""
+        return dict(self._read(f"/v1/subscriptions/{name}", {}).body)
+
+    def create_subscription(self, name: str, *, url: str, match: Mapping[str, Any], **options: Any) -> "Dict[str, Any]":
+        """Have Rota's own events that match delivered to `url`; the subscription with its `secret`, this once.
+
+        Options are `mode`, `retry`, `timeout`, `after`, `secret`, `description`. See `verify_webhook` for receivers.
+        """
+        body = {"name": name, "url": url, "match": dict(match), **options}
+        return dict(self._http.call("POST", "/v1/subscriptions", body=body).body)
+
+    def change_subscription(self, name: str, **changes: Any) -> "Dict[str, Any]":
+        """Change `url`, `match`, `mode`, `retry`, `timeout`, `description`; the subscription afterwards."""
+        return dict(self._http.call("PATCH", f"/v1/subscriptions/{name}", body=changes).body)
+
+    def change_subscription_secret(self, name: str, **options: Any) -> "Dict[str, Any]":
+        """Have another `secret` sign (a new one unless given); it is in the answer, this once."""
+        return dict(self._http.call("POST", f"/v1/subscriptions/{name}/secret", body=options).body)
+
+    def act_on_subscription(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
+        """`pause`, `resume` or `archive` it; the subscription afterwards."""
+        body = {} if reason is None else {"reason": reason}
+        return dict(self._http.call("POST", f"/v1/subscriptions/{name}/{action}", body=body).body)
+
+    def dead_letters(self, name: str) -> "List[Dict[str, Any]]":
+        """The subscription's events that were given up."""
+        return list(self._pages(f"/v1/subscriptions/{name}/dead", {}))
+
+    def redeliver(self, name: str, *, positions: "Optional[List[int]]" = None, reason: Optional[str] = None) -> int:
+        """Deliver dead letters anew: those at these positions, or all; how many they are."""
+        given = {"positions": positions, "reason": reason}
+        body = {key: value for key, value in given.items() if value is not None}
+        return int(self._http.call("POST", f"/v1/subscriptions/{name}/redeliver", body=body).body["redelivered"])
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
         return self._http.call(method, path, **options).body
