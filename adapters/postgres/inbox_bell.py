@@ -24,6 +24,9 @@ POLL_SECONDS = (0.005, 0.1)
 SLEEP_SECONDS = 5.0
 """A sleeping mover looks by itself, too: the net below the notifications."""
 
+SILENCE_SECONDS = 60
+"""PostgreSQL ends the session, and with it the lock, when it was silent for so long."""
+
 
 class InboxBell:
     """The port Bell: a connection that listens."""
@@ -59,6 +62,8 @@ class InboxBell:
         if self._connection is None or self._connection.is_closed():
             connection = await self._database.connect_raw()
             with translated():
+                # A frozen process must not pass for a sleeping one for ever: everybody would notify it.
+                await connection.execute(f"set idle_session_timeout = '{SILENCE_SECONDS} s'")
                 await connection.add_listener(CHANNEL, self._notified)
             self._connection = connection
         self._rung.clear()

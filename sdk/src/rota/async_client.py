@@ -163,6 +163,18 @@ class AsyncClient:
         """As `Client.why_tick`."""
         return await self.in_thread(lambda: self._client.why_tick(schedule, at))
 
+    async def inbox(self) -> "Dict[str, Any]":
+        """As `Client.inbox`."""
+        return await self.in_thread(self._client.inbox)
+
+    async def retry_from_inbox(self, job_id: str) -> None:
+        """As `Client.retry_from_inbox`."""
+        await self.in_thread(lambda: self._client.retry_from_inbox(job_id))
+
+    async def drop_from_inbox(self, job_id: str) -> None:
+        """As `Client.drop_from_inbox`."""
+        await self.in_thread(lambda: self._client.drop_from_inbox(job_id))
+
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""
         return await self.in_thread(self._client.queues)

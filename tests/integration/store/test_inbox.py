@@ -524,6 +524,12 @@ async def test_the_command_line_lists_retries_and_drops(
         status = await asyncio.to_thread(call)
         return status, capsys.readouterr().out
 
+    async with rota.AsyncClient(server.url) as there:
+        assert [item["id"] for item in (await there.inbox())["items"]] == [str(one), str(two)]
+        with pytest.raises(rota.NotFound):
+            await there.retry_from_inbox("01a20f98-ec92-7c59-a913-50cb83626093")
+        await there.retry_from_inbox(str(two))
+        await make_mover().drain()
     status, text = await run("list")
     assert status == 0
     assert text.startswith("0 waiting; 2 refused\n")

@@ -447,3 +447,17 @@ async def test_forgetting_keys_in_the_middle_of_a_race_leaves_them_unique(stores
     await forgetting
     assert max(len(held) for moment in await standings(stores) for held in moment.values()) == 1
     await versions_are_dense(stores)
+
+
+async def test_a_unique_job_on_a_queue_that_became_managed_a_moment_ago_waits_in_line(
+    client: httpx.AsyncClient, stores: Stores
+) -> None:
+    other = second_store(stores)
+    await other.submit({"task": "noop", "queue": "q"}, None, META)  # knows now that nothing is managed
+    changed = await client.patch("/v1/queues/q", json={"concurrency": 1})
+    assert changed.status_code == 200
+    first = await other.submit(asking(queue="q", on_conflict="replace"), None, META)
+    second = await other.submit(asking(queue="q", on_conflict="replace"), None, META)
+    assert (first.job.state, second.job.state, second.created) == ("waiting", "waiting", True)
+    assert (await other.get(first.job.id)).state == "cancelled"
+    await heads_are_folds(stores)
