@@ -239,3 +239,17 @@ def test_a_run_by_hand_is_in_the_way_of_the_next_tick():
     story.ended.add(str(run.job_id))
     assert told(story.look(after=HOUR)) == ["14 due"]
     assert str(run.job_id) not in story.schedule.open
+
+
+def test_what_does_not_fit_into_one_unit_goes_on_in_the_next():
+    story = Story(every=60.0, catch_up={"policy": "all", "window": 86_400, "maximum": ticking.TICKS_MAXIMUM})
+    story.do(changes.change, {**story.schedule.definition, "every": 7200.0}, after=10 * HOUR + timedelta(seconds=30))
+    step = ticking.decide(story.schedule, story.now + HOUR, frozenset(), lambda _names, _at: [])
+    assert len(step.events) == ticking.TICKS_MAXIMUM
+    assert step.more
+    events = story.look(after=HOUR)
+    (skipped,) = [event for event in events if isinstance(event, e.TicksSkipped)]
+    assert (skipped.count, skipped.reason) == (600 - ticking.TICKS_MAXIMUM, "limit")
+    ticks = [event.nominal for event in events if isinstance(event, e.ScheduleTicked)]
+    assert ticks == [NOON + timedelta(minutes=minute) for minute in range(401, 601)]
+    assert story.schedule.eras == ()
