@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -461,3 +462,33 @@ async def test_a_unique_job_on_a_queue_that_became_managed_a_moment_ago_waits_in
     assert (first.job.state, second.job.state, second.created) == ("waiting", "waiting", True)
     assert (await other.get(first.job.id)).state == "cancelled"
     await heads_are_folds(stores)
+
+
+@pytest.mark.parametrize("policy", ["reject", "return", "replace", "keep_latest"])
+async def test_under_the_scope_queued_two_that_have_not_started_never_wait_at_once(stores: Stores, policy: str) -> None:
+    two = [Jobs(stores.parts), second_store(stores)]
+
+    async def submit(number: int) -> None:
+        store = two[number % 2]
+        for _ in range(6):
+            with contextlib.suppress(NotUnique):
+                answer = await store.submit(asking(while_="queued", on_conflict=policy), None, META)
+                if number % 3 == 0 or policy in ("reject", "return"):
+                    start = c.StartAttempt(executor="e")
+                    await asyncio.gather(store.act(answer.job.id, start, META), return_exceptions=True)
+
+    await asyncio.gather(*(submit(number) for number in range(8)))
+    jobs: dict[UUID, Job] = {}
+    for recorded in await stores.parts.log.read(Position(0), 100_000):
+        if not isinstance(recorded.event, UniqueClaimed):
+            jobs[recorded.stream_id] = evolve(jobs.get(recorded.stream_id), recorded)
+        assert sum(job.attempt == 0 and not job.ended for job in jobs.values()) <= 1
+    assert any(job.attempt for job in jobs.values())
+
+
+async def test_of_many_at_once_within_the_seconds_only_one_is_accepted(stores: Stores) -> None:
+    two = [Jobs(stores.parts), second_store(stores)]
+    request = asking(while_=3600, on_conflict="return")
+    answers = await asyncio.gather(*(two[n % 2].submit(request, None, META) for n in range(40)))
+    assert sum(answer.created for answer in answers) == 1
+    assert len({answer.job.id for answer in answers}) == 1
