@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import httpcore
 import httpx
+
+if find_spec("sniffio") is None:
+    # httpcore tries to import it several times a request, and searching all of the path for it costs more than the rest
+    # of the request. None makes Python remember that it is not there.
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Address = IPv4Address | IPv6Address
 

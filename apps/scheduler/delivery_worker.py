@@ -41,6 +41,10 @@ WINDOW = 256
 BACKLOG = 10_000
 """Events kept for another attempt; the log is not read further while there are so many."""
 
+SENDS_PER_SECOND = 500
+"""Of all subscriptions together: what bounds the share of the leader's process that deliveries take."""
+
+BURST_SECONDS = 0.1
 READ_EVENTS = 500
 READ_POSITIONS = 5000
 """How much of the log one query looks through."""
@@ -67,6 +71,14 @@ class Tail:
 
     last: Position
     sending: asyncio.Semaphore
+    _next_turn: float = 0.0
+
+    async def turn(self) -> None:
+        """Wait until another message may be sent: the leader has more to do than this."""
+        now = time.monotonic()
+        self._next_turn = max(self._next_turn, now - BURST_SECONDS) + 1 / SENDS_PER_SECOND
+        if self._next_turn > now:
+            await asyncio.sleep(self._next_turn - now)
 
 
 class DeliveryWorker:
@@ -154,7 +166,8 @@ class DeliveryWorker:
     async def _read(self) -> None:
         """Read on in the log, as long as there is room."""
         order = self._order
-        while order.read_to < self._tail.last and order.open_count < WINDOW and order.kept_count < BACKLOG:
+        # In large pieces: a query for each event that was delivered would cost more than its delivery.
+        while order.read_to < self._tail.last and order.open_count <= WINDOW // 2 and order.kept_count < BACKLOG:
             until = Position(min(order.read_to + READ_POSITIONS, self._tail.last))
             types = None if self._pattern.types is None else sorted(self._pattern.types)
             limit = min(READ_EVENTS, WINDOW - order.open_count)
@@ -200,6 +213,7 @@ class DeliveryWorker:
     async def _send(self, item: Item) -> None:
         try:
             async with self._tail.sending:
+                await self._tail.turn()
                 sent = await self._attempt(item)
         except Unavailable as error:
             # Ours is away, not theirs: this is no attempt of theirs.
