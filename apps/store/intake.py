@@ -49,11 +49,16 @@ def parse_instant(value: Any) -> Any:
 
 
 Instant = Annotated[datetime, BeforeValidator(parse_instant)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}$")]
-TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]{1,64}$")]
+NAME = r"^[A-Za-z0-9._-]{1,100}$"
+TASK_NAME = r"^[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}$"
+TAG_NAME = r"^[A-Za-z0-9._/-]{1,64}$"
+PRINTABLE = r"^[^\x00-\x1f\x7f]{1,200}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+TaskName = Annotated[str, StringConstraints(pattern=TASK_NAME)]
+TagName = Annotated[str, StringConstraints(pattern=TAG_NAME)]
 TagValue = Annotated[str, StringConstraints(max_length=256)]
-JobKey = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+JobKey = Annotated[str, StringConstraints(pattern=PRINTABLE)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -77,6 +82,12 @@ def _while(value: Any) -> Any:
     raise ValueError(f"must be queued, running, unfinished, or a number of seconds up to {UNIQUE_LIMIT_SECONDS}")
 
 
+def _on_conflict(value: Any) -> Any:
+    """Policies may be written as people say them: `return existing`, `keep latest`."""
+    written = value.strip().lower().replace(" ", "_").replace("-", "_") if isinstance(value, str) else value
+    return "return" if written == "return_existing" else written
+
+
 class UniqueRequest(BaseModel):
     """One job for a key at a time. Without a key: one for the task and its arguments."""
 
@@ -86,7 +97,9 @@ class UniqueRequest(BaseModel):
     while_: Annotated[Literal["queued", "running", "unfinished"] | float, BeforeValidator(_while)] = Field(
         "unfinished", alias="while", description="how long another job keeps this one out; a number: so many seconds"
     )
-    on_conflict: Literal["reject", "return", "replace", "keep_latest"] = "return"
+    on_conflict: Annotated[Literal["reject", "return", "replace", "keep_latest"], BeforeValidator(_on_conflict)] = (
+        "return"
+    )
 
 
 class JobRequest(BaseModel):
@@ -258,13 +271,31 @@ def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
 
 def rejected(error: ValidationError) -> Rejected:
     """The refusal that names the first wrong field."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     path = shown(".".join(str(part) for part in first["loc"] if part != "[key]"))
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = _said(first["type"], first.get("ctx", {}), str(first["msg"]).removeprefix("Value error, "))
     code = {"extra_forbidden": "unknown-field", "missing": "missing"}.get(first["type"], "invalid-argument")
     if code == "unknown-field":
         message = "there is no such field"
     return Rejected(f"{path}: {message}" if path else message, field=path or None, code=code)
+
+
+PATTERNS = {
+    NAME: "must have 1 to 100 letters, digits, '.', '_' and '-'",
+    TASK_NAME: "must begin with a letter or '_', and have up to 200 letters, digits and '_.:<>-'",
+    TAG_NAME: "must have 1 to 64 letters, digits, '.', '_', '/' and '-'",
+    PRINTABLE: "must have 1 to 200 printable characters",
+}
+OBJECTS = frozenset({"model_type", "dict_type"})
+
+
+def _said(kind: str, context: Mapping[str, Any], message: str) -> str:
+    """What is wrong in words that do not speak of classes and regular expressions."""
+    if kind in OBJECTS:
+        return "must be a JSON object"
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(context["pattern"], message)
+    return message
 
 
 def check_key(key: str | None) -> str | None:

@@ -17,7 +17,7 @@ from apps.store.positions import Positions
 from apps.store.requests import meta_of, read_options, traceparent_of
 from apps.store.resources import Changed, Resources
 from apps.store.routing import Routes
-from apps.store.triggers import TriggerStore, check_name, trigger_view
+from apps.store.triggers import TriggerStore, name_of, trigger_view
 from domain.errors import Rejected
 from domain.triggers import KIND, Action
 
@@ -49,7 +49,7 @@ class TriggerRoutes:
         """Create a trigger: from now on, each event that matches makes a job. `200` when it is there already."""
         meta = meta_of(request, traceparent_of(request))
         value = await read_options(request, DEFINITION | {"name"})
-        changed = await self._triggers.create(check_name(value.get("name")), value, meta)
+        changed = await self._triggers.create(name_of(value), value, meta)
         return _answer(changed, 201 if changed.new else 200)
 
     async def list_triggers(self, request: Request) -> Response:

@@ -37,7 +37,8 @@ TRIGGER = _object(
     created_at=INSTANT,
     changed_at=INSTANT,
 )
-NEW = _object(name=TEXT, **DEFINITION) | {"required": ["name", "match", "job"]}
+NAME: Schema = {"type": "string", "description": "Without it, one that follows from `match` and `job`."}
+NEW = _object(name=NAME, **DEFINITION) | {"required": ["match", "job"]}
 
 CREATE_TRIGGER = _route(_json(TRIGGER), status=201, body=_json(NEW))
 LIST_TRIGGERS = _route(

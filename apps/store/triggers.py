@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from apps.store.intake import digest_of
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.task_names import TaskNames
@@ -124,4 +125,24 @@ def check_name(value: Any) -> str:
     if not allowed or not all(char.isascii() and (char.isalnum() or char in "._-") for char in value):
         message = "name: must have 1 to 100 letters, digits, dots, underscores and hyphens"
         raise Rejected(message, field="name", code="missing" if value is None else "invalid-argument")
+    if _looks_like_an_id(value):
+        raise Rejected("name: must not look like an id", field="name", code="invalid-argument")
     return str(value)
+
+
+def name_of(value: Mapping[str, Any]) -> str:
+    """The name that was asked for, or else one that follows from `match` and `job`. Raises Rejected.
+
+    So a request without a name can be repeated: it does not make a second trigger, and events not two jobs.
+    """
+    if value.get("name") is not None:
+        return check_name(value["name"])
+    return f"trigger-{digest_of([value.get('match'), value.get('job')])[:16]}"
+
+
+def _looks_like_an_id(value: str) -> bool:
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True
