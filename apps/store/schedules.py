@@ -24,13 +24,13 @@ from domain import commands as c
 from domain import decisions
 from domain.errors import NotFound, Unavailable
 from domain.ids import Position, Version, resource_id
-from domain.jobs import ENDED
+from domain.jobs import ENDED, STATES
 from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
-from domain.ports import ResourceRow
+from domain.ports import JobFilter, ResourceRow
 from domain.schedules import changes
 from domain.schedules.changes import Written
 from domain.schedules.schedule import KIND, Schedule, evolve, from_json
-from domain.schedules.ticking import NewJob
+from domain.schedules.ticking import OPEN_MAXIMUM, NewJob
 
 MAX_ROUNDS = 20
 PAGE_EVENTS = 1000
@@ -138,6 +138,8 @@ class Schedules:
         known = await self._tasks.including(task_of(value))
         wanted = parse_schedule(merged(found.name, found.definition, value))
         await self._calendars.check_names(wanted.calendars, found.definition["calendars"])
+        watches = changes.begins_to_watch(found, {"overlap": wanted.overlap})
+        unfinished = await self._unfinished(found.id) if watches else ()
 
         def decide_change(row: ResourceRow | None, now: datetime) -> ResourceChange | None:
             schedule = _existing(row, reference)
@@ -146,7 +148,7 @@ class Schedules:
             if template is None:
                 request = request.model_copy(update={"job": value["job"]})
             definition = definition_of(request, schedule.id, schedule.created_at, now, known, job=template)
-            return _change(changes.change(schedule, definition, request.reason, meta, now))
+            return _change(changes.change(schedule, definition, request.reason, meta, now, unfinished))
 
         return await self._resources.change(found.id, decide_change, meta)
 
@@ -199,6 +201,16 @@ class Schedules:
         if result.queue is not None:
             self._resources.modes.refused(result.queue)
         return None
+
+    async def _unfinished(self, schedule_id: UUID) -> list[str]:
+        """The schedule's jobs that have not ended, the newest ones when there are very many."""
+        found: list[str] = []
+        for state in STATES:
+            if state not in ENDED and len(found) < OPEN_MAXIMUM:
+                where = JobFilter(origin_id=schedule_id, state=state)
+                rows = await self._index.find(where, before=None, limit=OPEN_MAXIMUM - len(found))
+                found += [str(row.id) for row in rows]
+        return found
 
     async def _ended(self, jobs: Sequence[str]) -> frozenset[str]:
         if not jobs:

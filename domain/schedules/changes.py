@@ -58,9 +58,17 @@ def create(
 
 
 def change(
-    schedule: Schedule, definition: Mapping[str, Any], reason: str | None, meta: Meta, now: datetime
+    schedule: Schedule,
+    definition: Mapping[str, Any],
+    reason: str | None,
+    meta: Meta,
+    now: datetime,
+    unfinished: Sequence[str] = (),
 ) -> Written | None:
-    """Another definition from now on; None when it is the one in force. Raises NotPossible, Rejected."""
+    """Another definition from now on; None when it is the one in force. Raises NotPossible, Rejected.
+
+    `unfinished`: jobs of the schedule that have not ended; asked for where overlaps have not been watched so far.
+    """
     _refuse_archived(schedule)
     if definition == schedule.definition:
         return None
@@ -75,8 +83,14 @@ def change(
         owed=owed,
         due_at=_due(schedule, at, due_at, owed=owed),
         reason=reason,
+        open=tuple(unfinished) if begins_to_watch(schedule, definition) else (),
     )
     return _written(schedule, schedule.id, [changed], due_at, meta)
+
+
+def begins_to_watch(schedule: Schedule, definition: Mapping[str, Any]) -> bool:
+    """Whether the definition cares for overlaps and the present one does not: then open jobs are not known yet."""
+    return schedule.overlap == "allow" and definition["overlap"] != "allow"
 
 
 def pause(schedule: Schedule, reason: str | None, meta: Meta, now: datetime) -> Written | None:

@@ -42,7 +42,7 @@ class ScheduleEvent(Event):
         for name in INSTANTS:
             if read.get(name) is not None:
                 read[name] = datetime.fromisoformat(read[name])
-        for name in ("closed", "blocked_by"):
+        for name in ("closed", "blocked_by", "open"):
             if name in read:
                 read[name] = tuple(read[name])
         return cls(**read)
@@ -67,6 +67,7 @@ class ScheduleChanged(ScheduleEvent):
     """From `at` on another definition is in force. `owed`: there are earlier nominal times without an outcome.
 
     These get theirs by the definition that was in force. `due_at`: when the leader must look at the schedule next.
+    `open`: jobs that have not ended, where overlaps are watched from now on.
     """
 
     definition: Mapping[str, Any]
@@ -75,6 +76,7 @@ class ScheduleChanged(ScheduleEvent):
     owed: bool
     due_at: datetime | None
     reason: str | None = None
+    open: tuple[str, ...] = ()
 
 
 @event

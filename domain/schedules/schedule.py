@@ -264,7 +264,7 @@ def _changed(schedule: Schedule, event: e.ScheduleChanged, recorded: Recorded) -
         definition=event.definition,
         revision=event.revision,
         revisions=_with_revision(schedule.revisions, event.revision, recorded.version, event.at),
-        open=() if event.definition["overlap"] == "allow" else after.open,
+        open=() if event.definition["overlap"] == "allow" else (*after.open, *event.open),
     )
 
 

@@ -309,3 +309,14 @@ async def test_the_row_is_what_the_stream_says(world: World):  # noqa: F811
     assert schedule is not None
     assert row.doc == orjson.loads(orjson.dumps(to_json(schedule)))
     assert row.kind == KIND
+
+
+async def test_a_job_from_before_overlaps_were_watched_is_in_the_way(world: World):  # noqa: F811
+    await lead(world)
+    await world.create(name="watch", every=3600)
+    run = await world.post("/v1/schedules/watch/run")
+    assert (await world.get("watch"))["open_jobs"] == []
+    changed = await world.client.patch("/v1/schedules/watch", json={"overlap": "skip", "every": 0.5})
+    assert changed.json()["open_jobs"] == [run["job_id"]]
+    (tick, *_) = await world.wait_for_ticks("watch", 1, outcome="skipped")
+    assert (tick["reason"], tick["blocked_by"]) == ("overlap", [run["job_id"]])
