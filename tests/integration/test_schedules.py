@@ -11,11 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.resource_index import PostgresResourceIndex
 from domain import commands as c
 from domain.ports import ResourceRow
+from observability import tracing
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.integration.store.conftest import Stores, stores  # noqa: F401 - a fixture
 from tests.waiting import until
@@ -207,3 +211,25 @@ async def test_a_change_is_a_new_version_and_the_past_can_be_read(world: World):
     assert (then["revision"], then["cron"]) == (1, "15 2 * * *")
     unchanged = await world.client.patch("/v1/schedules/report", json={"cron": "0 3 * * *"})
     assert unchanged.json()["version"] == now["version"]
+
+
+async def test_every_tick_begins_a_trace_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    await lead(world)
+    made = await world.create(name="traced", every=0.5)
+    ticks = await world.wait_for_ticks("traced", 3)
+    roots = {
+        f"{span.context.trace_id:032x}": span
+        for span in exporter.get_finished_spans()
+        if span.name == "scheduler.tick" and span.context is not None
+    }
+    for tick in ticks:
+        job = (await world.client.get(f"/v1/jobs/{tick['job_id']}")).json()
+        root = roots.pop(job["trace_id"])
+        assert root.parent is None
+        assert root.attributes is not None
+        assert root.attributes["rota.job.id"] == tick["job_id"]
+        assert root.attributes["rota.schedule.id"] == made["id"]
