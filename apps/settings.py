@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     queues: Words = ("default",)
     concurrency: int = Field(100, ge=1, le=10_000, description="slots of one executor")
     allow_shell: bool = Field(False, description="whether this executor runs shell.run")
-    http_refuse_private: bool = Field(False, description="whether http.request refuses private addresses")
+    http_refuse_private: bool = Field(False, description="whether http.request and webhooks refuse private addresses")
     unknown_tasks: str = Field("reject", pattern="^(reject|accept)$", description="tasks no executor announced")
     smtp_host: str | None = None
     smtp_port: int = Field(587, ge=1, le=65535)

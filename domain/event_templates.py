@@ -21,8 +21,9 @@ IN_TEXT = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 def check_template(value: Any, field: str) -> None:
     """Raise Rejected that names the reference which can not be right, whatever the event."""
-    for count, (place, path) in enumerate(_references(value, ()), 1):
-        parse_path(path, ".".join((field, *place)))
+    for count, (place, found) in enumerate(_references(value, ()), 1):
+        inner = ".".join((field, *place))
+        parse_path(_only_reference(found, inner) if isinstance(found, Mapping) else found, inner)
         if count > REFERENCES_LIMIT:
             raise Rejected(f"{field}: more than {REFERENCES_LIMIT} references", field=field, code="invalid-argument")
 
@@ -77,7 +78,7 @@ def _references(value: Any, place: Path) -> Iterator[tuple[Path, Any]]:
         if value.keys() == {LITERAL}:
             return
         if REFERENCE in value:
-            yield place, _only_reference(value, place)
+            yield place, value
             return
         for name, part in value.items():
             yield from _references(part, (*place, str(name)))
@@ -86,11 +87,10 @@ def _references(value: Any, place: Path) -> Iterator[tuple[Path, Any]]:
             yield from _references(part, (*place, str(index)))
 
 
-def _only_reference(value: Mapping[str, Any], place: Path) -> Any:
+def _only_reference(value: Mapping[str, Any], field: str) -> Any:
     if not value.keys() <= {REFERENCE, "default"}:
-        field = ".".join(place)
         message = f"{field}: a reference has {REFERENCE} and perhaps default, nothing else"
-        raise Rejected(message, field=field or None, code="invalid-argument")
+        raise Rejected(message, field=field, code="invalid-argument")
     return value[REFERENCE]
 
 
