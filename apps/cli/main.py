@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
+from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
 from apps.cli.output import Failure
 
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
@@ -20,11 +20,14 @@ app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
 app.command(inbox.app)
-app.command("apps.cli.imports.command:app", name="import")
+app.command(
+    "apps.cli.imports.command:app", name="import", help="Make schedules of crontabs and GitHub Actions workflows."
+)
 app.command(queues.app)
 app.command(triggers.app)
 app.command(subscriptions.app)
 app.command(schedules.app)
+app.command(calendars.app)
 app.command(groups.app_of("workflow"))
 app.command(groups.app_of("batch"))
 app.command(why.why)

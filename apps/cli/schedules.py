@@ -40,7 +40,7 @@ class Rule:
     every: float | None = None
     phase: str | None = None
     rrule: str | None = None
-    on: Words = ()
+    on: Annotated[tuple[str, ...], Parameter(name=("--on", "--at"), negative="", consume_multiple=False)] = ()
     timezone: str | None = None
     gap: str | None = None
     fold: str | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from apps.cli.output import print_json
+from apps.cli.output import Failure, print_json
 from rota import Client, NotFound
 
 
@@ -30,12 +31,16 @@ def why(id: str, *, at: str | None = None, json: bool = False) -> None:
 
 
 def _found(client: Client, name: str, at: str | None) -> dict[str, Any]:
-    if at is not None or not _is_id(name):
-        return client.why_tick(name, at)
     try:
-        return client.why(name)
-    except NotFound:
-        return client.why_tick(name)
+        if at is None and _is_id(name):
+            with suppress(NotFound):
+                return client.why(name)
+        return client.why_tick(name, at)
+    except NotFound as error:
+        if error.field != "id":
+            raise
+        kind = "schedule" if at is not None else "job and no schedule"
+        raise Failure(f"there is no {kind} {name!r}") from None
 
 
 def _is_id(text: str) -> bool:

@@ -72,6 +72,51 @@ def test_a_schedule_is_made_changed_run_and_ended_by_commands(place: Path) -> No
         told("create", "x", "hello.greet", "name", "--every", "5", status=2)
 
 
+async def test_calendars_are_shared_by_commands_and_by_the_package(place: Path, tmp_path: Path) -> None:  # noqa: F811
+    with running_system(place, "--tasks", str(HELLO)) as state:
+        env = {"ROTA_URL": state["url"]}
+
+        def told(*words: str, status: int = 0) -> Any:
+            done = rota(*words, env=env)
+            assert done.returncode == status, done.stderr or done.stdout
+            return json.loads(done.stdout) if "--json" in words and status == 0 else done.stdout + done.stderr
+
+        file = tmp_path / "days.ics"
+        file.write_bytes(
+            b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART;VALUE=DATE:20270101\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+        )
+        weekly = json.dumps({"weekly": [{"days": ["sun"]}]})
+        days = ("--date", "2027-01-04", "--date", "2027-01-05")
+        made = told("calendars", "create", "off", *days, "--icalendar", str(file), "--set", weekly, "--json")
+        assert (made["dates"], made["weekly"][0]["days"]) == (["2027-01-04", "2027-01-05"], ["sun"])
+        at = ("--at", "2027-01-01T09:00:00Z", "--at", "2027-01-02T09:00:00Z", "--at", "2027-01-05T09:00:00Z")
+        told("schedules", "create", "working", "hello.greet", "name=A", *at, "--calendar", "off")
+        outcomes = [tick["outcome"] for tick in told("schedules", "preview", "working", "--json")]
+        assert outcomes == ["skip", "tick", "skip"]
+        changed = told("calendars", "change", "off", "--date", "2027-01-04", "--set", '{"icalendar": null}', "--json")
+        assert (changed["dates"], changed.get("icalendar"), changed["revision"]) == (["2027-01-04"], None, 2)
+        outcomes = [tick["outcome"] for tick in told("schedules", "preview", "working", "--json")]
+        assert outcomes == ["tick", "tick", "tick"]
+        assert told("calendars", "show", "off", "--at", str(made["position"]), "--json")["revision"] == 1
+        assert "1 dates, 1 weekly" in told("calendars", "list")
+        assert "dates.0" in told("calendars", "create", "x", "--date", "Monday", status=1)
+        told("calendars", "change", "off", status=2)
+        told("calendars", "create", "x", "--set", '{"dated": []}', status=2)
+        told("calendars", "create", "x", "--icalendar", str(tmp_path / "none.ics"), status=2)
+        assert "no job and no schedule 'nobody'" in told("why", "nobody", status=1)
+        with Client(state["url"]) as client:
+            assert client.calendars.change("off", reason="more", dates=["2027-01-06"])["reason"] == "more"
+            assert [calendar["name"] for calendar in client.calendars.list()] == ["off"]
+            with pytest.raises(Conflict):
+                client.calendars.create("off", dates=["2027-01-06"])
+        async with AsyncClient(state["url"]) as client:
+            await client.calendars.create("async", dates=["2027-01-06"])
+            assert [calendar["name"] async for calendar in client.calendars.list()] == ["async", "off"]
+            assert (await client.calendars.change("async", dates=["2027-01-07"]))["dates"] == ["2027-01-07"]
+            assert (await client.calendars.get("async"))["state"] == "active"
+            assert (await client.calendars.archive("async", "over"))["state"] == "archived"
+
+
 async def test_the_package_speaks_of_schedules_in_both_ways(place: Path) -> None:  # noqa: F811
     with running_system(place, "--tasks", str(HELLO)) as state:
         with Client(state["url"]) as client:

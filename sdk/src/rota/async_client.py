@@ -10,6 +10,7 @@ import concurrent.futures
 import contextvars
 from typing import Any, AsyncIterator, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
+from rota.calendars import AsyncCalendars
 from rota.client import Client
 from rota.errors import JobFailed
 from rota.groups import AsyncGroupHandle, Group, Workflow
@@ -84,6 +85,7 @@ class AsyncClient:
         self._client = Client(url, token=token, timeout=timeout, patience=patience)
         self._threads = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="rota-client")
         self.schedules = AsyncSchedules(self, self._client.schedules)
+        self.calendars = AsyncCalendars(self, self._client.calendars)
         self.url = self._client.url
         self.patience = patience
 

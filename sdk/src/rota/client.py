@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
+from rota.calendars import Calendars
 from rota.context import current_or_none
 from rota.errors import JobFailed, Unreachable
 from rota.groups import Group, GroupHandle, Workflow, batch_json, path_of
@@ -94,6 +95,7 @@ class Client:
         self.patience = patience
         self._http = Transport(self.url, token or os.environ.get("ROTA_TOKEN"), timeout)
         self.schedules = Schedules(self)
+        self.calendars = Calendars(self)
 
     def __enter__(self: C) -> C:  # noqa: PYI019 - typing.Self came with Python 3.11
         return self
