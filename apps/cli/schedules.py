@@ -314,6 +314,7 @@ def ticks(
     *,
     outcome: str | None = None,
     reason: str | None = None,
+    expand: bool = False,
     limit: int = 50,
     json: bool = False,
 ) -> None:
@@ -323,11 +324,13 @@ def ticks(
         schedule: Its name or id.
         outcome: Only those: ticked, skipped or queued.
         reason: Only those skipped for this reason.
+        expand: Every nominal time of a stretch that was skipped as one, not the stretch.
         limit: How many at most.
         json: Print JSON.
     """
+    filters = {"outcome": outcome, "reason": reason, "expand": "true" if expand else None}
     with Client() as client:
-        found = list(client.schedules.ticks(schedule, limit=limit, outcome=outcome, reason=reason))
+        found = list(client.schedules.ticks(schedule, limit=limit, **filters))
     if json:
         print_json(found)
         return

@@ -32,6 +32,7 @@ from apps.store.schedules import Schedules
 from apps.store.schemas import describe
 from apps.store.subscription_routes import SubscriptionRoutes
 from apps.store.system_routes import SystemRoutes
+from apps.store.tick_lists import TickLists
 from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
 from apps.store.why_routes import WhyRoutes
@@ -69,7 +70,8 @@ def create_app(
     schedules = Schedules(parts, resources, calendars)
     previews = Previews(schedules, calendars, parts.now)
     WhyRoutes(Why(parts, jobs), WhyTicks(parts, schedules), positions).add_to(app)
-    ScheduleRoutes(schedules, Backfills(parts, schedules, calendars), previews, positions).add_to(app)
+    backfills, lists = Backfills(parts, schedules, calendars), TickLists(parts.log, schedules)
+    ScheduleRoutes(schedules, backfills, previews, lists, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)
     InboxRoutes(parts, positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)

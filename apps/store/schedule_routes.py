@@ -29,6 +29,7 @@ from apps.store.resources import Changed
 from apps.store.routing import Routes
 from apps.store.schedule_views import next_of, schedule_view, tick_view
 from apps.store.schedules import Act, Schedules, schedule_of
+from apps.store.tick_lists import TickLists
 from domain.errors import Rejected
 from domain.log import Recorded
 from domain.schedules import changes
@@ -43,8 +44,16 @@ OUTCOMES = ("ticked", "skipped", "queued")
 class ScheduleRoutes:
     """The handlers."""
 
-    def __init__(self, schedules: Schedules, backfills: Backfills, previews: Previews, positions: Positions) -> None:
+    def __init__(
+        self,
+        schedules: Schedules,
+        backfills: Backfills,
+        previews: Previews,
+        lists: TickLists,
+        positions: Positions,
+    ) -> None:
         self._schedules = schedules
+        self._lists = lists
         self._backfills = backfills
         self._previews = previews
         self._positions = positions
@@ -139,14 +148,14 @@ class ScheduleRoutes:
         return written(answer, position) if position else json_response(answer)
 
     async def list_ticks(self, request: Request) -> Response:
-        """What became of nominal times, newest first. A stretch that was skipped as one stands as one."""
+        """What became of nominal times, newest first. A stretch that was skipped as one is one item unless `expand`."""
         wanted = _wanted(request)
         limit = number(request, "limit", 50, low=1, high=LIST_LIMIT)
         before = cursor_of(request)
         await self._positions.at_least(request)
         position = await self._positions.last()
-        found, following = await self._schedules.ticks(str(request.path_params["id"]), before, limit, wanted)
-        items = [tick_view(recorded) for recorded in found]
+        reference, expand = str(request.path_params["id"]), _flag(request, "expand")
+        items, following = await self._lists.page(reference, before, limit, wanted, expand=expand)
         return json_response(page(items, position, None if following is None else cursor_for(following)))
 
     async def preview_schedule(self, request: Request) -> Response:
@@ -187,6 +196,13 @@ def _filters(request: Request) -> tuple[bool | None, dict[str, Any]]:
         doc["definition"] = definition
     # An ended schedule is not active either, but it is still one that people look for.
     return None, doc
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise Rejected(f"{name}: must be true or false", field=name, code="invalid-argument")
+    return text == "true"
 
 
 def _wanted(request: Request) -> Any:

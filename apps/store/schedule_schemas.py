@@ -169,6 +169,7 @@ TICKS = _route(
         REFERENCE,
         _parameter("outcome", {"type": "string", "enum": ["ticked", "skipped", "queued"]}, "Those alone."),
         _parameter("reason", {"type": "string", "enum": list(SKIP_REASONS)}, "Those skipped for this reason."),
+        _parameter("expand", BOOLEAN, "Every nominal time of a skipped stretch as an item of its own."),
         LIMIT,
         CURSOR,
         AT_LEAST,

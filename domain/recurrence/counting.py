@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from domain.recurrence import zones
-from domain.recurrence.instants import MICROS, micros_of
+from domain.recurrence.instants import MICROS, instant_of, micros_of
 from domain.recurrence.rules import AtRule, EveryRule
 from domain.recurrence.times import Nominal, bounds, local_rule, nominal_times, phase
 from domain.recurrence.timing import Timing
@@ -60,6 +60,18 @@ def tail(timing: Timing, after: datetime, until: datetime, wanted: int) -> Tail:
     begin = _close_to(timing, begin, until, wanted)
     last = list(nominal_times(timing, begin, until=until))[-wanted:]
     return Tail(total - len(last), last[0].at - timedelta(microseconds=1), last)
+
+
+def before_last(timing: Timing, after: datetime, until: datetime, count: int) -> datetime:
+    """The latest instant up to which all nominal times in (`after`, `until`] lie but the last `count`."""
+    low, high = micros_of(after), micros_of(until)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count_times(timing, instant_of(middle), until) >= count:
+            low = middle
+        else:
+            high = middle - 1
+    return instant_of(low)
 
 
 def _close_to(timing: Timing, begin: datetime, until: datetime, wanted: int) -> datetime:

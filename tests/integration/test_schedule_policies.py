@@ -320,3 +320,17 @@ async def test_a_job_from_before_overlaps_were_watched_is_in_the_way(world: Worl
     assert changed.json()["open_jobs"] == [run["job_id"]]
     (tick, *_) = await world.wait_for_ticks("watch", 1, outcome="skipped")
     assert (tick["reason"], tick["blocked_by"]) == ("overlap", [run["job_id"]])
+
+
+async def test_a_skipped_stretch_can_be_read_time_by_time_and_page_by_page(world: World):  # noqa: F811
+    at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=12)
+    await made_long_ago(world, "gaps", at, every=3600.0, phase=(at + timedelta(minutes=1)).isoformat())
+    await lead(world)
+    await world.wait_for_ticks("gaps", 1, outcome="skipped")
+    (stretch,) = await world.ticks("gaps", outcome="skipped")
+    assert stretch["count"] in (11, 12)
+    every = await world.ticks("gaps", expand="true", limit=3)
+    times = [datetime.fromisoformat(tick["utc"]) for tick in every]
+    assert times == [at + timedelta(minutes=1, hours=hour) for hour in range(len(times))]
+    assert [tick["outcome"] for tick in every].count("skipped") == stretch["count"]
+    assert {tick["reason"] for tick in every if tick["outcome"] == "skipped"} == {"past_catch_up"}

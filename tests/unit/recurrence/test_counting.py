@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.recurrence.counting import count_times, tail
+from domain.recurrence.counting import before_last, count_times, tail
 from domain.recurrence.times import nominal_times
 from domain.recurrence.timing import parse_timing
 
@@ -47,6 +47,8 @@ def test_counting_is_walking(rule: dict[str, Any], zone: str, begin: int, length
     assert found.last == (walked[-wanted:] if wanted else [])
     assert found.earlier == len(walked) - len(found.last)
     assert sum(nominal.at <= found.until for nominal in walked) == found.earlier
+    known = min(wanted, len(walked))
+    assert sum(nominal.at > before_last(timing, after, until, known) for nominal in walked) == known
 
 
 def test_a_year_of_seconds_is_counted_at_once():
