@@ -29,6 +29,7 @@ from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
 from domain.ports import JobFilter, ResourceRow
 from domain.schedules import changes
 from domain.schedules.changes import Written
+from domain.schedules.events import TickQueued
 from domain.schedules.schedule import KIND, Schedule, evolve, from_json
 from domain.schedules.ticking import OPEN_MAXIMUM, NewJob
 
@@ -95,8 +96,12 @@ class Schedules:
     async def ticks(
         self, reference: str, before: int | None, limit: int, wanted: Callable[[Recorded], bool]
     ) -> tuple[list[Recorded], int | None]:
-        """Outcomes below version `before`, newest first, and below which version the next page begins."""
+        """Outcomes below version `before`, newest first, and below which version the next page begins.
+
+        That a tick was queued is among them only as long as it waits: then its outcome stands for it.
+        """
         row = await self._resources.load(KIND, reference)
+        waiting = {tick.nominal for tick in schedule_of(row).queued}
         upto = row.version if before is None else min(before - 1, row.version)
         found: list[Recorded] = []
         for _ in range(SCANNED_PAGES):
@@ -107,7 +112,8 @@ class Schedules:
             for recorded in reversed(self._decoded(page)):
                 if len(found) == limit:
                     return found, recorded.version + 1
-                if wanted(recorded):
+                event = recorded.event
+                if (not isinstance(event, TickQueued) or event.nominal in waiting) and wanted(recorded):
                     found.append(recorded)
             upto -= size
         return found, upto + 1 if upto > 0 else None

@@ -132,6 +132,14 @@ def test_refusals_name_the_field(client: Client) -> None:
     assert (refused.value.status, refused.value.field) == (422, "priority")
     with pytest.raises(NotFound):
         client.get("01a20f4f-0000-7000-8000-000000000000")
+    client.create_trigger(
+        "mine", match={"type": "t"}, job={"task": "event.publish", "args": {"type": "t", "source": "/"}}
+    )
+    for odd in ("mine?x", "mine#x", "two words", "é", "a/b", "%2e"):
+        with pytest.raises(NotFound):
+            client.trigger(odd)
+        with pytest.raises(NotFound):
+            client.why(odd)
     client.submit(double, number=1, idempotency_key="one")
     with pytest.raises(Conflict) as reused:
         client.submit(double, number=2, idempotency_key="one")

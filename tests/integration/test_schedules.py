@@ -179,6 +179,10 @@ async def test_a_queued_tick_starts_when_the_job_before_it_ends(world: World):
     (_, second, *_rest) = await world.wait_for_ticks("queue", 2, outcome="ticked")
     assert second["cause"] == "queued"
     assert second["utc"] == ticks[1]["utc"]
+    await world.post("/v1/schedules/queue/archive")
+    listed = (await world.client.get("/v1/schedules/queue/ticks", params={"limit": 500})).json()["items"]
+    assert [tick["outcome"] for tick in listed if tick["utc"] == second["utc"]] == ["ticked"]
+    assert {tick["outcome"] for tick in listed} == {"ticked", "skipped"}
 
 
 @pytest.mark.parametrize("policy", ["cancel_running", "replace"])

@@ -16,7 +16,7 @@ from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
 from rota.schedules import Schedules
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
-from rota.transport import Answer, Transport, default_url
+from rota.transport import Answer, Transport, default_url, in_path
 from rota.waiting import Waiting
 
 BULK_LIMIT = 10_000
@@ -190,7 +190,7 @@ class Client:
 
     def get(self, job_id: str, *, at: Optional[Union[int, str]] = None, patience: Optional[float] = None) -> Job:
         """The job as it is, or as it was `at` a position or instant. Raises NotFound."""
-        return Job(self._read(f"/v1/jobs/{job_id}", {"at": at}, patience).body)
+        return Job(self._read(f"/v1/jobs/{in_path(job_id)}", {"at": at}, patience).body)
 
     def list(self, *, limit: Optional[int] = None, **filters: Any) -> Iterator[Job]:
         """Jobs that match (state, queue, task, tag, submitted_after, submitted_before), newest first.
@@ -206,11 +206,11 @@ class Client:
 
     def events(self, job_id: str) -> "List[Dict[str, Any]]":
         """The job's history."""
-        return list(self._pages(f"/v1/jobs/{job_id}/events", {}))
+        return list(self._pages(f"/v1/jobs/{in_path(job_id)}/events", {}))
 
     def logs(self, job_id: str) -> "List[Dict[str, Any]]":
         """What the job's attempts printed: parts with `attempt`, `stream`, `text`."""
-        return list(self._pages(f"/v1/jobs/{job_id}/logs", {}))
+        return list(self._pages(f"/v1/jobs/{in_path(job_id)}/logs", {}))
 
     def cancel(self, job_id: str, reason: Optional[str] = None) -> Job:
         """Ask for the job's end. Raises Conflict when it has ended."""
@@ -321,7 +321,7 @@ class Client:
 
     def why(self, job_id: str) -> "Dict[str, Any]":
         """Why the job is not running, or why it ended as it did: `summary`, and `reasons` with their facts."""
-        return dict(self._read(f"/v1/jobs/{job_id}/why", {}).body)
+        return dict(self._read(f"/v1/jobs/{in_path(job_id)}/why", {}).body)
 
     def inbox(self) -> "Dict[str, Any]":
         """How many jobs of transactions wait for their way into the log (`waiting`, `oldest`), and the refused ones."""
@@ -331,16 +331,16 @@ class Client:
 
     def retry_from_inbox(self, job_id: str) -> None:
         """Put a refused job in again. Raises NotFound."""
-        self._http.call("POST", f"/v1/inbox/{job_id}/retry", headers=trace_headers())
+        self._http.call("POST", f"/v1/inbox/{in_path(job_id)}/retry", headers=trace_headers())
 
     def drop_from_inbox(self, job_id: str) -> None:
         """Remove a refused job for good. Raises NotFound."""
-        self._http.call("DELETE", f"/v1/inbox/{job_id}", headers=trace_headers())
+        self._http.call("DELETE", f"/v1/inbox/{in_path(job_id)}", headers=trace_headers())
 
     def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
         """What became of a schedule's nominal time and why; without `at`: what it waits for now."""
         query = {} if at is None else {"at": at if isinstance(at, str) else at.isoformat()}
-        return dict(self._read(f"/v1/schedules/{schedule}/why", query).body)
+        return dict(self._read(f"/v1/schedules/{in_path(schedule)}/why", query).body)
 
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
@@ -348,7 +348,7 @@ class Client:
 
     def queue(self, name: str) -> "Dict[str, Any]":
         """One queue; a name that nobody has used is a queue without jobs."""
-        return dict(self._read(f"/v1/queues/{name}", {}).body)
+        return dict(self._read(f"/v1/queues/{in_path(name)}", {}).body)
 
     def change_queue(self, name: str, **settings: Any) -> "Dict[str, Any]":
         """Change `paused`, `concurrency`, `concurrency_per_key`, `rate`, `rate_per_key`; the queue afterwards.
@@ -356,7 +356,9 @@ class Client:
         What is not named stays; None takes a limit away. A rate is `{"limit": 100, "per": 60, "burst": 20}`, `per` in
         seconds. `reason` is kept in the history.
         """
-        return dict(self._http.call("PATCH", f"/v1/queues/{name}", body=settings, headers=trace_headers()).body)
+        return dict(
+            self._http.call("PATCH", f"/v1/queues/{in_path(name)}", body=settings, headers=trace_headers()).body
+        )
 
     def triggers(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
         """All triggers, newest first; `state` is active, paused or archived."""
@@ -364,7 +366,7 @@ class Client:
 
     def trigger(self, name: str) -> "Dict[str, Any]":
         """The trigger with this name or id. Raises NotFound."""
-        return dict(self._read(f"/v1/triggers/{name}", {}).body)
+        return dict(self._read(f"/v1/triggers/{in_path(name)}", {}).body)
 
     def create_trigger(
         self, name: str, *, match: Mapping[str, Any], job: Mapping[str, Any], description: Optional[str] = None
@@ -379,12 +381,12 @@ class Client:
 
     def change_trigger(self, name: str, **changes: Any) -> "Dict[str, Any]":
         """Change `match`, `job`, `description`; `reason` is kept in the history. The trigger afterwards."""
-        return dict(self._http.call("PATCH", f"/v1/triggers/{name}", body=changes).body)
+        return dict(self._http.call("PATCH", f"/v1/triggers/{in_path(name)}", body=changes).body)
 
     def act_on_trigger(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
         """`pause`, `resume` or `archive` it; the trigger afterwards."""
         body = {} if reason is None else {"reason": reason}
-        return dict(self._http.call("POST", f"/v1/triggers/{name}/{action}", body=body).body)
+        return dict(self._http.call("POST", f"/v1/triggers/{in_path(name)}/{in_path(action)}", body=body).body)
 
     def subscriptions(self, *, state: Optional[str] = None) -> "List[Dict[str, Any]]":
         """All subscriptions, newest first; `state` is active, paused or archived."""
@@ -392,7 +394,7 @@ class Client:
 
     def subscription(self, name: str) -> "Dict[str, Any]":
         """The subscription with this name or id, and how far it has come. Raises NotFound."""
-        return dict(self._read(f"/v1/subscriptions/{name}", {}).body)
+        return dict(self._read(f"/v1/subscriptions/{in_path(name)}", {}).body)
 
     def create_subscription(self, name: str, *, url: str, match: Mapping[str, Any], **options: Any) -> "Dict[str, Any]":
         """Have Rota's own events that match delivered to `url`; the subscription with its `secret`, this once.
@@ -404,26 +406,28 @@ class Client:
 
     def change_subscription(self, name: str, **changes: Any) -> "Dict[str, Any]":
         """Change `url`, `match`, `mode`, `retry`, `timeout`, `description`; the subscription afterwards."""
-        return dict(self._http.call("PATCH", f"/v1/subscriptions/{name}", body=changes).body)
+        return dict(self._http.call("PATCH", f"/v1/subscriptions/{in_path(name)}", body=changes).body)
 
     def change_subscription_secret(self, name: str, **options: Any) -> "Dict[str, Any]":
         """Have another `secret` sign (a new one unless given); it is in the answer, this once."""
-        return dict(self._http.call("POST", f"/v1/subscriptions/{name}/secret", body=options).body)
+        return dict(self._http.call("POST", f"/v1/subscriptions/{in_path(name)}/secret", body=options).body)
 
     def act_on_subscription(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
         """`pause`, `resume` or `archive` it; the subscription afterwards."""
         body = {} if reason is None else {"reason": reason}
-        return dict(self._http.call("POST", f"/v1/subscriptions/{name}/{action}", body=body).body)
+        return dict(self._http.call("POST", f"/v1/subscriptions/{in_path(name)}/{in_path(action)}", body=body).body)
 
     def dead_letters(self, name: str) -> "List[Dict[str, Any]]":
         """The subscription's events that were given up."""
-        return list(self._pages(f"/v1/subscriptions/{name}/dead", {}))
+        return list(self._pages(f"/v1/subscriptions/{in_path(name)}/dead", {}))
 
     def redeliver(self, name: str, *, positions: "Optional[List[int]]" = None, reason: Optional[str] = None) -> int:
         """Deliver dead letters anew: those at these positions, or all; how many they are."""
         given = {"positions": positions, "reason": reason}
         body = {key: value for key, value in given.items() if value is not None}
-        return int(self._http.call("POST", f"/v1/subscriptions/{name}/redeliver", body=body).body["redelivered"])
+        return int(
+            self._http.call("POST", f"/v1/subscriptions/{in_path(name)}/redeliver", body=body).body["redelivered"]
+        )
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
@@ -431,7 +435,9 @@ class Client:
 
     def _act(self, job_id: str, action: str, body: "Dict[str, Any]") -> Job:
         given = {name: value for name, value in body.items() if value is not None}
-        answer = self._http.call("POST", f"/v1/jobs/{job_id}/{action}", body=given, headers=trace_headers())
+        answer = self._http.call(
+            "POST", f"/v1/jobs/{in_path(job_id)}/{in_path(action)}", body=given, headers=trace_headers()
+        )
         return Job(answer.body)
 
     def _read(self, path: str, query: "Dict[str, Any]", patience: Optional[float] = None) -> Answer:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 
 from rota.errors import GroupFailed
 from rota.jobs import TaskLike, job
+from rota.transport import in_path
 from rota.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class AsyncGroupHandle:
 def path_of(kind: str, group_id: str = "") -> str:
     """Where the store has it, or all of the kind."""
     place = {"workflow": "/v1/workflows", "batch": "/v1/batches"}[kind]
-    return f"{place}/{group_id}" if group_id else place
+    return f"{place}/{in_path(group_id)}" if group_id else place
 
 
 def batch_json(

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from rota.errors import Unreachable, refusal
 
@@ -18,6 +18,11 @@ IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 30.0
 STREAM_SILENCE_SECONDS = 60.0
 """A live stream that says nothing for so long, not even that it is alive, is taken for dead."""
+
+
+def in_path(name: object) -> str:
+    """A name or id as one part of a path, whatever it holds."""
+    return quote(str(name), safe="")
 
 
 class Answer(NamedTuple):
