@@ -80,11 +80,11 @@ class ScheduleRoutes:
         return _answer(changed, 201, location=f"/v1/schedules/{changed.row.id}")
 
     async def list_schedules(self, request: Request) -> Response:
-        """Schedules, newest first; archived ones only when they are asked for."""
-        active, doc = _filters(request)
+        """Schedules, newest first, those that have ended or are archived included."""
+        doc = _filters(request)
         await self._positions.at_least(request)
         position = await self._positions.last()
-        rows, following = await self._schedules.page(request, active=active, doc=doc)
+        rows, following = await self._schedules.page(request, doc)
         items = []
         for row in rows:
             schedule = schedule_of(row)
@@ -169,7 +169,8 @@ def _answer(changed: Changed, status: int = 200, **headers: str) -> Response:
     return written(view, changed.position, status, **headers)
 
 
-def _filters(request: Request) -> tuple[bool | None, dict[str, Any]]:
+def _filters(request: Request) -> dict[str, Any]:
+    """What the rows' documents must contain. Raises Rejected."""
     values = request.query_params
     unknown = set(values) - {"state", "tag", "owner", "task", "queue", "limit", "cursor", "at_least"}
     if unknown:
@@ -194,8 +195,7 @@ def _filters(request: Request) -> tuple[bool | None, dict[str, Any]]:
             definition.setdefault("job", {})[name] = values[name]
     if definition:
         doc["definition"] = definition
-    # An ended schedule is not active either, but it is still one that people look for.
-    return None, doc
+    return doc
 
 
 def _flag(request: Request, name: str) -> bool:

@@ -69,11 +69,9 @@ class Schedules:
         row = await self._resources.load(KIND, reference)
         return schedule_of(row), row
 
-    async def page(
-        self, request: Request, *, active: bool | None, doc: dict[str, Any]
-    ) -> tuple[list[ResourceRow], str | None]:
-        """One page of the schedules, newest first, and the cursor of the next."""
-        return await self._resources.page(request, KIND, active=active, doc=doc or None)
+    async def page(self, request: Request, doc: dict[str, Any]) -> tuple[list[ResourceRow], str | None]:
+        """One page of the schedules whose documents contain `doc`, newest first, and the cursor of the next."""
+        return await self._resources.page(request, KIND, doc=doc or None)
 
     async def at(self, reference: str, at: int | datetime) -> tuple[Schedule, int]:
         """The schedule as it was, and the position of its last event then. Raises NotFound."""
