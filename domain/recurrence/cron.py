@@ -74,6 +74,20 @@ class CronRule:
         """How many wall-clock times match in [low, high)."""
         return self._count_below(low, high) - self._count_below(low, low)
 
+    def nth_local(self, low: int, high: int, _offset: int, count: int) -> tuple[int, int | None]:
+        """How many lie in [low, high), if there are fewer than `count`; else `count`, and that one."""
+        within = self.count_local(low, high)
+        if within < count:
+            return within, None
+        start = low
+        while low < high - 1:
+            middle = (low + high) // 2
+            if self.count_local(start, middle) >= count:
+                high = middle
+            else:
+                low = middle
+        return count, low
+
     def _count_below(self, origin: int, local: int) -> int:
         """Matches before `local`, counted from the beginning of the month of `origin`."""
         first = date.fromordinal(origin // DAY + EPOCH_ORDINAL)

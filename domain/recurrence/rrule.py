@@ -6,6 +6,7 @@ the intervals are counted in time that passed since DTSTART, the BY... parts loo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import copy
 from datetime import date
 from functools import lru_cache
@@ -52,6 +53,8 @@ class BoundRRule:
         start_offset = zone.offset_at(start_second) if rule.elapsed else 0
         self._grid0 = start_local // self._unit * self._unit - start_offset
         self._feasible = self._has_positions() and (not rule.elapsed or self._meets_grid())
+        self._touched_days = self._excluded_days | {local // DAY for local in self._excluded}
+        self._on_grid: dict[int, int] = {}
         self._in_search = False
         self._steps_left = _SEARCH_STEPS_MAXIMUM
         self._far: tuple[int, int | None] = (0, -1)
@@ -77,12 +80,59 @@ class BoundRRule:
 
     def count_local(self, low: int, high: int, offset: int) -> int:
         """How many wall-clock times lie in [low, high)."""
-        count = 0
+        if not self._feasible:
+            return 0
+        if not self.elapsed:
+            low = max(low, self.start_local)
+        if self._positions:
+            return self._count_walking(low, high, offset)
+        return sum(self._count_day(day, low, high, offset) for day in range(low // DAY, -(-high // DAY)))
+
+    def _count_walking(self, low: int, high: int, offset: int) -> int:
+        return sum(1 for _ in self._walk(low, high, offset))
+
+    def _count_day(self, day: int, low: int, high: int, offset: int) -> int:
+        """How many lie on the day and in [low, high), mostly without walking.
+
+        To walk through a year of a rule for every second takes minutes.
+        """
+        at = date.fromordinal(day + EPOCH_ORDINAL)
+        if not (self._month_counts(at.year * 12 + at.month - 1) and self._chooses(day) and self._day_counts(day)):
+            return 0
+        midnight = day * DAY
+        low, high = max(low, midnight), min(high, midnight + DAY)
+        if day in self._touched_days:
+            return self._count_walking(low, high, offset)
+        if not self.elapsed or self._interval == 1:
+            return self._times.count_below(high - midnight) - self._times.count_below(low - midnight)
+        if high - low < DAY:
+            return self._count_walking(low, high, offset)
+        return self._count_on_grid((midnight - offset - self._grid0) // self._unit % self._interval)
+
+    def _count_on_grid(self, late: int) -> int:
+        """How many of a day's times lie on the grid of intervals, when midnight is so many units behind it."""
+        if late not in self._on_grid:
+            times = (self._times.at(index) for index in range(self._times.size))
+            self._on_grid[late] = sum(1 for time in times if (time // self._unit + late) % self._interval == 0)
+        return self._on_grid[late]
+
+    def nth_local(self, low: int, high: int, offset: int, count: int) -> tuple[int, int | None]:
+        """How many lie in [low, high), if there are fewer than `count`; else `count`, and that one.
+
+        Walks no further than there: a rule for every second would else be walked through a year.
+        """
+        within = 0
+        for found in self._walk(low, high, offset):
+            within += 1
+            if within == count:
+                return count, found
+        return within, None
+
+    def _walk(self, low: int, high: int, offset: int) -> Iterator[int]:
         found = self.next_local(low, offset, high)
         while found is not None and found < high:
-            count += 1
+            yield found
             found = self.next_local(found + 1, offset, high)
-        return count
 
     def _next(self, local: int, offset: int, limit: int) -> int | None:
         if not self._feasible:

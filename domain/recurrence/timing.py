@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from domain.errors import Rejected
@@ -13,7 +13,7 @@ from domain.recurrence.calendars import Calendar
 from domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of, parse_instant
 from domain.recurrence.limits import CALENDARS_MAXIMUM, COUNT_MAXIMUM, JITTER_SECONDS_MAXIMUM, RRULE_COUNT_MAXIMUM
 from domain.recurrence.rrule_text import RRule
-from domain.recurrence.rules import KINDS, Rule, parse_rule
+from domain.recurrence.rules import KINDS, EveryRule, Rule, parse_rule
 from domain.recurrence.times import Nominal, nominal_times
 from domain.recurrence.wall_clock import FoldPolicy, GapPolicy
 from domain.recurrence.zones import parse_zone_name
@@ -56,9 +56,9 @@ def parse_timing(
         raise Rejected("the end lies before the start", field="end", code="end")
     count = _parse_count(spec.get("count"), rule)
     if start is None and _needs_start(rule, count):
-        start = created
-        if start is None:
+        if created is None:
             raise Rejected("a count needs a start to count from", field="start", code="start")
+        rule, start = _counted_from(rule, created)
     timing = Timing(
         rule=rule,
         timezone=_parse_timezone(spec.get("timezone"), rule),
@@ -78,6 +78,18 @@ def parse_timing(
 def next_time(timing: Timing, after: datetime) -> Nominal | None:
     """The first nominal time strictly after `after`, None when there is none."""
     return next(nominal_times(timing, after), None)
+
+
+def _counted_from(rule: Rule, created: datetime) -> tuple[Rule, datetime]:
+    """The rule and its start when the creation stands for the start: the first time is the first one behind it.
+
+    The instant of the creation itself never ticks, so it is not counted, and an interval does not begin at it.
+    """
+    if isinstance(rule, RRule):
+        return rule, created.replace(microsecond=0) + timedelta(seconds=1)
+    if isinstance(rule, EveryRule) and rule.phase is None:
+        rule = replace(rule, phase=0)
+    return rule, created + timedelta(microseconds=1)
 
 
 def _needs_start(rule: Rule, count: int | None) -> bool:

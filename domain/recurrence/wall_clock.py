@@ -46,6 +46,10 @@ class LocalRule(Protocol):
         """How many lie in [low, high)."""
         ...
 
+    def nth_local(self, low: int, high: int, offset: int, count: int) -> tuple[int, int | None]:
+        """How many lie in [low, high), if there are fewer than `count`; else `count`, and that one."""
+        ...
+
 
 class Moment(NamedTuple):
     """One instant that the rule names, in seconds since 1970, and what the policies did to it."""
@@ -94,9 +98,9 @@ def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, firs
             if count == 0:
                 return piece.start
             low = max(low, piece.start + piece.offset + 1)
-        within = rule.count_local(low, window.high, piece.offset) if low < window.high else 0
-        if within >= count:
-            return _bisect(rule, low, window.high, piece.offset, count) - piece.offset
+        within, found = rule.nth_local(low, window.high, piece.offset, count) if low < window.high else (0, None)
+        if found is not None:
+            return found - piece.offset
         count -= within
     return None
 
@@ -190,15 +194,3 @@ def _clock(local: int, end: int) -> str:
     if day == end // DAY:
         return text
     return f"{datetime.fromordinal(day + EPOCH_ORDINAL).date().isoformat()} {text}"
-
-
-def _bisect(rule: LocalRule, low: int, high: int, offset: int, count: int) -> int:
-    """The wall-clock time in [low, high) up to which, itself included, `count` times lie."""
-    start = low
-    while low < high - 1:
-        middle = (low + high) // 2
-        if rule.count_local(start, middle, offset) >= count:
-            high = middle
-        else:
-            low = middle
-    return low

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.recurrence.counting import before_last, count_times, tail
+from domain.recurrence.rrule import BoundRRule
 from domain.recurrence.times import nominal_times
 from domain.recurrence.timing import parse_timing
 
@@ -24,6 +26,13 @@ RULES: list[dict[str, Any]] = [
     {"at": ["2026-02-01T00:00:00Z", "2026-03-29T01:00:00Z", "2026-10-25T01:00:00.5Z"]},
     {"rrule": "FREQ=WEEKLY;BYDAY=MO,SU;BYHOUR=2;BYMINUTE=30"},
     {"rrule": "FREQ=HOURLY;INTERVAL=5"},
+    {"rrule": "FREQ=MINUTELY;INTERVAL=7;BYDAY=MO,TU,SU;BYHOUR=1,2,3,4"},
+    {"rrule": "FREQ=MINUTELY;BYMONTH=3,10;BYHOUR=0,1,2,3;BYMINUTE=0,30"},
+    {"rrule": "FREQ=DAILY;INTERVAL=3;BYHOUR=1,2,3;BYMINUTE=30"},
+    {"rrule": "FREQ=MONTHLY;INTERVAL=2;BYMONTHDAY=28,29,30;BYHOUR=2,3"},
+    {"rrule": "FREQ=MONTHLY;BYDAY=SU;BYSETPOS=-1;BYHOUR=1,2,3"},
+    {"rrule": "DTSTART:20260301T023000\nRRULE:FREQ=HOURLY\nEXDATE:20260329T033000,20260301T043000,20261025T023000"},
+    {"rrule": "DTSTART:20260301T023000\nRRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,WE;COUNT=30\nEXDATE:20260329T023000"},
     {"cron": "0 12 * * *", "start": "2026-03-01T00:00:00Z", "end": "2026-11-01T00:00:00Z", "count": 100},
 ]
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu")
@@ -51,6 +60,25 @@ def test_counting_is_walking(rule: dict[str, Any], zone: str, begin: int, length
     assert sum(nominal.at > before_last(timing, after, until, known) for nominal in walked) == known
 
 
-def test_a_year_of_seconds_is_counted_at_once():
-    timing = parse_timing({"cron": "* * * * * *", "timezone": "Europe/Berlin"})
+@pytest.mark.parametrize("rule", [{"cron": "* * * * * *"}, {"rrule": "FREQ=SECONDLY"}])
+def test_a_year_of_seconds_is_counted_at_once(rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    timing = parse_timing({**rule, "timezone": "Europe/Berlin"})
+    monkeypatch.setattr(BoundRRule, "_walk", None)
     assert count_times(timing, BEGIN, BEGIN + timedelta(days=365)) == 365 * 86_400
+
+
+def test_the_end_of_a_count_is_found_without_walking_beyond_it(monkeypatch: pytest.MonkeyPatch):
+    walked = 0
+    asked = BoundRRule.next_local
+
+    def counting(rule: BoundRRule, local: int, offset: int, limit: int) -> int | None:
+        nonlocal walked
+        walked += 1
+        return asked(rule, local, offset, limit)
+
+    monkeypatch.setattr(BoundRRule, "next_local", counting)
+    timing = parse_timing(
+        {"rrule": "FREQ=SECONDLY;COUNT=30", "start": "2026-02-01T00:00:00Z", "timezone": "Asia/Kathmandu"}
+    )
+    assert len(list(nominal_times(timing, BEGIN))) == 30
+    assert walked < 200

@@ -118,8 +118,40 @@ def test_a_count_without_a_start_counts_from_the_creation() -> None:
         parse_timing({**DAILY, "count": 2})
     assert refused.value.field == "start"
     timing = parse_timing({**DAILY, "count": 2}, created=NOON)
-    assert timing.start == NOON
+    assert timing.start is not None
+    assert timing.start > NOON
     assert [one.at for one in nominal_times(timing, utc(2000, 1, 1))] == [utc(2026, 11, day, 1, 15) for day in (25, 26)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"every": 1},
+        {"every": 3600},
+        {"every": 0.5, "phase": "2026-11-24T12:00:00Z"},
+        {"cron": "0 12 * * *"},
+        {"rrule": "FREQ=DAILY"},
+        {"rrule": "FREQ=SECONDLY"},
+        {"at": [f"2026-11-{day}T12:00:00Z" for day in (23, 24, 25, 26, 27, 28)]},
+    ],
+)
+@pytest.mark.parametrize("created", [NOON, NOON + timedelta(microseconds=250_000)])
+def test_a_count_from_the_creation_counts_what_can_still_come(rule: dict[str, Any], created: datetime) -> None:
+    for count in (1, 3):
+        timing = parse_timing({**rule, "count": count}, created=created)
+        assert len(list(nominal_times(timing, created))) == count
+    if "every" in rule and "phase" not in rule:
+        first = next_time(parse_timing({**rule, "count": 1}, created=created), created)
+        assert first is not None
+        assert first.at == NOON + timedelta(seconds=rule["every"])
+
+
+def test_the_count_of_a_recurrence_rule_without_a_start_counts_what_can_still_come() -> None:
+    created = NOON + timedelta(microseconds=250_000)
+    timing = parse_timing({"rrule": "FREQ=DAILY;COUNT=3"}, created=created)
+    assert [one.at for one in nominal_times(timing, created)] == [
+        NOON + timedelta(days=day, seconds=1) for day in range(3)
+    ]
 
 
 def test_skipped_times_count() -> None:
