@@ -70,10 +70,14 @@ class BoundRRule:
         """The first wall-clock time at or after `local`; None, or one from `limit` on, when there is none before."""
         if not self._in_search:
             self._steps_left = _SEARCH_STEPS_MAXIMUM
+        return self._next_kept(local, offset, limit, None if self._in_search else limit)
+
+    def _next_kept(self, local: int, offset: int, limit: int, horizon: int | None) -> int | None:
+        """The next one that is not excluded; days behind `horizon` need not be looked at."""
         if not self.elapsed:
             local = max(local, self.start_local)
         while True:
-            found = self._next(local, offset, limit)
+            found = self._next(local, offset, limit, horizon)
             if found is None or (found not in self._excluded and found // DAY not in self._excluded_days):
                 return found
             local = found + 1
@@ -129,19 +133,20 @@ class BoundRRule:
         return within, None
 
     def _walk(self, low: int, high: int, offset: int) -> Iterator[int]:
-        found = self.next_local(low, offset, high)
+        """Those in [low, high). It ends there: else a rare rule would be searched to the end of time in each piece."""
+        found = self._next_kept(low, offset, high, high)
         while found is not None and found < high:
             yield found
-            found = self.next_local(found + 1, offset, high)
+            found = self._next_kept(found + 1, offset, high, high)
 
-    def _next(self, local: int, offset: int, limit: int) -> int | None:
+    def _next(self, local: int, offset: int, limit: int, horizon: int | None) -> int | None:
         if not self._feasible:
             return None
         if self.elapsed:
             return self._next_elapsed(local, offset, limit)
         if self._positions:
-            return self._next_position(local)
-        return self._next_plain(local, None if self._in_search else limit)
+            return self._next_position(local, horizon)
+        return self._next_plain(local, horizon)
 
     def _next_plain(self, local: int, limit: int | None = None) -> int | None:
         day, time = divmod(local, DAY)
@@ -187,15 +192,15 @@ class BoundRRule:
             return (day - self._week0) // 7 % self._interval == 0
         return True
 
-    def _next_position(self, local: int) -> int | None:
+    def _next_position(self, local: int, horizon: int | None) -> int | None:
         """With BYSETPOS: the first chosen one, period by period."""
-        day = self._next_day(local // DAY)
-        while day is not None:
+        day = self._next_day(local // DAY, horizon)
+        while day is not None and (horizon is None or day * DAY < horizon):
             first, following, days = self._period(day)
             for time in self._chosen(days):
                 if time >= local:
                     return time
-            day = self._next_day(max(following, first + 1))
+            day = self._next_day(max(following, first + 1), horizon)
         return None
 
     def _chosen(self, days: list[int]) -> list[int]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.errors import Rejected
 from domain.recurrence.counting import before_last, count_times, tail
 from domain.recurrence.rrule import BoundRRule
 from domain.recurrence.times import nominal_times
@@ -82,3 +83,20 @@ def test_the_end_of_a_count_is_found_without_walking_beyond_it(monkeypatch: pyte
     )
     assert len(list(nominal_times(timing, BEGIN))) == 30
     assert walked < 200
+
+
+def test_a_rare_rule_with_a_count_is_searched_once_and_not_in_each_piece_anew(monkeypatch: pytest.MonkeyPatch):
+    looked = 0
+    asked = BoundRRule._day_counts
+
+    def counting(rule: BoundRRule, day: int) -> bool:
+        nonlocal looked
+        looked += 1
+        return asked(rule, day)
+
+    monkeypatch.setattr(BoundRRule, "_day_counts", counting)
+    rule = {"rrule": "FREQ=DAILY;INTERVAL=86399;BYDAY=FR;COUNT=3", "start": "2026-11-24T00:00:00Z"}
+    with pytest.raises(Rejected) as refused:
+        parse_timing({**rule, "timezone": "America/New_York"})
+    assert refused.value.code == "never"
+    assert looked < 200_000
