@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -121,3 +122,18 @@ def test_commands_end_alike_on_the_loop_that_executors_run_on(tmp_path: Path) ->
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(all_of_them())
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 8])
+async def test_a_command_that_is_cancelled_while_it_starts_leaves_nothing(turns: int) -> None:
+    """The program may have children before asyncio knows of it; they hold its pipes open."""
+    marker = f"1000.{turns}{os.getpid()}"
+    tasks = BuiltinTasks(nowhere, allow_shell=True)
+    attempt = attempt_of("shell.run", {"command": ["sh", "-c", f"trap '' TERM; sleep {marker} & sleep {marker}; wait"]})
+    running = asyncio.ensure_future(tasks.run(attempt, Kept()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    tasks.cancel(attempt)
+    assert isinstance(await asyncio.wait_for(running, 30), Cancelled)
+    left = [p.pid for p in psutil.process_iter(["cmdline"]) if marker in " ".join(p.info["cmdline"] or ())]
+    assert left == []

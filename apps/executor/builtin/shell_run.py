@@ -36,6 +36,32 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
     if attempt.traceparent is not None:
         env.setdefault("TRACEPARENT", attempt.traceparent)
     program = _Program(lambda stream, text: sink.output(attempt, stream, text))
+    starting = asyncio.ensure_future(_start(arguments, program, env))
+    try:
+        # A start that is cancelled half-way would leave the program's children running, and wait for their pipes.
+        transport = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(TaskFailed):
+            transport = await starting
+            await _end_group(transport.get_pid(), program)
+            transport.close()
+        raise
+    try:
+        if arguments.stdin is not None:
+            _feed(transport, arguments.stdin)
+        await program.exited.wait()
+        # A child that was left behind may hold the pipes open: what it does later is not this job's output.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await program.silent.wait()
+    finally:
+        await _end_group(transport.get_pid(), program)
+        transport.close()
+    program.finish()
+    return _result(transport.get_returncode(), arguments.command[0])
+
+
+async def _start(arguments: ShellRun, program: _Program, env: dict[str, str]) -> asyncio.SubprocessTransport:
     try:
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: program,
@@ -50,19 +76,7 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
         )
     except (OSError, ValueError) as error:
         raise TaskFailed("CommandNotStarted", f"{arguments.command[0]}: {error}", retryable=False) from error
-    try:
-        if arguments.stdin is not None:
-            _feed(transport, arguments.stdin)
-        await program.exited.wait()
-        # A child that was left behind may hold the pipes open: what it does later is not this job's output.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await program.silent.wait()
-    finally:
-        await _end_group(transport.get_pid(), program)
-        transport.close()
-    program.finish()
-    return _result(transport.get_returncode(), arguments.command[0])
+    return transport
 
 
 class _Program(asyncio.SubprocessProtocol):
