@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio  # noqa: F401 - the plugin must be there
 
-from tests import servers
+from tests import scheduling, servers
 
 RUN = "ROTA_TEST_RUN"
 
@@ -21,6 +21,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[RUN] = tempfile.mkdtemp(prefix="rota-tests-run-")
         os.environ["ROTA_TEST_RUN_PID"] = str(os.getpid())
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return scheduling.make(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

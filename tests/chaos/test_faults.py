@@ -16,8 +16,7 @@ from tests.chaos.system import Load, System, run, system
 from tests.waiting import until_sync
 from tests.zookeeper_server import ZooKeeperServer
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
-"""One at a time: two whole systems on two cores would only slow each other down."""
+pytestmark = pytest.mark.chaos
 
 JOBS = 1000
 SESSION_SECONDS = 6.0

@@ -26,7 +26,7 @@ from rota.client import JobHandle
 from tests.chaos.system import System, run, system
 from tests.waiting import until_sync
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.chaos
 
 JOBS = int(os.environ.get("ROTA_DRILL_JOBS", "1500"))
 KEYS = 200

@@ -15,7 +15,7 @@ from rota import Client
 from tests.chaos.system import System, system
 from tests.waiting import until_sync
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.chaos
 
 SECOND = timedelta(seconds=1)
 SLEEP_TICKS = 10

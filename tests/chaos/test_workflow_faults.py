@@ -19,7 +19,7 @@ from rota import Client, Workflow
 from tests.chaos.system import RETRY, System, run, system
 from tests.waiting import until_sync
 
-pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.chaos
 
 LAYERS, WIDTH, BEFORE = 10, 100, 10
 END_SECONDS = 120.0

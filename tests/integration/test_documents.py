@@ -13,7 +13,6 @@ from tests.documents import Reader, documents, examples
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_EXAMPLES = {"architecture.md", "operations.md"}
-pytestmark = pytest.mark.xdist_group("documents")
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from rota import AsyncClient, Client, Conflict, NotFound, Refused, job
 from tests.integration.test_up import HELLO, place, rota  # noqa: F401 - a fixture
 from tests.waiting import until_sync
 
-pytestmark = pytest.mark.xdist_group("up")
-
 
 def test_a_schedule_is_made_changed_run_and_ended_by_commands(place: Path) -> None:  # noqa: F811
     with running_system(place, "--tasks", str(HELLO)) as state:
