@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -210,6 +211,20 @@ def test_waiting_goes_on_while_the_store_is_restarted(system: dict[str, object],
     assert handle.wait(60).result == 6
 
 
+def whole_message(connection: socket.socket) -> bytes:
+    """One HTTP message with a declared length; it may come in several pieces."""
+    data = b""
+    while True:
+        head, found, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head.lower())
+        if found and len(body) >= (int(length[1]) if length else 0):
+            return data
+        piece = connection.recv(65536)
+        if not piece:
+            return data
+        data += piece
+
+
 @contextmanager
 def loses_the_first_answer(url: str) -> Iterator[tuple[str, list[bytes]]]:
     """A way to the store on which the first answer gets lost; also what the store said then."""
@@ -224,8 +239,8 @@ def loses_the_first_answer(url: str) -> Iterator[tuple[str, list[bytes]]]:
             except OSError:
                 return
             with near, socket.create_connection((host, int(port))) as far:
-                far.sendall(near.recv(65536))
-                answer = far.recv(65536)
+                far.sendall(whole_message(near))
+                answer = whole_message(far)
                 if lost:
                     near.sendall(answer)
                 else:
