@@ -12,9 +12,8 @@ from adapters.postgres.connection import Database
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.fence import PostgresFence
 from apps.settings import Settings
+from apps.version import VERSION
 from domain.ports import Coordination
-
-VERSION = "0.1.0"
 
 
 @asynccontextmanager

@@ -71,6 +71,16 @@ class RedisWorkQueue:
         self._left_something = True
         self._reclaim_places: dict[str, bytes] = {}
 
+    @property
+    def queues(self) -> list[str]:
+        """The queues that it reads, by name."""
+        return sorted(self._queues)
+
+    def serve(self, queues: Sequence[str]) -> None:
+        """Read these queues from the next `take` on."""
+        self._queues = list(queues)
+        self._left_something = True
+
     async def take(self, free_slots: int) -> list[WorkItem]:
         """At most `free_slots` items, higher priority first; they stay this consumer's until `done`.
 

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the operation failed, 2 wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,17 @@ from cyclopts import App, CycloptsError, Parameter
 from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
 from apps.cli.output import Failure
 
-app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version_flags=["--version"])
+SERVICES = {"up", "demo", "bench", "store", "relay", "scheduler", "executor", "migrate", "doctor"}
+"""Commands that run or check a system; all others speak to a store as a client."""
+
+
+def _version() -> str:
+    from apps.version import VERSION
+
+    return VERSION
+
+
+app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version=_version)
 app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
@@ -205,8 +216,23 @@ def _settings(**overrides: object):  # type: ignore[no-untyped-def]  # noqa: ANN
         raise Failure(f"{name}: {first['msg']}", status=2) from None
 
 
+def _take_client_settings(arguments: list[str]) -> None:
+    """Let a client command find ROTA_URL and its token in `.env`, as the services find their settings there.
+
+    Not for services: what is in their environment reaches the processes that they start.
+    """
+    if not Path(".env").is_file() or (arguments and arguments[0] in SERVICES):
+        return
+    from dotenv import dotenv_values
+
+    for name, value in dotenv_values(".env").items():
+        if name in ("ROTA_URL", "ROTA_TOKEN", "ROTA_TOKEN_FILE", "ROTA_PORT", "ROTA_DATA_DIR") and value:
+            os.environ.setdefault(name, value)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    _take_client_settings(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_run(lambda: app(arguments, exit_on_error=False, print_error=True, result_action="return_value")))
 
 
@@ -222,7 +248,11 @@ def _run(command: Callable[[], object]) -> int:  # noqa: PLR0911 - one return fo
         print(f"rota: {failure}", file=sys.stderr)
         return failure.status
     except Unreachable as error:
-        print(f"rota: the store can not be reached: {error}\nIs it running? `rota up` starts one.", file=sys.stderr)
+        print(
+            f"rota: the store can not be reached: {error}\n"
+            "Is it running? `rota up` starts one; ROTA_URL names another.",
+            file=sys.stderr,
+        )
         return 1
     except RotaError as error:
         print(f"rota: {error}", file=sys.stderr)

@@ -8,9 +8,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from adapters.embedded.postgres import EmbeddedPostgres
 from adapters.embedded.process import spawn
 from adapters.embedded.valkey import EmbeddedValkey
 from adapters.postgres.migrate import migrate
+from apps.cli.ports import require_free_port
 from apps.settings import Settings
 from apps.supervisor import Misconfigured, Role, Server, Supervisor
 from domain.errors import RotaError
@@ -34,6 +36,8 @@ READY_SECONDS = 60.0
 CHECK_SECONDS = 0.2
 DRAIN_SECONDS = 10.0
 STATE_FILE = "up.json"
+ROTA = (sys.executable, "-P", "-m", "apps.cli.main")
+"""The command of a process of ours. It never imports from the current folder, which may hold modules of these names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +58,19 @@ def up(settings: Settings, plan: Plan) -> int:
     stop = _stop_signals()
     try:
         with DataDirectory(plan.data_dir) as directory, ExitStack() as stack:
+            port = usable_port(0) if plan.port == 0 else plan.port
+            require_free_port(plan.host, port)
             urls, servers = _servers(settings, directory, stack)
-            port = usable_port(plan.port) if plan.port == 0 else plan.port
             supervisor = Supervisor(servers, _roles(settings, plan, urls, port), directory.path / "logs")
             state = directory.path / STATE_FILE
             state.unlink(missing_ok=True)  # of one that was killed
             try:
                 supervisor.start()
                 url = f"http://{_shown_host(plan.host)}:{port}"
-                _wait_until_ready(supervisor, url, settings, plan, stop)
+                queues = _wait_until_ready(supervisor, url, settings, plan, stop)
                 _write_state(state, url, supervisor)
                 if not stop:
-                    _say_where(url, directory.path, plan)
+                    _say_where(url, directory.path, plan, queues)
                 while not stop:
                     supervisor.check()
                     _write_state(state, url, supervisor)
@@ -128,7 +133,7 @@ def _roles(settings: Settings, plan: Plan, urls: dict[str, str], port: int) -> l
         env["ROTA_ALLOW_SHELL"] = "true"
 
     def role(name: str, kind: str) -> Role:
-        return Role(name, [sys.executable, "-m", "apps.cli.main", kind], env)
+        return Role(name, [*ROTA, kind], env)
 
     return [
         role("relay", "relay"),
@@ -146,8 +151,11 @@ def _shown_host(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104 - only shown
 
 
-def _wait_until_ready(supervisor: Supervisor, url: str, settings: Settings, plan: Plan, stop: list[int]) -> None:
-    """Wait until the store serves, somebody leads, and every executor has announced itself."""
+def _wait_until_ready(supervisor: Supervisor, url: str, settings: Settings, plan: Plan, stop: list[int]) -> set[str]:
+    """Wait until our own store serves, somebody leads, and every executor is a member; return the queues served.
+
+    A store is a member only once it listens, so when ours is one, it is the one that answers at `url`.
+    """
     deadline = time.monotonic() + READY_SECONDS
     token = settings.api_tokens[0].rpartition(":")[2] if settings.api_tokens else None
     with Client(url, token=token, timeout=5) as client:
@@ -156,14 +164,22 @@ def _wait_until_ready(supervisor: Supervisor, url: str, settings: Settings, plan
             try:
                 cluster = client.call("GET", "/v1/cluster")
                 executors = client.call("GET", "/v1/executors")["items"]
-                if cluster.get("leader") and len(executors) >= plan.executors:
-                    return
+                own = _is_member(supervisor, "store", cluster.get("members", {}).get("store", ()))
+                if own and cluster.get("leader") and len(executors) >= plan.executors:
+                    return {queue for executor in executors for queue in executor["queues"]}
             except ClientError:
                 pass
             if time.monotonic() > deadline:
                 words = "\n".join(f"{r.name}: {supervisor.last_words(r, 3)}" for r in supervisor.roles)
                 raise OSError(f"the system did not become ready within {READY_SECONDS:.0f} s\n{words}")
             time.sleep(0.05)
+    return set()
+
+
+def _is_member(supervisor: Supervisor, role_name: str, members: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the role's process is among the members that a store names."""
+    pids = {role.process.pid for role in supervisor.roles if role.name == role_name and role.process is not None}
+    return any(member.get("pid") in pids and member.get("host") == socket.gethostname() for member in members)
 
 
 def _write_state(path: Path, url: str, supervisor: Supervisor) -> None:
@@ -192,10 +208,11 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _say_where(url: str, data_dir: Path, plan: Plan) -> None:
+def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str]) -> None:
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
     print(
         f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
+        f"Queues served: {', '.join(sorted(queues))}\n"
         "Submit a job:\n"
         f"  curl -s {url}/v1/jobs -H 'Content-Type: application/json' \\\n"
         '    -d \'{"task": "shell.run", "args": {"command": ["echo", "hello"]}}\'\n'
@@ -210,7 +227,7 @@ def running_system(data_dir: Path, *options: str, env: dict[str, str] | None = N
     import subprocess
 
     data_dir.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "apps.cli.main", "up", "--data-dir", str(data_dir), "--port", "0", *options]
+    command = [*ROTA, "up", "--data-dir", str(data_dir), "--port", "0", *options]
     with (data_dir / "up.log").open("wb") as out:
         # It ends with us, however we end.
         process = spawn(command, log=out, death_signal=signal.SIGTERM, env={**os.environ, **(env or {})})

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -39,13 +39,12 @@ from apps.executor.task_processes import TaskProcesses
 from apps.executor.watching import Watcher
 from apps.service import keep_running, run_service, run_until, until_done
 from apps.settings import Settings
+from apps.version import VERSION
 from domain.builtin_tasks import BUILTIN_TASKS
 from domain.ports import Coordination
 from observability import metrics
 
 log = logging.getLogger("rota.executor")
-
-VERSION = "0.1.0"
 
 
 def main(settings: Settings) -> int:
@@ -70,7 +69,9 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         await _until_stopped(stop, until_done("clock", parts.clock.sample))
         if parts.python is not None:
             await _load_tasks(parts.python)
+            parts.queue.serve(served_queues(settings, parts.python.tasks))
             await _until_stopped(stop, until_done("catalogue", parts.announce))
+        log.info("serving the queues %s with %d slots", ", ".join(parts.queue.queues), parts.slots.total)
         coordination = await stack.enter_async_context(coordination_for(settings, parts.database))
         if not stop.is_set():
             await _serve(settings, stop, parts, coordination)
@@ -114,10 +115,11 @@ class _Parts:
             predecessors=Predecessors(PostgresResults(self.database)),
             metrics=counters,
         )
+        self.queue = RedisWorkQueue(self.redis, settings.queues, self.identity)
         self.executor = Executor(
             identity=self.identity,
             slots=self.slots,
-            queue=RedisWorkQueue(self.redis, settings.queues, self.identity),
+            queue=self.queue,
             claimer=Claimer(self.event_log, commit, self.clock.now),
             runs=self.runs,
             metrics=counters,
@@ -161,7 +163,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
     control = RedisControlChannel(parts.blocking_redis)
     await run_until(
         stop,
-        liveness=keep_running("liveness", lambda: _stay_alive(parts, coordination, settings)),
+        liveness=keep_running("liveness", lambda: _stay_alive(parts, coordination)),
         clock=keep_running("clock", parts.clock.keep),
         work=keep_running("work", executor.take_work),
         reclaim=keep_running("reclaim", executor.reclaim_work),
@@ -175,14 +177,14 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
     )
 
 
-async def _stay_alive(parts: _Parts, coordination: Coordination, settings: Settings) -> None:
+async def _stay_alive(parts: _Parts, coordination: Coordination) -> None:
     """Be registered for ever; when a registration is lost, stop what runs and come back under another name."""
     while True:
         info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": VERSION,
-            "queues": list(settings.queues),
+            "queues": parts.queue.queues,
             "slots": parts.slots.total,
             "tasks": sorted([*BUILTIN_TASKS, *(parts.python.tasks if parts.python is not None else ())]),
         }
@@ -204,6 +206,15 @@ async def _until_stopped(stop: asyncio.Event, action: Coroutine[Any, Any, None])
         acting.cancel()
         stopping.cancel()
         await asyncio.gather(acting, stopping, return_exceptions=True)
+
+
+def served_queues(settings: Settings, tasks: Mapping[str, Any]) -> list[str]:
+    """Return the queues to work on: those that the settings name; if they name none, `default` and the tasks' own."""
+    named = list(settings.queues)
+    if "queues" in settings.model_fields_set:
+        return named
+    own = {about["options"].get("queue") for about in tasks.values()}
+    return [*named, *sorted(queue for queue in own if queue is not None and queue not in named)]
 
 
 async def _load_tasks(python: TaskProcesses) -> None:

@@ -24,6 +24,7 @@ from apps.scheduler.limits import begin_lines
 from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
 from apps.service import Backoff
+from apps.version import VERSION
 from domain.brain import Brain
 from domain.errors import NotLeader, Unavailable
 from domain.events import DecisionRefused, Event, LeaderElected
@@ -33,7 +34,6 @@ from domain.ports import Leadership
 
 log = logging.getLogger("rota.scheduler")
 
-VERSION = "0.1.0"
 LEADERSHIP_STREAM = uuid5(NAMESPACE, "leadership")
 
 CLOCK_LIMIT_SECONDS = 1.0

@@ -37,9 +37,8 @@ from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
 from apps.store.why_routes import WhyRoutes
 from apps.store.why_ticks import WhyTicks
+from apps.version import VERSION
 from domain.groups import KINDS
-
-VERSION = "0.1.0"
 
 
 def create_app(

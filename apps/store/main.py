@@ -31,11 +31,12 @@ from adapters.redis.asyncapi import asyncapi_document
 from apps.coordination import coordination_for, stay_visible
 from apps.service import keep_running, run_service, run_until
 from apps.settings import Settings
-from apps.store.application import VERSION, create_app
+from apps.store.application import create_app
 from apps.store.inbox_mover import InboxMover
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts, SystemCounts
 from apps.store.server import StoreServer
+from apps.version import VERSION
 from domain.errors import Unavailable
 from domain.ports import Coordination
 

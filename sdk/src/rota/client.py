@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
 from rota.calendars import Calendars
 from rota.context import current_or_none
+from rota.discovery import default_token, default_url
 from rota.errors import JobFailed, Unreachable
 from rota.groups import Group, GroupHandle, Workflow, batch_json, path_of
 from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
 from rota.schedules import Schedules
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
-from rota.transport import Answer, Transport, default_url, in_path
+from rota.transport import Answer, Transport, in_path
 from rota.waiting import Waiting
 
 BULK_LIMIT = 10_000
@@ -83,7 +83,8 @@ class JobHandle:
 class Client:
     """Speaks to a store. Usable from several threads; a context that closes its connections.
 
-    `url` is by default ROTA_URL or http://127.0.0.1:3000, `token` ROTA_TOKEN. `timeout`: seconds for one answer.
+    `url` is by default ROTA_URL, the `rota up` that runs in the current folder, or http://127.0.0.1:3000; `token` is
+    ROTA_TOKEN or the content of the file ROTA_TOKEN_FILE. `timeout`: seconds for one answer.
     `patience`: for how many seconds submissions are repeated, and a `wait` goes on, while the store can not be reached;
     a repeated submission carries the same idempotency key, so it is one job.
     """
@@ -93,7 +94,7 @@ class Client:
     ) -> None:
         self.url = url or default_url()
         self.patience = patience
-        self._http = Transport(self.url, token or os.environ.get("ROTA_TOKEN"), timeout)
+        self._http = Transport(self.url, token or default_token(), timeout)
         self.schedules = Schedules(self)
         self.calendars = Calendars(self)
 

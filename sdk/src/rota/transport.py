@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import select
 import ssl
 import threading
@@ -183,8 +182,3 @@ def _decoded(status: int, content: bytes) -> Any:
     if status in (502, 503, 504):
         raise Unreachable(f"the store answers {status}: {problem.get('detail') or problem.get('title')}")
     raise refusal(status, problem)
-
-
-def default_url() -> str:
-    """ROTA_URL, or the store on this machine."""
-    return os.environ.get("ROTA_URL") or f"http://127.0.0.1:{os.environ.get('ROTA_PORT', '3000')}"
