@@ -40,8 +40,8 @@ def count_times(timing: Timing, after: datetime, until: datetime) -> int:
         return 0 if first > high else (high - first) // rule.interval + 1
     if isinstance(rule, AtRule):
         return bisect_right(rule.instants, high) - bisect_left(rule.instants, low)
-    local = local_rule(rule, zone, timing.start)
-    return count_between(local, zone, timing.gap, timing.fold, -(-low // MICROS), high // MICROS)
+    local, origin = local_rule(rule, zone, timing.start)
+    return count_between(local, zone, timing.gap, timing.fold, -(-low // MICROS), high // MICROS, origin)
 
 
 def tail(timing: Timing, after: datetime, until: datetime, wanted: int) -> Tail:

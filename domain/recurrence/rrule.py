@@ -31,9 +31,13 @@ DEFAULT_START_LOCAL = (DEFAULT_START.toordinal() - EPOCH_ORDINAL) * DAY
 
 
 class BoundRRule:
-    """A recurrence rule that knows where it starts. `start_local`: DTSTART on the wall clock, in seconds since 1970."""
+    """A recurrence rule that knows where it starts.
 
-    def __init__(self, rule: RRule, zone: Zone, start_local: int) -> None:
+    `start_local`: DTSTART on the wall clock, in seconds since 1970. `start_second`: its instant, which tells the two
+    passes of a fold apart; the first one unless given.
+    """
+
+    def __init__(self, rule: RRule, zone: Zone, start_local: int, start_second: int | None = None) -> None:
         self.elapsed = rule.elapsed
         self.offset_matters = rule.elapsed
         self.start_local = start_local
@@ -49,7 +53,8 @@ class BoundRRule:
         self._excluded = frozenset(local_of(moment, zone) for moment in rule.excluded)
         self._excluded_days = frozenset(moment.local // DAY for moment in rule.excluded if moment.all_day)
         self._unit = _UNITS.get(rule.frequency, DAY)
-        start_second = zone.earliest(start_local)
+        if start_second is None:
+            start_second = zone.earliest(start_local)
         start_offset = zone.offset_at(start_second) if rule.elapsed else 0
         self._grid0 = start_local // self._unit * self._unit - start_offset
         self._feasible = self._has_positions() and (not rule.elapsed or self._meets_grid())
@@ -287,9 +292,9 @@ class BoundRRule:
 
 
 @lru_cache(maxsize=4096)
-def bind(rule: RRule, zone: Zone, start_local: int) -> BoundRRule:
+def bind(rule: RRule, zone: Zone, start_local: int, start_second: int | None = None) -> BoundRRule:
     """The rule with its DTSTART, kept for the next question."""
-    return BoundRRule(rule, zone, start_local)
+    return BoundRRule(rule, zone, start_local, start_second)
 
 
 def local_of(moment: Moment, zone: Zone) -> int:

@@ -114,7 +114,7 @@ def bounds(timing: Timing, zone: Zone) -> tuple[int, int]:
     if timing.end is not None:
         high = min(high, micros_of(timing.end))
     if isinstance(rule, RRule):
-        begins = zone.earliest(_anchor(rule, zone, timing.start)) * MICROS
+        begins = anchor(rule, zone, timing.start).second * MICROS
         low = max(low, begins)
         # COUNT counts what the rule gives, before dates are left out.
         whole = replace(rule, excluded=()) if rule.excluded else rule
@@ -128,8 +128,8 @@ def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
         return _every(rule, timing.start, first)
     if isinstance(rule, AtRule):
         return (_Raw(micros) for micros in rule.instants[bisect_left(rule.instants, first) :])
-    local = local_rule(rule, zone, timing.start)
-    moments = wall_clock_times(local, zone, timing.gap, timing.fold, -(-first // MICROS))
+    local, origin = local_rule(rule, zone, timing.start)
+    moments = wall_clock_times(local, zone, timing.gap, timing.fold, -(-first // MICROS), origin)
     return (_Raw(second * MICROS, skipped, note) for second, skipped, note in moments)
 
 
@@ -145,19 +145,39 @@ def phase(rule: EveryRule, start: datetime | None) -> int:
     return 0 if start is None else micros_of(start)
 
 
-def local_rule(rule: CronRule | RRule, zone: Zone, start: datetime | None) -> LocalRule:
-    """The rule as wall-clock times in the zone."""
-    return rrule.bind(rule, zone, _anchor(rule, zone, start)) if isinstance(rule, RRule) else rule
+class Anchor(NamedTuple):
+    """DTSTART of a recurrence rule: its instant in seconds, and the reading of the zone's clock that it stands for."""
+
+    second: int
+    local: int
 
 
-def _anchor(rule: RRule, zone: Zone, start: datetime | None) -> int:
-    """DTSTART on the zone's wall clock: its own, else the schedule's start, else the default."""
-    if rule.start is not None:
-        return rrule.local_of(rule.start, zone)
-    if start is None:
-        return rrule.DEFAULT_START_LOCAL
-    second = micros_of(start) // MICROS
-    return second + zone.offset_at(second)
+def local_rule(rule: CronRule | RRule, zone: Zone, start: datetime | None) -> tuple[LocalRule, int | None]:
+    """The rule as wall-clock times in the zone, and the instant from which it counts, None when it counts nothing."""
+    if not isinstance(rule, RRule):
+        return rule, None
+    begins = anchor(rule, zone, start)
+    return rrule.bind(rule, zone, begins.local, begins.second), begins.second
+
+
+def anchor(rule: RRule, zone: Zone, start: datetime | None) -> Anchor:
+    """Where the rule begins: its own DTSTART, else the schedule's start, else the default.
+
+    A start between two seconds counts as the later one, since nothing may come before the start.
+    """
+    if rule.start is None and start is not None:
+        second = -(-micros_of(start) // MICROS)
+        return Anchor(second, second + zone.offset_at(second))
+    if rule.start is not None and rule.start.utc:
+        second = rule.start.local
+        return Anchor(second, second + zone.offset_at(second))
+    local = rrule.DEFAULT_START_LOCAL if rule.start is None else rrule.local_of(rule.start, zone)
+    second = zone.earliest(local)
+    if rule.elapsed and second + zone.offset_at(second) != local:
+        # In a gap RFC 5545 takes the offset before it: time that passes is counted from there.
+        second = local - zone.offset_at(second - 1)
+        local = second + zone.offset_at(second)
+    return Anchor(second, local)
 
 
 def _until(until: WrittenMoment | None, zone: Zone) -> int:
@@ -177,11 +197,13 @@ def _last_counted(rule: Rule, timing: Timing, zone: Zone, low: int, count: int |
     if isinstance(rule, AtRule):
         place = bisect_left(rule.instants, low) + count - 1
         return rule.instants[place] if place < len(rule.instants) else _END
-    local = local_rule(rule, zone, timing.start)
-    second = _nth_second(local, zone, timing.gap, timing.fold, -(-low // MICROS), count)
+    local, origin = local_rule(rule, zone, timing.start)
+    second = _nth_second(local, zone, timing.gap, timing.fold, -(-low // MICROS), count, origin)
     return _END if second is None else second * MICROS
 
 
 @lru_cache(maxsize=16_384)
-def _nth_second(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int) -> int | None:
-    return nth_time(rule, zone, gap, fold, first, count)
+def _nth_second(
+    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int, origin: int | None
+) -> int | None:
+    return nth_time(rule, zone, gap, fold, first, count, origin)

@@ -68,11 +68,13 @@ class Window(NamedTuple):
     gap: bool
 
 
-def wall_clock_times(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int) -> Iterator[Moment]:
-    """All instants from `first` (seconds) on, in strictly increasing order."""
+def wall_clock_times(
+    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, origin: int | None = None
+) -> Iterator[Moment]:
+    """All instants from `first` (seconds) on, in strictly increasing order. `origin` as in `windows`."""
     rule = rule.fresh()
     ask = _Asking(rule)
-    for window in windows(rule, zone, fold, first):
+    for window in windows(rule, zone, fold, first, origin):
         low, piece = window.low, window.piece
         if window.gap:
             moment = _in_gap(ask, piece, gap)
@@ -87,11 +89,13 @@ def wall_clock_times(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPoli
             return
 
 
-def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int) -> int | None:
+def nth_time(
+    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int, origin: int | None = None
+) -> int | None:
     """The instant of the `count`-th time from `first` on, without walking there; None if there are not as many."""
     rule = rule.fresh()
     ask = _Asking(rule)
-    for window in windows(rule, zone, fold, first):
+    for window in windows(rule, zone, fold, first, origin):
         low, piece = window.low, window.piece
         if window.gap and _in_gap(ask, piece, gap) is not None:
             count -= 1
@@ -105,12 +109,14 @@ def nth_time(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, firs
     return None
 
 
-def count_between(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int) -> int:
+def count_between(
+    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int, origin: int | None = None
+) -> int:
     """How many times lie from `first` to `last` (seconds, both inclusive), without walking there."""
     rule = rule.fresh()
     ask = _Asking(rule)
     count = 0
-    for window in windows(rule, zone, fold, first):
+    for window in windows(rule, zone, fold, first, origin):
         low, piece = window.low, window.piece
         if piece.start > last:
             break
@@ -123,20 +129,28 @@ def count_between(rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy,
     return count
 
 
-def windows(rule: LocalRule, zone: Zone, fold: FoldPolicy, first: int) -> Iterator[Window]:
-    """The parts of the pieces, from the instant `first` on, whose wall-clock times count."""
+def windows(rule: LocalRule, zone: Zone, fold: FoldPolicy, first: int, origin: int | None = None) -> Iterator[Window]:
+    """The parts of the pieces, from the instant `first` on, whose wall-clock times count.
+
+    `origin`: the instant at which the rule begins, if it does. When that is the second pass of a fold, the first one
+    came too early for it, and the second counts.
+    """
     for piece in zone.pieces_from(first):
         low = max(first, piece.start) + piece.offset
         high = piece.end + piece.offset
         gap = False
         if not rule.elapsed:
             gap = piece.before < piece.offset and piece.start >= first
-            if fold == "first" and piece.before > piece.offset:
+            if fold == "first" and piece.before > piece.offset and not _begins_in_second_pass(piece, origin):
                 low = max(low, piece.start + piece.before)
             if fold == "last" and piece.after < piece.offset:
                 high = piece.end + piece.after
         if low < high or gap:
             yield Window(piece, low, high, gap)
+
+
+def _begins_in_second_pass(piece: Piece, origin: int | None) -> bool:
+    return origin is not None and piece.start <= origin < piece.start + piece.before - piece.offset
 
 
 class _Asking:
