@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from domain.cloudevents import is_uri_reference, string_problem
 from domain.errors import Rejected
+from domain.header_fields import headers_problem
+from domain.urls import url_problem
 
 URL_LIMIT_CHARS = 8_192
 HEADERS_LIMIT = 100
@@ -19,7 +21,7 @@ HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$")]
-HeaderValue = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]*$", max_length=16_384)]
+HeaderValue = Annotated[str, StringConstraints(max_length=16_384)]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,;\r\n\x00]+@[^\s@<>,;\r\n\x00]+$", max_length=320)]
 Status = Annotated[int, Field(ge=100, le=599)]
 
@@ -33,12 +35,26 @@ class Arguments(BaseModel):
 class HttpRequest(Arguments):
     """`http.request`: one request, at most one of `json` and `body`. `expect`: the statuses that mean success."""
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=URL_LIMIT_CHARS, pattern=r"^https?://[^\s\x00]+$")]
+    url: Annotated[str, StringConstraints(min_length=1, max_length=URL_LIMIT_CHARS)]
     method: str = "GET"
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=HEADERS_LIMIT)
     json_: Any = Field(None, alias="json")
     body: str | None = None
     expect: Status | list[Status] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _possible_url(cls, value: str) -> str:
+        if (problem := url_problem(value)) is not None:
+            raise ValueError(problem)
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        if (problem := headers_problem(value)) is not None:
+            raise ValueError(problem)
+        return value
 
     @field_validator("method")
     @classmethod

@@ -58,12 +58,16 @@ class Webhooks:
     async def send(self, message: Message, now_seconds: float) -> Sent:
         """Make one attempt, at this Unix time. Never raises for what the receiver or the network does."""
         timestamp = str(int(now_seconds))
+        try:
+            signature = sign(message.secrets, message.id, timestamp, message.body)
+        except ValueError as error:
+            return Sent(error=f"not sent: {error}")
         headers = {
             "user-agent": USER_AGENT,
             **message.headers,
             "webhook-id": message.id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": sign(message.secrets, message.id, timestamp, message.body),
+            "webhook-signature": signature,
         }
         try:
             async with asyncio.timeout(message.timeout_seconds):
@@ -75,7 +79,7 @@ class Webhooks:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             return Sent(error=f"{type(error).__name__}: {error}"[:SAID_LIMIT_CHARS])
         except (httpcore.UnsupportedProtocol, ValueError) as error:
-            return Sent(error=f"the URL can not be asked: {error}"[:SAID_LIMIT_CHARS])
+            return Sent(error=f"the URL cannot be asked: {error}"[:SAID_LIMIT_CHARS])
 
     async def _post(self, message: Message, headers: Mapping[str, str]) -> Sent:
         limits = dict.fromkeys(("read", "write", "pool"), message.timeout_seconds)
@@ -112,7 +116,12 @@ def usable_secret(text: str) -> bool:
 
 
 def sign(keys: Iterable[str], identity: str, timestamp: str, body: bytes) -> str:
-    """The header `webhook-signature`: one signature a secret."""
+    """The header `webhook-signature`: one signature a secret.
+
+    Raises ValueError for a secret that is none: what it signs, anybody could sign.
+    """
+    if not (keys := list(keys)) or not all(usable_secret(key) for key in keys):
+        raise ValueError("a secret is empty, too short, too long or not whsec_ and base64")
     content = f"{identity}.{timestamp}.".encode() + body
     signatures = (hmac.new(_key(key), content, hashlib.sha256).digest() for key in keys)
     return " ".join("v1," + base64.b64encode(signature).decode() for signature in signatures)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from adapters.http.addresses import AddressRefused, check_address
+from adapters.http.addresses import AddressRefused, check_host
 from apps.store.intake import RetryRequest
 from apps.store.json_body import check_depth, shown
 from apps.store.trigger_intake import parse_description
 from domain.errors import Rejected
 from domain.event_patterns import compile_pattern
 from domain.subscriptions import NAMES, Definition
+from domain.urls import has_userinfo, url_problem
 
 URL_LIMIT_CHARS = 2048
 TIMEOUTS = (0.1, 60.0)
@@ -61,33 +61,19 @@ def parse_after(value: Any) -> int | None:
 def _url(url: Any) -> str:
     if url is None:
         raise Rejected("url: is needed", field="url", code="missing")
-    if not isinstance(url, str) or len(url) > URL_LIMIT_CHARS or not url.isascii() or not url.isprintable():
-        raise _wrong("url", f"must be an http or https URL of up to {URL_LIMIT_CHARS} printable ASCII characters")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise _wrong("url", "is no URL") from None
-    if parts.scheme not in ("http", "https") or not host or " " in url:
-        raise _wrong("url", "must be an http or https URL")
-    if parts.username is not None or parts.password is not None:
+    if not isinstance(url, str) or len(url) > URL_LIMIT_CHARS or not url.isascii():
+        raise _wrong("url", f"must be an http or https URL of up to {URL_LIMIT_CHARS} ASCII characters")
+    if (problem := url_problem(url)) is not None:
+        raise _wrong("url", problem)
+    if has_userinfo(url):
         raise _wrong("url", "must not hold a user or a password: it is shown to whoever reads the subscription")
-    if parts.fragment:
+    if "#" in url:
         raise _wrong("url", "must not have a fragment")
-    _refuse_address(host)
-    return url
-
-
-def _refuse_address(host: str) -> None:
-    """What can be told of the address without asking anybody; the rest is checked at each delivery."""
     try:
-        address = ip_address(host)
-    except ValueError:
-        return
-    try:
-        check_address(address, refuse_private=False)
+        check_host(urlsplit(url).hostname or "", refuse_private=False)  # what it resolves to, at each delivery
     except AddressRefused as error:
         raise Rejected(f"url: {error}", field="url", code="address-refused") from None
+    return url
 
 
 def _retry(value: Any) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import time
 
 import pytest
 
 from adapters.http.webhooks import new_secret, sign, usable_secret
-from rota import WebhookInvalid, verify_webhook
+from rota import WebhookInvalid, WebhookSecretUnusable, verify_webhook
 
 BODY = json.dumps({"type": "rota.JobSubmitted", "id": "5"}).encode()
 
@@ -72,3 +75,44 @@ def test_what_is_not_signed_so_is_refused():
 def test_secrets_that_are_too_short_or_no_base64_are_not_taken():
     for secret in ("", "whsec_", "whsec_AAAA", "secret", "whsec_" + "A" * 200, "whsec_%%%%"):
         assert not usable_secret(secret)
+
+
+def signed_with(key: bytes) -> dict[str, str]:
+    """As an attacker signs who knows, or guesses, that this is the receiver's key."""
+    timestamp = str(int(time.time()))
+    digest = hmac.new(key, f"m.{timestamp}.".encode() + BODY, hashlib.sha256).digest()
+    signature = "v1," + base64.b64encode(digest).decode()
+    return {"webhook-id": "m", "webhook-timestamp": timestamp, "webhook-signature": signature}
+
+
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", " ", "\n", "whsec_\n", [], [""], (one for one in ("whsec_",)), "whsec_AA=="]
+)
+def test_what_is_signed_with_no_key_is_refused_whatever_the_receivers_secret_is(secret):
+    for key in (b"", b"\x00"):
+        with pytest.raises(WebhookSecretUnusable):
+            verify_webhook(signed_with(key), BODY, secret)
+
+
+def test_one_secret_that_is_none_is_refused_also_beside_a_good_one():
+    good = new_secret()
+    with pytest.raises(WebhookInvalid):
+        verify_webhook(signed(good), BODY, [good, ""])
+
+
+@pytest.mark.parametrize(("length", "taken"), [(1, False), (23, False), (24, True), (64, True)])
+def test_a_secret_needs_24_bytes(length: int, *, taken: bool):
+    key = bytes(range(length))
+    secret = "whsec_" + base64.b64encode(key).decode()
+    if taken:
+        assert verify_webhook(signed_with(key), BODY, secret)
+        assert verify_webhook(signed_with(key), BODY, secret.removeprefix("whsec_") + "\n")
+    else:
+        with pytest.raises(ValueError, match="bytes"):
+            verify_webhook(signed_with(key), BODY, secret)
+
+
+@pytest.mark.parametrize("secrets", [[], [""], ["whsec_"], ["whsec_AAAA"], [new_secret(), ""]])
+def test_nothing_is_signed_with_a_secret_that_is_none(secrets: list[str]):
+    with pytest.raises(ValueError, match="secret"):
+        sign(secrets, "m", "1", BODY)

@@ -5,43 +5,41 @@ from __future__ import annotations
 import base64
 import time
 import zlib
+from collections import defaultdict
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import httpcore
 import httpx
-import orjson
 
 from adapters.http.addresses import AddressRefused, checked_pool
 from apps.executor.attempts import Attempt
 from apps.executor.builtin.errors import TaskFailed
+from apps.executor.builtin.http_steps import first_step, origin_of, shown_origin
 from domain.builtin_tasks import HttpRequest
 
 BODY_LIMIT_BYTES = 128 * 1024
-"""How much of an answer is kept, after decompression; nothing behind it is read."""
+"""How much of an answer is kept, after decompression; nothing after it is read."""
 
 REDIRECT_LIMIT = 5
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 300.0
 """Between two bytes of an answer; the job's timeout limits the whole."""
 
+TIMEOUT = httpx.Timeout(IDLE_SECONDS, connect=CONNECT_SECONDS)
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE_STATUSES = frozenset({408, 421, 425, 429})
-PRIVATE_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
-USER_AGENT = "rota/0.1"
 PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class HttpRequests:
-    """Runs `http.request` over one pool of connections."""
+    """Runs `http.request` over one pool of connections, which is all that jobs share: no cookies, no credentials."""
 
     def __init__(self, *, refuse_private: bool) -> None:
-        transport = httpx.AsyncHTTPTransport(trust_env=False, retries=0)
+        self._transport = httpx.AsyncHTTPTransport(trust_env=False, retries=0)
         # httpx has no other way to a network backend
-        transport._pool = checked_pool(refuse_private=refuse_private, max_connections=200)  # noqa: SLF001
-        timeout = httpx.Timeout(IDLE_SECONDS, connect=CONNECT_SECONDS)
-        self._client = httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
+        self._transport._pool = checked_pool(refuse_private=refuse_private, max_connections=200)  # noqa: SLF001
 
     async def run(self, arguments: HttpRequest, attempt: Attempt) -> dict[str, Any]:
         """Status, headers and the beginning of the body. Raises TaskFailed for an unexpected status."""
@@ -55,81 +53,51 @@ class HttpRequests:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise TaskFailed("InvalidUrl", str(error), retryable=False) from error
         except (httpx.HTTPError, httpcore.NetworkError, httpcore.TimeoutException, OSError) as error:
-            raise TaskFailed(type(error).__name__, f"{_origin(arguments.url)}: {error or 'no answer'}") from error
+            raise TaskFailed(type(error).__name__, f"{shown_origin(arguments.url)}: {error or 'no answer'}") from error
         result["elapsed_seconds"] = round(time.monotonic() - began, 3)
         if not arguments.expected(result["status"]):
             said = str(result.get("body", ""))[:500]
             status = result["status"]
             retryable = status >= 500 or status in RETRYABLE_STATUSES or arguments.expect is not None
-            raise TaskFailed("UnexpectedStatus", f"{status} from {_origin(arguments.url)}: {said}", retryable=retryable)
+            raise TaskFailed(
+                "UnexpectedStatus", f"{status} from {shown_origin(arguments.url)}: {said}", retryable=retryable
+            )
         return result
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def _follow(self, arguments: HttpRequest, attempt: Attempt) -> dict[str, Any]:
-        method, url = arguments.method, arguments.url
-        headers = self._headers(arguments, attempt)
-        content = _content(arguments, headers)
+        """Send the request, and what its redirects make of it, at most `REDIRECT_LIMIT` times more."""
+        step = first_step(arguments, attempt)
+        cookies: defaultdict[str, httpx.Cookies] = defaultdict(httpx.Cookies)  # by origin, for this job alone
         for _ in range(REDIRECT_LIMIT + 1):
-            request = self._client.build_request(method, url, headers=headers, content=content)
-            answer = await self._client.send(request, stream=True, follow_redirects=False)
+            request = httpx.Request(step.method, step.url, headers=step.wire_headers(), content=step.content)
+            request.extensions = {"timeout": TIMEOUT.as_dict()}
+            jar = cookies[origin_of(step.url)]
+            jar.set_cookie_header(request)
+            answer = await self._transport.handle_async_request(request)
+            answer.request = request
             try:
+                jar.extract_cookies(answer)
                 target = answer.headers.get("location")
                 follow = answer.status_code in REDIRECTS and target and not arguments.expected(answer.status_code)
                 if not follow:
-                    return await _result(answer, url)
+                    return await _result(answer, step.url)
             finally:
                 await answer.aclose()
-            url, method, content = _redirected(answer.status_code, url, str(target), method, content, headers)
+            step = step.redirected(answer.status_code, str(target))
         raise TaskFailed("TooManyRedirects", f"more than {REDIRECT_LIMIT} redirects", retryable=False)
 
-    @staticmethod
-    def _headers(arguments: HttpRequest, attempt: Attempt) -> dict[str, str]:
-        headers = {
-            "user-agent": USER_AGENT,
-            "accept-encoding": "gzip, deflate",
-            "idempotency-key": str(attempt.job_id),
-        }
-        if attempt.traceparent is not None:
-            headers["traceparent"] = attempt.traceparent
-        headers.update({name.lower(): value for name, value in arguments.headers.items()})
-        return headers
 
-
-def _content(arguments: HttpRequest, headers: dict[str, str]) -> bytes | None:
-    if arguments.body is not None:
-        return arguments.body.encode()
-    if "json_" in arguments.model_fields_set:
-        headers.setdefault("content-type", "application/json")
-        return orjson.dumps(arguments.json_)
-    return None
-
-
-def _redirected(
-    status: int, url: str, target: str, method: str, content: bytes | None, headers: dict[str, str]
-) -> tuple[str, str, bytes | None]:
-    """Where to go next (RFC 9110, 15.4), without credentials for another origin."""
-    following = urljoin(url, target)
-    if urlsplit(following).scheme not in ("http", "https"):
-        raise TaskFailed("RedirectRefused", "a redirect leads to something that is not HTTP", retryable=False)
-    if _origin(following) != _origin(url):
-        for name in PRIVATE_HEADERS & headers.keys():
-            del headers[name]
-    if status == 303 or (status in (301, 302) and method == "POST"):
-        headers.pop("content-type", None)
-        return following, "HEAD" if method == "HEAD" else "GET", None
-    return following, method, content
-
-
-async def _result(answer: httpx.Response, url: str) -> dict[str, Any]:
+async def _result(answer: httpx.Response, url: httpx.URL) -> dict[str, Any]:
     content, truncated = await _beginning(answer)
     result: dict[str, Any] = {
         "status": answer.status_code,
         "headers": {name: value[:2000] for name, value in list(answer.headers.items())[:100]},
         "truncated": truncated,
-        "url": url,
+        "url": str(url),
     }
     try:
         text = content.decode(answer.charset_encoding or "utf-8")
@@ -155,7 +123,7 @@ async def _beginning(answer: httpx.Response) -> tuple[bytes, bool]:
         try:
             content += part[:wanted] if unpack is None else unpack.decompress(part, wanted)
         except zlib.error as error:
-            raise TaskFailed("DecodingError", f"the answer can not be unpacked: {error}") from error
+            raise TaskFailed("DecodingError", f"the answer cannot be unpacked: {error}") from error
         if len(content) > BODY_LIMIT_BYTES:
             return bytes(content[:BODY_LIMIT_BYTES]), True
     return bytes(content), False
@@ -167,10 +135,3 @@ def _is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _origin(url: str) -> str:
-    """Scheme, host and port: what may stand in an error (no credentials, no query)."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}"

@@ -21,7 +21,7 @@ from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.schedules import Schedule
 from rota.tasks import Task, task
-from rota.webhooks import WebhookInvalid, verify_webhook
+from rota.webhooks import WebhookInvalid, WebhookSecretUnusable, verify_webhook
 
 __all__ = [
     "AsyncClient",
@@ -47,6 +47,7 @@ __all__ = [
     "Unreachable",
     "WaitTimeout",
     "WebhookInvalid",
+    "WebhookSecretUnusable",
     "Workflow",
     "aenqueue",
     "current_job",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -16,10 +15,16 @@ TOLERANCE_SECONDS = 300.0
 """How far a message's time may be from this machine's: what is older may be a repetition by somebody else."""
 
 PREFIX = "whsec_"
+KEY_LEAST_BYTES = 24
+"""What Standard Webhooks asks for, and what Rota has always asked of a subscription's secret."""
 
 
 class WebhookInvalid(RotaError):
     """The request is not signed with the secret, or not now, or not whole: do not trust it; answer 400."""
+
+
+class WebhookSecretUnusable(WebhookInvalid, ValueError):
+    """The receiver's own secret is empty, too short or not base64: whatever it verified, anybody could have signed."""
 
 
 def verify_webhook(
@@ -36,8 +41,13 @@ def verify_webhook(
 
     A structured CloudEvent is answered whole; of one in binary mode, whose attributes stand in the headers, the data.
 
-    Raises WebhookInvalid.
+    Raises WebhookInvalid, and of its kind WebhookSecretUnusable for a secret that is empty (a setting that is not set),
+    shorter than 24 bytes or not base64, before anything is compared.
     """
+    secrets = [secret] if isinstance(secret, str) else list(secret)
+    if not secrets:
+        raise WebhookSecretUnusable("there is no secret to verify with")
+    keys = [_key(one) for one in secrets]
     found = {name.lower(): value for name, value in headers.items()}
     identity, timestamp, signatures = (
         _needed(found, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -45,8 +55,7 @@ def verify_webhook(
     content = body.encode() if isinstance(body, str) else bytes(body)
     _check_time(timestamp, tolerance)
     signed = f"{identity}.{timestamp}.".encode() + content
-    secrets = [secret] if isinstance(secret, str) else list(secret)
-    wanted = [base64.b64encode(hmac.new(_key(one), signed, hashlib.sha256).digest()) for one in secrets]
+    wanted = [base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()) for key in keys]
     given = [part[3:].encode() for part in signatures.split() if part.startswith("v1,")]
     # Every pair is compared, each in constant time, whatever the ones before said.
     matches = [hmac.compare_digest(mine, theirs) for mine in wanted for theirs in given]
@@ -78,8 +87,11 @@ def _check_time(timestamp: str, tolerance: Optional[float]) -> None:
 
 
 def _key(secret: str) -> bytes:
-    text = secret.removeprefix(PREFIX)
+    """The key in a secret. Whitespace around it is what files end with."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError("the secret is not whsec_ and base64") from error
+        key = base64.b64decode(secret.strip().removeprefix(PREFIX), validate=True)
+    except ValueError as error:
+        raise WebhookSecretUnusable("the secret is not whsec_ and base64") from error
+    if len(key) < KEY_LEAST_BYTES:
+        raise WebhookSecretUnusable(f"the secret has {len(key)} bytes; fewer than {KEY_LEAST_BYTES} sign nothing")
+    return key
