@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import datetime as dt
 import logging
 import os
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +192,23 @@ async def cancel_myself() -> None:
     await asyncio.sleep(1)
 
 
+class Broken(dict[str, int]):
+    def items(self) -> Any:
+        raise SystemExit(5)
+
+
+@dataclass
+class Parcel:
+    weight: Decimal
+    sent: dt.date
+
+
+@task
+async def typed(parcel: Parcel, labels: set[str], wait: dt.timedelta = dt.timedelta()) -> Any:
+    assert isinstance(labels, set)
+    return {"total": parcel.weight * 2, "next": parcel.sent + wait, "labels": labels, "raw": b"x"}
+
+
 @task
 async def unusual(kind: str) -> Any:
     values: dict[str, Any] = {
@@ -196,8 +216,8 @@ async def unusual(kind: str) -> Any:
         "nan": float("nan"),
         "surrogate": "\ud800",
         "long number": 2**64,
-        "set": {1},
-        "bytes": b"x",
+        "one key twice": {1: "a", "1": "b"},
+        "items that raise": Broken(),
         "deep": None,
         "tuple": (1, {"a": [2**64 - 1, -(2**63)]}),
     }

@@ -121,6 +121,20 @@ async def test_async_and_plain_tasks_answer_their_results(start: Start) -> None:
     assert await harness.run("unusual", kind="tuple") == Succeeded([1, {"a": [2**64 - 1, -(2**63)]}])
 
 
+async def test_arguments_become_what_the_annotations_say_and_results_what_json_has(start: Start) -> None:
+    harness = await start()
+    parcel = {"weight": "1.25", "sent": "2027-02-28"}
+    assert await harness.run("typed", parcel=parcel, labels=["b", "a"], wait=86400) == Succeeded(
+        {"total": "2.50", "next": "2027-03-01", "labels": ["a", "b"], "raw": "eA=="}
+    )
+    wrong = failed(await harness.run("typed", parcel={"weight": "heavy", "sent": "2027-02-28"}, labels=[]))
+    assert (wrong.type, wrong.message, wrong.retryable) == (
+        "WrongArguments",
+        "args.parcel.weight: 'heavy' is no decimal number",
+        False,
+    )
+
+
 async def test_many_attempts_share_the_processes(start: Start) -> None:
     harness = await start(count=2)
     outcomes = await asyncio.gather(*(harness.run("about_process", names=[]) for _ in range(40)))
@@ -265,11 +279,26 @@ async def test_exits_and_interrupts_in_a_task_are_failed_attempts_and_not_the_pr
     assert harness.processes.pids == pids
 
 
-@pytest.mark.parametrize("kind", ["object", "nan", "surrogate", "long number", "set", "bytes", "deep"])
-async def test_a_result_that_json_can_not_hold_fails_for_good(start: Start, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("object", "result: a builtins.object"),
+        ("nan", "result: nan is no number"),
+        ("surrogate", "result: contains a lone surrogate"),
+        ("long number", "result: a number beyond 64 bits"),
+        ("one key twice", "result.1: two keys are '1'"),
+        ("deep", "nested deeper than 64"),
+        ("items that raise", "result: SystemExit when it was written as JSON"),
+    ],
+)
+async def test_a_result_that_json_can_not_hold_fails_for_good_and_says_that_the_work_is_done(
+    start: Start, kind: str, said: str
+) -> None:
     harness = await start()
     outcome = failed(await harness.run("unusual", kind=kind))
     assert (outcome.type, outcome.retryable) == ("ResultNotJson", False)
+    assert outcome.message.startswith("the task has done its work, but its result can not be kept: result")
+    assert said in outcome.message
     assert await harness.run("echo", value=1) == Succeeded(1)
 
 

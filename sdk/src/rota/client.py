@@ -17,6 +17,7 @@ from rota.schedules import Schedules
 from rota.tasks import DEFAULT, Default, Unique
 from rota.telemetry import current_traceparent
 from rota.transport import Answer, Transport, in_path
+from rota.values import plain_body
 from rota.waiting import Waiting
 
 BULK_LIMIT = 10_000
@@ -153,6 +154,7 @@ class Client:
             task_args: Arguments of the task.
 
         Raises:
+            NotJson: an argument has no form in JSON; `place` says which.
             Refused: the job is not as it must be, `field` says where; Conflict when the idempotency key is taken, or
                 the unique key, whose holder is `problem["job"]`.
             Unreachable: the store could not be reached for longer than `patience`.
@@ -232,7 +234,7 @@ class Client:
     def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
         """Publish a CloudEvents 1.0 event, given in its JSON form; `specversion` and `id` are filled in."""
         headers = {"Content-Type": "application/cloudevents+json", **trace_headers()}
-        body = json.dumps({"specversion": "1.0", "id": str(uuid.uuid4()), **event}).encode()
+        body = json.dumps(plain_body({"specversion": "1.0", "id": str(uuid.uuid4()), **event})).encode()
         result: "Dict[str, Any]" = self._http.call("POST", "/v1/events", body=body, headers=headers).body
         return result
 

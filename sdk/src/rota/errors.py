@@ -80,6 +80,35 @@ class WaitTimeout(RotaError, TimeoutError):
         super().__init__(f"{what} {job_id} is {'unknown' if job is None else job.state} after {timeout:g} s")
 
 
+class NotJson(RotaError, TypeError):
+    """A value that has no form in JSON: an argument or a result, or something in it.
+
+    `place` leads to it, as `args.orders.3.price`; `reason` says what it is.
+    """
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        self.reason = reason
+        self.place = place
+        super().__init__(f"{place}: {reason}" if place else reason)
+
+    def within(self, name: str) -> "NotJson":
+        """The same, told from outside of the value that `name` leads into."""
+        return NotJson(self.reason, f"{name}.{self.place}" if self.place else name)
+
+
+class Mismatch(RotaError, ValueError):
+    """A JSON value that can not be what an annotation says it is; `place` and `reason` as in `NotJson`."""
+
+    def __init__(self, reason: str, place: str = "") -> None:
+        self.reason = reason
+        self.place = place
+        super().__init__(f"{place}: {reason}" if place else reason)
+
+    def within(self, name: str) -> "Mismatch":
+        """The same, told from outside of the value that `name` leads into."""
+        return Mismatch(self.reason, f"{name}.{self.place}" if self.place else name)
+
+
 class NoRetry(RotaError):
     """Raise it in a task whose attempt failed in a way that no further attempt can mend."""
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Mapping, Tuple
 
 from rota.client import trace_headers
 from rota.jobs import TaskLike, job
+from rota.values import plain
 
 _CALL = "select public.rota_enqueue({}, {}, {}) as id"
 # Through text, so that it does not matter how the connection treats JSON.
@@ -25,7 +26,7 @@ def enqueue(connection: Any, task: TaskLike, **options: Any) -> str:
     can know to be wrong is found after the commit: `rota inbox list` shows it.
 
     Raises:
-        ValueError: an instant without a time zone; TypeError: an argument that JSON does not have.
+        ValueError: an instant without a time zone; NotJson, a TypeError: an argument that JSON does not have.
         The driver's own errors: too large, no permission, no such function.
     """
     values = _values(task, options)
@@ -60,7 +61,7 @@ def _values(task: TaskLike, options: "Dict[str, Any]") -> "Tuple[str, str, str]"
     spec = job(task, **options)
     name, args = spec.pop("task"), spec.pop("args")
     spec.update(trace_headers())
-    return name, json.dumps(args), json.dumps(spec)
+    return name, json.dumps(args), json.dumps(plain(spec))
 
 
 def _named(values: "Tuple[str, str, str]") -> "Dict[str, str]":

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Dict, Iterable, Mapping, Optional, Union
 
 from rota.tasks import DEFAULT, Default, Task, Unique, unique_object
+from rota.values import plain_arguments
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 
@@ -58,7 +59,10 @@ def job(  # noqa: PLR0913 - each is a field of the job
     idempotency_key: Optional[str] = None,
     **task_args: Any,
 ) -> "Dict[str, Any]":
-    """A job's JSON object, as `Client.submit_many` takes it; the parameters are those of `Client.submit`."""
+    """A job's JSON object, as `Client.submit_many` takes it; the parameters are those of `Client.submit`.
+
+    Raises NotJson when an argument has no form in JSON (docs/tasks.md says which have).
+    """
     options: "Dict[str, Any]" = {
         "queue": queue,
         "priority": priority,
@@ -79,7 +83,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
         given["timeout"] = timeout
     own = task.options if isinstance(task, Task) else {}
     name = task.name if isinstance(task, Task) else task
-    return {"task": name, "args": {**(args or {}), **task_args}, **own, **given}
+    return {"task": name, "args": plain_arguments({**(args or {}), **task_args}), **own, **given}
 
 
 def predecessor(one: Predecessor) -> "Union[str, Dict[str, Any]]":

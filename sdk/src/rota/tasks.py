@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Mapping, Optional, TypeVar, Union, overload
 
+from rota.typed import Signature
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = ("queue", "priority", "timeout", "retry", "tags", "unique")
@@ -39,6 +41,7 @@ class Task(Generic[F]):
         self.name = name
         self.options = options
         self.is_async = inspect.iscoroutinefunction(function)
+        self._signature: Optional[Signature] = None
 
     if TYPE_CHECKING:
 
@@ -54,6 +57,13 @@ class Task(Generic[F]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+    @property
+    def signature(self) -> Signature:
+        """What its annotations say. Read when first needed: they may name what stands further down in its module."""
+        if self._signature is None:
+            self._signature = Signature(self.function)
+        return self._signature
 
     def parameters(self) -> "Dict[str, bool]":
         """The names of the parameters; True for those that must be given."""

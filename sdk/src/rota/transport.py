@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 from urllib.parse import quote, urlencode, urlsplit
 
 from rota.errors import Unreachable, refusal
+from rota.values import plain_body
 
 IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 30.0
@@ -68,7 +69,7 @@ class Transport:
             Unreachable: no answer, or one that says that the store can not serve now.
             Refused: the store refused; NotFound, Conflict and NotAllowed are kinds of it.
         """
-        data = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
+        data = None if body is None else (body if isinstance(body, bytes) else json.dumps(plain_body(body)).encode())
         sent = self._headers({"Accept": "application/json", **(headers or {})})
         if data is not None:
             sent.setdefault("Content-Type", "application/json")

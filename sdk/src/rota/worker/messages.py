@@ -4,49 +4,52 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import traceback
 from typing import Any, Dict, Optional
 
-from rota.errors import NoRetry
+from rota.errors import NoRetry, NotJson, TaskCancelled
 from rota.tasks import Task
+from rota.values import TOO_MANY, plain
 
 RESULT_LIMIT_BYTES = 256 * 1024
-DEPTH_LIMIT = 64
 MESSAGE_LIMIT_CHARS = 4000
 TRACEBACK_LIMIT_CHARS = 16_000
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_LONG_NUMBER = re.compile(r"\d{19}")
+
+
+class WrongArguments(Exception):
+    """The arguments of a job are not what the annotations of its task ask for."""
 
 
 def success(key: int, result: Any) -> str:
-    """The result, or the failure to have a usable one, which no further attempt would mend."""
+    """The result, or the failure to have a usable one, which no further attempt would mend: the work is done."""
     if result is None:
         return f'["ok",{key},null]'
     try:
-        text = encode(result)
-        size = len(text.encode("utf-8"))
-        if size > RESULT_LIMIT_BYTES:
-            message = f"the result has {size} bytes as JSON; the limit is {RESULT_LIMIT_BYTES}"
-            return encode(["fail", key, "ResultTooLarge", message, None, False])
-        if _LONG_NUMBER.search(text) or text.count("[") + text.count("{") > DEPTH_LIMIT:
-            _check(result, DEPTH_LIMIT)
-    except (TypeError, ValueError, RecursionError) as error:
-        if inspect.iscoroutine(result):
-            result.close()
-            reason = "the task returned a coroutine: make it an async function"
-        else:
-            reason = str(error)
-        message = f"the result can not be written as JSON: {reason}"[:MESSAGE_LIMIT_CHARS]
-        return encode(["fail", key, "ResultNotJson", message, None, False])
+        text = encode(plain(result))
+    except NotJson as error:
+        kind = "ResultTooLarge" if error.reason == TOO_MANY else "ResultNotJson"
+        return _unusable(key, kind, str(error.within("result")))
+    except TaskCancelled:
+        raise
+    except BaseException as error:  # noqa: BLE001 - of the user's own classes
+        return _unusable(key, "ResultNotJson", f"result: {type(error).__qualname__} when it was written as JSON")
+    size = len(text.encode("utf-8"))
+    if size > RESULT_LIMIT_BYTES:
+        return _unusable(key, "ResultTooLarge", f"{size} bytes as JSON; the limit is {RESULT_LIMIT_BYTES}")
     return f'["ok",{key},{text}]'
+
+
+def _unusable(key: int, kind: str, reason: str) -> str:
+    message = f"the task has done its work, but its result can not be kept: {reason}"[:MESSAGE_LIMIT_CHARS]
+    return encode(["fail", key, kind, message, None, False])
 
 
 def failure(key: int, error: BaseException, found: "Optional[Task[Any]]" = None, args: Any = None) -> str:
     """What the task raised."""
     kind, retryable = type(error).__qualname__, not isinstance(error, NoRetry)
-    if isinstance(error, TypeError) and found is not None and not _takes(found, args):
+    if isinstance(error, WrongArguments) or _are_wrong(error, found, args):
         kind, retryable = "WrongArguments", False
     try:
         message = str(error)[:MESSAGE_LIMIT_CHARS] or kind
@@ -65,20 +68,11 @@ def trace(error: BaseException) -> str:
     return "".join(lines)[-TRACEBACK_LIMIT_CHARS:]
 
 
-def _takes(found: "Task[Any]", args: "Dict[str, Any]") -> bool:
+def _are_wrong(error: BaseException, found: "Optional[Task[Any]]", args: "Dict[str, Any]") -> bool:
+    if not isinstance(error, TypeError) or found is None:
+        return False
     try:
         inspect.signature(found.function).bind(**args)
     except TypeError:
-        return False
-    return True
-
-
-def _check(value: Any, depth: int) -> None:
-    """Refuse what others could only read as something else: numbers beyond 64 bits, bottomless nesting."""
-    if isinstance(value, (dict, list, tuple)):
-        if depth == 0:
-            raise ValueError(f"nested deeper than {DEPTH_LIMIT}")
-        for part in value.values() if isinstance(value, dict) else value:
-            _check(part, depth - 1)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ValueError("a number beyond 64 bits: return it as a text")
+        return True
+    return False

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
 
 from rota.context import JobContext, Results, set_current
-from rota.errors import TaskCancelled
+from rota.errors import Mismatch, TaskCancelled
 from rota.tasks import Task, registered
 from rota.worker import messages
 from rota.worker.pipes import Pipes, call_in_loop
@@ -150,9 +150,9 @@ class RunningTasks:
         try:
             if self._traced:
                 with _span(run):
-                    result = await found.function(**args)
+                    result = await found.function(**_given(found, args))
             else:
-                result = await found.function(**args)
+                result = await found.function(**_given(found, args))
         except asyncio.CancelledError as error:
             # Nobody awaits this asyncio task: what becomes of the attempt is said by the message.
             self._finish(run, messages.encode(["cancelled", run.key, messages.trace(error)]))
@@ -180,7 +180,7 @@ class RunningTasks:
                     raise TaskCancelled  # noqa: TRY301 - as if it had begun and been interrupted
                 run.thread_id = threading.get_ident()
             with _span(run) if self._traced else contextlib.nullcontext():
-                result = found.function(**args)
+                result = found.function(**_given(found, args))
             return messages.success(run.key, result)
         except TaskCancelled:
             raise
@@ -220,6 +220,14 @@ class RunningTasks:
         if progress is not None:
             run.progress_sent = time.monotonic()
             self.pipes.send(messages.encode(["progress", run.key, *progress]))
+
+
+def _given(found: "Task[Any]", args: "Dict[str, Any]") -> "Dict[str, Any]":
+    """The arguments as the task's annotations ask for them. Within the attempt: a model's checks are its own code."""
+    try:
+        return found.signature.arguments(args)
+    except Mismatch as error:
+        raise messages.WrongArguments(str(error.within("args"))) from error
 
 
 def _span(run: Run) -> Any:
