@@ -15,6 +15,8 @@ def object_of(text: str, option: str) -> dict[str, Any]:
         value = json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     except (OSError, ValueError) as error:
         raise Failure(f"{option}: {error}", status=2) from None
+    except RecursionError:
+        raise Failure(f"{option}: nested too deeply", status=2) from None
     if not isinstance(value, dict):
         raise Failure(f"{option} takes a JSON object", status=2)
     return value

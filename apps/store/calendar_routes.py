@@ -13,7 +13,7 @@ from apps.store import schedule_schemas as schemas
 from apps.store.answers import json_response, page, written
 from apps.store.calendars import Calendars, calendar_of
 from apps.store.intake import Name, rejected
-from apps.store.json_body import load_json
+from apps.store.json_body import decode_json
 from apps.store.positions import Positions
 from apps.store.requests import at_of, media_type, meta_of, read_body, read_options, traceparent_of
 from apps.store.resources import Changed, Resources
@@ -102,7 +102,7 @@ class CalendarRoutes:
 
 async def _body(request: Request) -> dict[str, Any]:
     media_type(request, "application/json")
-    value = load_json(await read_body(request, BODY_LIMIT_BYTES))
+    value = await decode_json(await read_body(request, BODY_LIMIT_BYTES))
     if not isinstance(value, dict):
         raise Rejected("a calendar is a JSON object", code="wrong-type")
     return value

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from starlette.requests import Request
 
-from apps.store.json_body import check_depth, load_json, refuse_duplicates, shown
+from apps.store.json_body import check_depth, decode_json, shown
 from apps.store.requests import read_body
 from domain.cloudevents import (
     ATTRIBUTE_NAME,
@@ -53,7 +53,7 @@ async def read_events(request: Request) -> tuple[list[EventPublished], bool]:
     if kind in (BATCHED, STRUCTURED):
         if _charset(content_type) not in UTF8:
             raise Rejected("Content-Type: JSON is UTF-8", field="Content-Type", code="media-type")
-        value = _json(await read_body(request))
+        value = await decode_json(await read_body(request))
         if kind == STRUCTURED:
             return [_structured(value, "")], False
         if not isinstance(value, list) or len(value) > BATCH_LIMIT:
@@ -63,7 +63,7 @@ async def read_events(request: Request) -> tuple[list[EventPublished], bool]:
         message = f"Content-Type: {shown(kind)} is not known; there are {STRUCTURED} and {BATCHED}"
         raise Rejected(message, field="Content-Type", code="media-type")
     if any(name in request.headers for name in REQUIRED_HEADERS):
-        return [_binary(request, kind, await read_body(request))], False
+        return [await _binary(request, kind, await read_body(request))], False
     message = f"Content-Type: must be {STRUCTURED} or {BATCHED}, or the headers ce-specversion, ce-id ... be there"
     raise Rejected(message, field="Content-Type", code="media-type")
 
@@ -80,13 +80,6 @@ def _charset(content_type: str) -> str:
         if name.strip().lower() == "charset":
             return value.strip().strip('"').lower()
     return "utf-8"
-
-
-def _json(body: bytes) -> Any:
-    """Decoded JSON, in which no object has a name twice."""
-    value = load_json(body)
-    refuse_duplicates(body)
-    return value
 
 
 # -- structured ------------------------------------------------------------------------------------------------------
@@ -126,7 +119,7 @@ def _base64(encoded: Any, field: str) -> str:
 # -- binary ----------------------------------------------------------------------------------------------------------
 
 
-def _binary(request: Request, kind: str, body: bytes) -> EventPublished:
+async def _binary(request: Request, kind: str, body: bytes) -> EventPublished:
     attributes = _from_headers(request.headers.raw)
     if kind:
         attributes["datacontenttype"] = request.headers["content-type"]
@@ -134,7 +127,7 @@ def _binary(request: Request, kind: str, body: bytes) -> EventPublished:
         return _event(attributes, None, None, "ce-")
     charset = _charset(request.headers.get("content-type", ""))
     if _declares_json(kind) and charset in UTF8:
-        return _event(attributes, _json(body), None, "ce-")
+        return _event(attributes, await decode_json(body), None, "ce-")
     if kind.startswith("text/") and charset in UTF8:
         text = _plain_text(body)
         if text is not None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from apps.store import group_schemas as schemas
 from apps.store.answers import json_response, page, written
 from apps.store.groups import Groups, GroupView
-from apps.store.json_body import load_json, shown
+from apps.store.json_body import decode_json, shown
 from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.requests import media_type, meta_of, read_body, read_options, traceparent_of
@@ -55,7 +55,7 @@ class GroupRoutes:
         with tracing.span(f"POST {self._place}", parent=traceparent_of(request), kind="server") as span:
             meta = meta_of(request, span.traceparent)
             media_type(request, "application/json")
-            value = load_json(await read_body(request, BODY_LIMIT_BYTES))
+            value = await decode_json(await read_body(request, BODY_LIMIT_BYTES))
             changed = await self._groups.submit(value, request.headers.get("idempotency-key"), meta)
         status = 201 if changed.new else 200
         view = await self._view(changed)

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from apps.store import schemas
 from apps.store.answers import events_response, json_response, page, written
+from apps.store.bulk_body import array_body, lines_body
 from apps.store.filters import filter_of_query
 from apps.store.jobs import Jobs
-from apps.store.json_body import load_items, load_lines
 from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.problems import problem_of
@@ -34,6 +34,7 @@ from apps.store.routing import Routes
 from apps.store.submissions import SubmitResult, Submitted
 from apps.store.views import job_view
 from domain.errors import NotFound, Rejected, Unavailable
+from domain.log import Meta
 from observability import tracing
 
 BULK_LIMIT = 10_000
@@ -86,15 +87,24 @@ class JobRoutes:
                 raise Rejected(message, field="Idempotency-Key", code="invalid-argument")
             kind = media_type(request, "application/json", *NDJSON)
             body = await read_body(request, BULK_LIMIT_BYTES)
-            values = load_lines(body, BULK_LIMIT) if kind in NDJSON else load_items(body)
-            if not 1 <= len(values) <= BULK_LIMIT:
-                raise Rejected(f"the body must hold 1 to {BULK_LIMIT} jobs", code="wrong-count")
-            answers = await self._jobs.submit_many(values, meta)
+            found = lines_body(body, BULK_LIMIT) if kind in NDJSON else await array_body(body, BULK_LIMIT)
+            answers: list[SubmitResult] = []
+            async for group in found.groups():
+                answers += await self._submit_group(group, meta, first=not answers)
         away = [answer for answer in answers if isinstance(answer, Unavailable)]
         if len(away) == len(answers):
             raise away[0]
         last = max((a.job.position for a in answers if isinstance(a, Submitted)), default=0)
         return written({"results": [_bulk_result(answer) for answer in answers]}, last)
+
+    async def _submit_group(self, group: list[Any], meta: Meta, *, first: bool) -> list[SubmitResult]:
+        """What became of each; once something of the request is in the log, nothing may refuse it as a whole."""
+        try:
+            return await self._jobs.submit_many(group, meta)
+        except (Rejected, Unavailable) as error:
+            if first:
+                raise
+            return [error] * len(group)
 
     async def list_jobs(self, request: Request) -> Response:
         """Jobs that match the filters, newest first."""

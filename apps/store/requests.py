@@ -10,7 +10,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from apps.store.intake import parse_instant
-from apps.store.json_body import load_json, shown
+from apps.store.json_body import decode_json, shown
 from domain.errors import NotFound, Rejected
 from domain.ids import Position
 from domain.log import Meta
@@ -48,7 +48,7 @@ def _too_large(limit_bytes: int) -> Rejected:
 async def read_json(request: Request) -> Any:
     """The decoded JSON body. Raises Rejected."""
     media_type(request, "application/json")
-    return load_json(await read_body(request))
+    return await decode_json(await read_body(request))
 
 
 def media_type(request: Request, *allowed: str) -> str:
@@ -64,7 +64,7 @@ async def read_options(request: Request, allowed: frozenset[str]) -> dict[str, A
     """A small JSON object with some of the allowed fields; an empty body is an empty object."""
     media_type(request, "application/json")
     body = await read_body(request)
-    value = load_json(body) if body.strip() else {}
+    value = await decode_json(body) if body.strip() else {}
     if not isinstance(value, dict):
         raise Rejected("the body must be a JSON object", code="wrong-type")
     for name in value:

@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.store import json_body
 from apps.store.intake import digest_of, parse_job
-from apps.store.json_body import DEPTH_LIMIT, check_depth, load_items, load_json, load_lines
+from apps.store.json_body import DEPTH_LIMIT, NESTING_LIMIT, check_depth, load_json
 from domain.errors import Rejected
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=10)
@@ -45,9 +46,61 @@ def test_an_integer_is_kept_exactly_or_refused(number: int):
 
 @given(st.binary(max_size=40))
 def test_no_bytes_end_in_anything_but_a_value_or_a_refusal(body: bytes):
-    for load in (load_json, load_items, lambda text: load_lines(text, 5)):
-        with contextlib.suppress(Rejected):
-            load(body)
+    with contextlib.suppress(Rejected):
+        load_json(body)
+
+
+DEEP = st.tuples(st.integers(1, 1300), st.sampled_from(["[", '{"a":', '[{"a":', '[1,{"b":[],"a":']))
+INNERMOST = st.sampled_from(["1", "", "NaN", '"x"', '"\\u0000"', "1234567890123456789012", '"]}"'])
+
+
+@given(DEEP, INNERMOST, st.sampled_from(["", "1234567890123456789", "1e999", '"\\ud800"']), st.integers(0, 2))
+@settings(max_examples=300, deadline=None)
+def test_nesting_of_any_depth_is_a_value_or_a_refusal(deep: tuple[int, str], inner: str, beside: str, missing: int):
+    times, opening = deep
+    closing = "".join({"[": "]", "{": "}"}[c] for c in reversed(opening) if c in "[{" and not opening.endswith("[],"))
+    closing = "}]" if opening.startswith("[1") else closing
+    text = opening * times + inner + closing * times
+    text = text[: len(text) - missing]
+    body = f'{{"n":{beside},"v":{text}}}' if beside else text
+    with contextlib.suppress(Rejected):
+        load_json(body.encode())
+
+
+@pytest.mark.parametrize("pair", ["[]", "{}"])
+@pytest.mark.parametrize("number", ["1", "1234567890123456789", "12345678901234567890123"])
+@pytest.mark.parametrize("depth", [NESTING_LIMIT, 200, 960, 980, 1000, 1022, 1023, 1024, 5000])
+def test_nesting_beyond_the_limit_is_refused_as_such(pair: str, number: str, depth: int):
+    opening = '{"a":' if pair == "{}" else "["
+    body = f'{{"n":{number},"v":{opening * depth}{number}{pair[1] * depth}}}'
+    with pytest.raises(Rejected) as refused:
+        load_json(body.encode())
+    assert refused.value.code == "too-deep"
+
+
+def test_brackets_in_strings_do_not_nest():
+    assert load_json(b'["%b"]' % (b'[{\\"' * 500)) == ['[{"' * 500]
+    assert len(load_json(b"[%b[]]" % (b"[[]]," * 500))) == 501
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    for body, name in (
+        (b'{"a":1,"a":1}', "a"),
+        (b'{"a":1,"\\u0061":2}', "a"),
+        (b'[{"b":{"c":":","d":[{"x:y":1,"x:y":NaN}]}}]', "x:y"),
+    ):
+        with pytest.raises(Rejected) as refused:
+            load_json(body)
+        assert (refused.value.code, refused.value.field) == ("duplicate-name", name)
+    assert load_json(b'{"a":{"a":1},"b":[{"a":2},{"a":3}],"c:":":"}')["a"] == {"a": 1}
+
+
+def test_what_costs_memory_is_bounded_by_number(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(json_body, "HOLDERS_LIMIT", 10)
+    assert len(load_json(b'[{},[],{},[],{},[],{},[],"[[{{"]')) == 9
+    with pytest.raises(Rejected) as refused:
+        load_json(b"[{},[],{},[],{},[],{},[],{},[]]")
+    assert refused.value.code == "too-large"
 
 
 def test_what_only_looks_unusable_is_let_through():
@@ -65,11 +118,6 @@ def test_encodings_other_than_utf8_are_no_json():
         with pytest.raises(Rejected) as refused:
             load_json(body)
         assert refused.value.code == "malformed-json"
-
-
-def test_items_of_an_array_are_refused_one_by_one():
-    items = load_items(b'[{"a":1},{"a":"\\ud800"},{"a":99999999999999999999},{"a":NaN},{"a":2}]')
-    assert [item.field if isinstance(item, Rejected) else item for item in items] == [{"a": 1}, "a", "a", "a", {"a": 2}]
 
 
 def test_the_depth_limit_holds_exactly():

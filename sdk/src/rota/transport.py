@@ -175,7 +175,7 @@ def _has_ended(connection: http.client.HTTPConnection) -> bool:
 def _decoded(status: int, content: bytes) -> Any:
     try:
         value = json.loads(content) if content else None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if status < http.client.BAD_REQUEST:
         return value

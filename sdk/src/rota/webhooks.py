@@ -63,7 +63,7 @@ def verify_webhook(
         raise WebhookInvalid("the signature is not one of this secret")
     try:
         event = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WebhookInvalid(f"the body is not JSON: {error}") from error
     if not isinstance(event, dict):
         raise WebhookInvalid("the body is no JSON object")

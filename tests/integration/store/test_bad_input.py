@@ -151,6 +151,50 @@ async def test_malformed_json_is_refused_with_its_place(strict: httpx.AsyncClien
     assert "line 2" in problem["detail"]
 
 
+def deep_bodies(depth: int) -> list[bytes]:
+    brackets, objects = b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth
+    number = b"12345678901234567890"
+    return [
+        brackets,
+        objects,
+        b'{"task":"noop","name":"n","args":%b}' % objects,
+        b'{"task":"noop","name":"n","args":{"n":%b,"v":%b}}' % (number, brackets),
+        b'{"jobs":[{"task":"noop","args":{"n":1e999,"v":%b}}],"filter":%b}' % (brackets, objects),
+    ]
+
+
+async def writing_routes(client: httpx.AsyncClient) -> list[tuple[str, str, str]]:
+    """Every operation that takes JSON: its method, a path of it and the media type."""
+    found = []
+    document = (await client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            kinds = operation.get("requestBody", {}).get("content", {})
+            real = path.replace("{id}", "00000000-0000-0000-0000-000000000001").replace("{name}", "n")
+            found += [(method, real, kind) for kind in kinds if "json" in kind]
+    return found
+
+
+async def test_no_depth_of_nesting_ends_in_an_internal_error(strict: httpx.AsyncClient):
+    routes = await writing_routes(strict)
+    assert len(routes) > 20
+    for depth in (70, 980, 1000, 1023, 1024, 3000):
+        for method, path, kind in routes:
+            for body in deep_bodies(depth):
+                content = b"[%b]" % body if path == "/v1/jobs/bulk" else body
+                answer = await strict.request(method, path, content=content, headers={"content-type": kind})
+                if answer.status_code != 200:
+                    assert assert_problem(answer)["code"] == "too-deep", (method, path, depth)
+                else:
+                    (result,) = answer.json()["results"]
+                    assert result["problem"]["code"] == "too-deep"
+
+
+async def test_a_name_that_is_there_twice_is_refused_in_jobs_as_in_events(strict: httpx.AsyncClient):
+    for body, name in ((b'{"task":"noop","task":"noop"}', "task"), (b'{"task":"noop","args":{"a":1,"a":2}}', "a")):
+        assert assert_problem(await strict.post("/v1/jobs", content=body, headers=JSON), 422)["field"] == name
+
+
 async def test_what_is_no_object_is_refused(strict: httpx.AsyncClient):
     for body in (b"[]", b"null", b"1", b'"noop"', b"true"):
         problem = assert_problem(await strict.post("/v1/jobs", content=body, headers=JSON), 422)
