@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from domain.cloudevents import is_uri_reference, string_problem
 from domain.errors import Rejected
 from domain.header_fields import headers_problem
+from domain.mail_fields import address_problem, subject_problem
 from domain.urls import url_problem
 
 URL_LIMIT_CHARS = 8_192
@@ -19,10 +29,21 @@ RECIPIENTS_LIMIT = 100
 
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+
+def _plain(problem_of: Callable[[str], str | None]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if (problem := problem_of(value)) is not None:
+            raise ValueError(problem)
+        return value
+
+    return check
+
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$")]
 HeaderValue = Annotated[str, StringConstraints(max_length=16_384)]
-Address = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,;\r\n\x00]+@[^\s@<>,;\r\n\x00]+$", max_length=320)]
+Address = Annotated[str, StringConstraints(max_length=320), AfterValidator(_plain(address_problem))]
+Subject = Annotated[str, StringConstraints(max_length=16_384), AfterValidator(_plain(subject_problem))]
 Status = Annotated[int, Field(ge=100, le=599)]
 
 
@@ -35,19 +56,12 @@ class Arguments(BaseModel):
 class HttpRequest(Arguments):
     """`http.request`: one request, at most one of `json` and `body`. `expect`: the statuses that mean success."""
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=URL_LIMIT_CHARS)]
+    url: Annotated[str, StringConstraints(max_length=URL_LIMIT_CHARS), AfterValidator(_plain(url_problem))]
     method: str = "GET"
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict, max_length=HEADERS_LIMIT)
     json_: Any = Field(None, alias="json")
     body: str | None = None
     expect: Status | list[Status] | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _possible_url(cls, value: str) -> str:
-        if (problem := url_problem(value)) is not None:
-            raise ValueError(problem)
-        return value
 
     @field_validator("headers")
     @classmethod
@@ -91,7 +105,7 @@ class EmailSend(Arguments):
     to: Address | list[Address]
     cc: list[Address] = Field(default_factory=list, max_length=RECIPIENTS_LIMIT)
     bcc: list[Address] = Field(default_factory=list, max_length=RECIPIENTS_LIMIT)
-    subject: HeaderValue
+    subject: Subject
     text: str | None = None
     html: str | None = None
     from_: Address | None = Field(None, alias="from")

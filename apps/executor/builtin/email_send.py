@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate
 from typing import Any
 
@@ -36,6 +38,7 @@ async def send_email(arguments: EmailSend, attempt: Attempt, smtp: SmtpSettings 
     if sender is None:
         raise TaskFailed("NotConfigured", "neither the job nor ROTA_SMTP_FROM says who sends it", retryable=False)
     message = _message(arguments, attempt, sender)
+    check_header(message)
     try:
         refused, answer = await aiosmtplib.send(
             message,
@@ -61,6 +64,19 @@ async def send_email(arguments: EmailSend, attempt: Attempt, smtp: SmtpSettings 
         "answer": answer[:500],
         "refused": {who: why.message[:200] for who, why in refused.items()},
     }
+
+
+def check_header(message: EmailMessage) -> None:
+    """Raise TaskFailed when what is sent would have other headers than those that were set.
+
+    The email package decodes what looks encoded and writes what comes out as it is (CPython before 3.12.4), so that a
+    text could end one header and begin another. Such texts are refused before; this finds what is not thought of.
+    """
+    head = message.as_bytes(policy=SMTP).partition(b"\r\n\r\n")[0]
+    lines = re.split(rb"\r\n|\r|\n", head)
+    names = [line.partition(b":")[0].decode(errors="replace") for line in lines if line[:1] not in (b" ", b"\t")]
+    if sorted(names) != sorted(message.keys()):
+        raise TaskFailed("InvalidMessage", "a value in the header would become a header of its own", retryable=False)
 
 
 def _message(arguments: EmailSend, attempt: Attempt, sender: str) -> EmailMessage:
