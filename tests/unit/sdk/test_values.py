@@ -104,7 +104,7 @@ BOTH_WAYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("hint", "value", "json"), BOTH_WAYS, ids=lambda part: repr(part)[:40])
+@pytest.mark.parametrize(("hint", "value", "json"), BOTH_WAYS)
 def test_a_value_has_one_form_in_json_and_comes_back_where_the_annotation_says_so(
     hint: Any, value: Any, json: Any
 ) -> None:
@@ -135,7 +135,6 @@ def test_what_json_has_itself_passes_as_it_is(hint: Any) -> None:
         (len, "a function: call it"),
         (Line(Decimal(1), next=Line(Decimal(1), seen={float("inf")})), "next.seen.0: inf"),  # type: ignore[arg-type]
     ],
-    ids=repr,
 )
 def test_what_has_no_form_is_refused_with_its_place(value: Any, said: str) -> None:
     with pytest.raises(NotJson) as refused:
