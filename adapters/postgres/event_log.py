@@ -28,17 +28,36 @@ CHANNEL = "rota_log"
 POLL_SECONDS = 0.5
 MAX_ROUNDS = 20
 PARTITIONS_AHEAD = 2
+_MAX_VERSION = 2**30
 
 _COLUMNS = "position, stream_id, version, type, recorded_at, data, meta"
 _TAIL = f"select {_COLUMNS} from events where position > $1 order by position limit $2"
 _STREAM = f"select {_COLUMNS} from events where stream_id = $1 order by version"
 _STREAM_PAGE = f"select {_COLUMNS} from events where stream_id = $1 and version > $2 order by version limit $3"
+_STREAM_POSITION = "select position from events where stream_id = $1 and version = $2"
 _STREAMS = f"select {_COLUMNS} from events where stream_id = any($1::uuid[]) order by stream_id, version"
-_FILTERED = f"""
-select {_COLUMNS} from events
-where position > $1 and ($3::text is null or type = $3) and ($4::text is null or meta->>'correlation_id' = $4)
-order by position limit $2
+_STREAMS_WITHIN = f"""
+select {_COLUMNS} from (select {_COLUMNS} from events where stream_id = any($1::uuid[]) limit $2) found
+order by stream_id, version
 """
+_WANTED = "($4::text is null or type = $4) and ($5::text is null or meta->>'correlation_id' = $5)"
+
+
+def _page(where: str, order: str) -> str:
+    """The events after $1, up to $2 of them and until they have $3 bytes; at least one."""
+    size = "octet_length(data::text)"
+    return f"""
+select {_COLUMNS} from (
+    select {_COLUMNS}, sum({size}) over (order by {order}) - {size} as bytes_before
+    from events where {where} order by {order} limit $2
+) page where bytes_before < $3 order by {order}
+"""
+
+
+_STREAM_PAGE_BYTES = _page("version > $1 and stream_id = $4", "version")
+_TAIL_PAGE = _page("position > $1", "position")
+_FILTERED = _page(f"position > $1 and {_WANTED}", "position")
+_STREAM_FILTERED = _page(f"version > $1 and {_WANTED} and stream_id = $6", "version")
 _TYPES = f"""
 select {_COLUMNS} from events
 where position > $1 and position <= $2 and ($3::text[] is null or type = any($3)) order by position limit $4
@@ -141,29 +160,53 @@ class PostgresEventLog:
 
     async def read_raw(self, after: Position, limit: int) -> list[RawEvent]:
         """See the port."""
-        rows = await self._reader.fetch(_TAIL, after, limit)
-        expected = after
-        events = []
-        for row in rows:
-            expected = Position(expected + 1)
-            if row[0] != expected:
-                raise Corruption(f"position {expected} is missing in the log", position=expected)
-            events.append(_raw(row))
-        return events
+        return _dense(after, await self._reader.fetch(_TAIL, after, limit))
+
+    async def read_page(self, after: Position, limit: int, limit_bytes: int) -> list[RawEvent]:
+        """As `read_raw`, and no more once their data have `limit_bytes`; at least one event, if there are any."""
+        return _dense(after, await self._reader.fetch(_TAIL_PAGE, after, limit, limit_bytes))
 
     async def read_stream(self, stream_id: UUID) -> list[Recorded]:
         """See the port."""
         return [decode(_raw(row)) for row in await self._reader.fetch(_STREAM, stream_id)]
 
     async def find_raw(
-        self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
+        self,
+        after: Position,
+        limit: int,
+        limit_bytes: int,
+        *,
+        stream: UUID | None = None,
+        event_type: str | None = None,
+        correlation: str | None = None,
     ) -> list[RawEvent]:
-        """Events behind `after` of a type or with a correlation id, in order. Reads on until `limit` are found.
+        """Events after `after` of a stream, of a type or with a correlation id, in order, as many as fit.
 
-        On a connection of its own, since it may read the whole log while others only want its end.
+        Reads on until as many are found, on a connection of its own: that may be the whole log, while others only
+        want its end.
         """
-        rows = await self._searcher.fetch(_FILTERED, after, limit, event_type, correlation)
+        if stream is None:
+            rows = await self._searcher.fetch(_FILTERED, after, limit, limit_bytes, event_type, correlation)
+        else:
+            version = await self._version_at(stream, after)
+            arguments = version, limit, limit_bytes, event_type, correlation, stream
+            rows = await self._searcher.fetch(_STREAM_FILTERED, *arguments)
         return [_raw(row) for row in rows]
+
+    async def _version_at(self, stream: UUID, position: Position) -> int:
+        """The version of the stream's last event up to this position; found by halving, since no index has both."""
+
+        async def begun(version: int) -> bool:
+            rows = await self._searcher.fetch(_STREAM_POSITION, stream, version)
+            return bool(rows) and rows[0][0] <= position
+
+        low, high = 0, 1
+        while position > 0 and high <= _MAX_VERSION and await begun(high):
+            low, high = high, 2 * high
+        while position > 0 and high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if await begun(middle) else (low, middle)
+        return low
 
     async def read_types(
         self, after: Position, until: Position, types: Sequence[str] | None, limit: int
@@ -175,18 +218,30 @@ class PostgresEventLog:
         wanted = None if types is None else list(types)
         return [_raw(row) for row in await self._searcher.fetch(_TYPES, after, until, wanted, limit)]
 
-    async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
-        """As `read_stream`, undecoded."""
-        return [_raw(row) for row in await self._reader.fetch(_STREAM, stream_id)]
-
-    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
-        """Up to `limit` events of one stream behind version `after`, undecoded."""
-        return [_raw(row) for row in await self._reader.fetch(_STREAM_PAGE, stream_id, after, limit)]
+    async def read_stream_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
+    ) -> list[RawEvent]:
+        """Up to `limit` events of one stream after version `after`, undecoded; `limit_bytes` as in `read_page`."""
+        if limit_bytes is None:
+            rows = await self._reader.fetch(_STREAM_PAGE, stream_id, after, limit)
+        else:
+            rows = await self._reader.fetch(_STREAM_PAGE_BYTES, after, limit, limit_bytes, stream_id)
+        return [_raw(row) for row in rows]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
         """See the port."""
         histories: dict[UUID, list[Recorded]] = {}
         for row in await self._reader.fetch(_STREAMS, list(stream_ids)):
+            histories.setdefault(UUID(int=row[1].int), []).append(decode(_raw(row)))
+        return histories
+
+    async def read_streams_within(self, stream_ids: Sequence[UUID], limit: int) -> dict[UUID, list[Recorded]] | None:
+        """As `read_streams`; None when they have more than `limit` events in all."""
+        rows = await self._reader.fetch(_STREAMS_WITHIN, list(stream_ids), limit + 1)
+        if len(rows) > limit:
+            return None
+        histories: dict[UUID, list[Recorded]] = {}
+        for row in rows:
             histories.setdefault(UUID(int=row[1].int), []).append(decode(_raw(row)))
         return histories
 
@@ -248,6 +303,15 @@ def _dispatches_to(unit: Unit, queues: set[str]) -> str | None:
         if isinstance(head, JobHead) and head.state == "queued" and head.queue in queues:
             return head.queue
     return None
+
+
+def _dense(after: Position, rows: Sequence[Any]) -> list[RawEvent]:
+    """The events of these rows. Raises Corruption unless they follow `after` without a gap."""
+    events = [_raw(row) for row in rows]
+    for expected, event in enumerate(events, after + 1):
+        if event.position != expected:
+            raise Corruption(f"position {expected} is missing in the log", position=expected)
+    return events
 
 
 def _raw(row: Any) -> RawEvent:

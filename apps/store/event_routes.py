@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -24,11 +23,14 @@ from apps.store.routing import Routes
 from domain.errors import Corruption, Rejected
 from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
-from domain.log import Appended, Meta, RawEvent, Recorded, StreamWrite, Unit
+from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
 from domain.triggers import correlation_of
 from observability import tracing
 
 PAGE_LIMIT = 1000
+ANSWER_BYTES = 8 * 1024 * 1024
+"""A page ends when its events' data have so many bytes."""
+
 TEXT_LIMIT_CHARS = 300
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -57,14 +59,12 @@ class EventRoutes:
         correlation = _text(request, "correlation")
         await self._positions.at_least(request)
         position = await self._positions.last()
-        if stream is not None:
-            found = await self._log.read_stream_raw(stream)
-            wanted = (e for e in found if e.position > after and kind in (None, e.type))
-            events = [e for e in wanted if correlation in (None, _correlation(e))][:limit]
-        elif kind is not None or correlation is not None:
-            events = await self._log.find_raw(after, limit, event_type=kind, correlation=correlation)
+        if (stream, kind, correlation) == (None, None, None):
+            events = await self._log.read_page(after, limit, ANSWER_BYTES)
         else:
-            events = await self._log.read_raw(after, limit)
+            events = await self._log.find_raw(
+                after, limit, ANSWER_BYTES, stream=stream, event_type=kind, correlation=correlation
+            )
         return events_response(events, position)
 
     async def follow_log(self, request: Request) -> Response:
@@ -116,11 +116,6 @@ def _unit(event: EventPublished, meta: Meta) -> Unit:
         meta = replace(meta, correlation_id=correlation_of(event.id, stream))
     write = StreamWrite(stream_id=stream, expected_version=Version(0), events=[event], head=None)
     return Unit(id=uuid7(), writes=[write], meta=meta)
-
-
-def _correlation(event: RawEvent) -> str | None:
-    found: str | None = orjson.loads(event.meta).get("correlation_id")
-    return found
 
 
 def _stream(request: Request) -> UUID | None:

@@ -15,7 +15,9 @@ from uuid import UUID
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
+from adapters.codec import decode
 from apps.store.group_requests import GroupRequests, Members
+from apps.store.histories import jobs_from
 from apps.store.intake import check_key, digest_of
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
@@ -38,7 +40,7 @@ from domain.groups import (
     reopen,
 )
 from domain.ids import Version
-from domain.jobs import ENDED, fold
+from domain.jobs import ENDED
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.ports import HeadRow, JobFilter, ResourceRow
 from domain.specs import JobSpec, Origin
@@ -145,8 +147,8 @@ class Groups:
 
     async def nodes(self, row: ResourceRow) -> dict[str, tuple[Sequence[str], UUID, HeadRow | None]]:
         """For each node of a workflow: whom it waits for, its job's id, and that job's row."""
-        first = await self._log.read_stream(row.id)
-        submitted = first[0].event if first else None
+        first = await self._log.read_stream_page(row.id, 0, 1)
+        submitted = decode(first[0]).event if first else None
         if not isinstance(submitted, WorkflowSubmitted):
             raise Corruption(f"the stream of workflow {row.id} does not begin with its submission")
         ids = {node: member_id(row.id, node) for node in submitted.nodes}
@@ -211,9 +213,9 @@ class Groups:
         writes: list[StreamWrite] = []
         for start in range(0, len(ended), READ):
             part = [head.id for head in ended[start : start + READ]]
-            histories = await self._log.read_streams(part)
+            found = await jobs_from(self._log, part)
             for job_id in part:
-                job = fold(histories.get(job_id, ()))
+                job = found.get(job_id)
                 if job is None or job.state not in ENDED - {"succeeded"}:
                     continue  # it has just been retried by itself
                 informed = replace(command, managed=job.spec.queue in managed)

@@ -39,6 +39,8 @@ from observability import tracing
 
 BULK_LIMIT = 10_000
 NDJSON = ("application/x-ndjson", "application/ndjson")
+EVENTS_LIMIT = 1000
+EVENTS_BYTES = 8 * 1024 * 1024
 OUTPUT_LIMIT = 1000
 PART_LIMIT = 2**31 - 1
 
@@ -125,17 +127,18 @@ class JobRoutes:
         return json_response(job_view(await self._jobs.get(job_id, at=at)))
 
     async def get_job_events(self, request: Request) -> Response:
-        """The job's history: all of it, or `limit` events a page."""
+        """The job's history, up to 1,000 events a page."""
         job_id, after = job_id_of(request), cursor_of(request) or 0
-        limit = number(request, "limit", 2**31, low=1)
+        limit = min(EVENTS_LIMIT, number(request, "limit", EVENTS_LIMIT, low=1))
         await self._positions.at_least(request)
         position = await self._positions.last()
-        events = await self._log.read_stream_raw(job_id)
-        if not events or events[0].type != "JobSubmitted":
+        first = await self._log.read_stream_page(job_id, 0, 1)
+        if not first or first[0].type != "JobSubmitted":
             raise NotFound(f"there is no job {job_id}", field="id")
-        rest = [event for event in events if event.version > after]
-        following = cursor_for(rest[limit - 1].version) if len(rest) > limit else None
-        return events_response(rest[:limit], position, following)
+        events = await self._log.read_stream_page(job_id, after, limit, EVENTS_BYTES)
+        last = events[-1].version if events else 0
+        more = await self._log.read_stream_page(job_id, last, 1) if events else []
+        return events_response(events, position, cursor_for(last) if more else None)
 
     async def get_job_logs(self, request: Request) -> Response:
         """What the job's attempts printed, in pieces."""

@@ -16,9 +16,10 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.store.after import Streams, existing, ids_in
+from apps.store.histories import job_from, jobs_from
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
-from apps.store.submissions import Draft, Known, SubmitResult, Submitted, draft_of, job_of, placed
+from apps.store.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
 from apps.store.task_names import TaskNames
 from apps.store.unique_line import Standing, UniqueLine, claiming
 from domain import commands as c
@@ -28,7 +29,7 @@ from domain.decisions import decide, write_for
 from domain.errors import NotFound, Rejected, Unavailable
 from domain.ids import Position
 from domain.jobs import Job
-from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
+from domain.log import Appended, AppendResult, Conflicted, Meta, Unit
 from domain.specs import Unique
 
 CHUNK_UNITS = 500
@@ -132,13 +133,13 @@ class Jobs:
             results = await self._commit.append_all([unit for _, _, unit, _ in accepted])
             accepted, results = await self._again_as_managed(accepted, results)
             lost = [job.id for (_, _, _, job), r in zip(accepted, results, strict=True) if not isinstance(r, Appended)]
-            histories = await self._log.read_streams(lost) if lost else {}
+            first = await jobs_from(self._log, lost)
         except Unavailable as error:
             for index, _, _, _ in accepted:
                 answers[index] = error
             return
         for (index, draft, _, job), result in zip(accepted, results, strict=True):
-            answers[index] = _submit_result(draft, job, result, histories)
+            answers[index] = _submit_result(draft, job, result, first.get(job.id))
 
     async def _again_as_managed(
         self, accepted: Sequence[Accepted], results: Sequence[AppendResult]
@@ -161,23 +162,15 @@ class Jobs:
 
     async def get(self, job_id: UUID, *, at: int | datetime | None = None) -> Job:
         """The job as its stream says, now or at a position or instant. Raises NotFound."""
-        history: Sequence[Recorded] = await self._log.read_stream(job_id)
-        if isinstance(at, int):
-            history = [r for r in history if r.position <= at]
-        elif at is not None:
-            history = [r for r in history if r.recorded_at <= at]
-        job = job_of(history)
+        job = await job_from(self._log, job_id, at=at)
         if job is None:
             raise _not_found(job_id, "" if at is None else " at that time")
         return job
 
     async def get_all(self, job_ids: Sequence[UUID]) -> list[Job]:
         """The jobs, in this order."""
-        if not job_ids:
-            return []
-        histories = await self._log.read_streams(job_ids)
-        folded = (job_of(histories.get(job_id, ())) for job_id in job_ids)
-        return [job for job in folded if job is not None]
+        found = await jobs_from(self._log, job_ids)
+        return [found[job_id] for job_id in job_ids if job_id in found]
 
     async def act(self, job_id: UUID, command: c.Command, meta: Meta) -> Job:
         """Carry a command out. Raises NotFound, NotPossible, Unavailable."""
@@ -191,8 +184,8 @@ class Jobs:
         answers: dict[UUID, ActResult] = {}
         pending = list(job_ids)
         for _ in range(MAX_ROUNDS):
-            histories = await self._log.read_streams(pending)
-            found = {job_id: job_of(histories.get(job_id, ())) for job_id in pending}
+            existing_jobs = await jobs_from(self._log, pending)
+            found = {job_id: existing_jobs.get(job_id) for job_id in pending}
             keys = _reopened_keys(found.values(), command)
             async with self._unique.turn if keys else contextlib.nullcontext():
                 standings = await self._unique.load(keys) if keys else {}
@@ -284,12 +277,9 @@ def _not_found(job_id: UUID, when: str = "") -> NotFound:
     return NotFound(f"there is no job {job_id}{when}", field="id")
 
 
-def _submit_result(
-    draft: Draft, job: Job, result: AppendResult, histories: Mapping[UUID, Sequence[Recorded]]
-) -> SubmitResult:
+def _submit_result(draft: Draft, job: Job, result: AppendResult, first: Job | None) -> SubmitResult:
     if isinstance(result, Appended):
         return Submitted(job=placed(job, result), created=True)
-    first = job_of(histories.get(job.id, ()))
     if first is None:
         return Rejected("the job's id is taken", field="Idempotency-Key", code="key-reused")
     try:

@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from adapters.codec import to_json
+from apps.store.parts import StoreLog
 from domain.errors import Unavailable
 from domain.ids import Position
 from domain.log import RawEvent
-from domain.ports import EventLog
 
 PAGE_EVENTS = 500
+PAGE_BYTES = 64 * 1024
+"""What is held for each reader: a page ends here, but for a single event that is larger."""
+
 HEARTBEAT_SECONDS = 15.0
 """How long a silent stream stays silent: what is between us and the reader may cut idle connections."""
 
@@ -25,7 +28,7 @@ RETRY_MILLISECONDS = 1000
 class Live:
     """Follows the log for any number of readers until `stop` is set."""
 
-    def __init__(self, log: EventLog, stop: asyncio.Event, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, log: StoreLog, stop: asyncio.Event, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._log = log
         self._stop = stop
         self._heartbeat_seconds = heartbeat_seconds
@@ -38,7 +41,7 @@ class Live:
         yield b"retry: %d\n\n" % RETRY_MILLISECONDS
         with suppress(Unavailable):
             while not self._stop.is_set():
-                events = await self._log.read_raw(after, PAGE_EVENTS)
+                events = await self._log.read_page(after, PAGE_EVENTS, PAGE_BYTES)
                 if not events:
                     if not await self._wait(after):
                         yield b": nothing new\n\n"

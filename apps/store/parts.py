@@ -12,23 +12,35 @@ from adapters.group_commit import GroupCommit
 from domain.deliveries import Deliveries
 from domain.ids import Position
 from domain.inbox import Inbox, InboxState
-from domain.log import RawEvent
+from domain.log import RawEvent, Recorded
 from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
 
 
 class StoreLog(EventLog, Protocol):
     """The log with what only a store asks of it."""
 
-    async def read_stream_raw(self, stream_id: UUID) -> list[RawEvent]:
-        """As `read_stream`, undecoded."""
+    async def read_page(self, after: Position, limit: int, limit_bytes: int) -> list[RawEvent]:
+        """As `read_raw`, and no more once their data have `limit_bytes`; at least one event, if there are any."""
 
-    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
-        """Up to `limit` events of one stream behind version `after`, undecoded."""
+    async def read_stream_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
+    ) -> list[RawEvent]:
+        """Up to `limit` events of one stream after version `after`, undecoded; `limit_bytes` as in `read_page`."""
+
+    async def read_streams_within(self, stream_ids: Sequence[UUID], limit: int) -> dict[UUID, list[Recorded]] | None:
+        """As `read_streams`; None when they have more than `limit` events in all."""
 
     async def find_raw(
-        self, after: Position, limit: int, *, event_type: str | None = None, correlation: str | None = None
+        self,
+        after: Position,
+        limit: int,
+        limit_bytes: int,
+        *,
+        stream: UUID | None = None,
+        event_type: str | None = None,
+        correlation: str | None = None,
     ) -> list[RawEvent]:
-        """Events behind `after` of a type or with a correlation id, in order."""
+        """Events after `after` of a stream, of a type or with a correlation id, in order, as many as fit."""
 
 
 class OutputPart(Protocol):

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.store.histories import jobs_from
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
-from apps.store.submissions import Draft, SubmitResult, Submitted, job_of, placed
+from apps.store.submissions import Draft, SubmitResult, Submitted, placed
 from domain import uniqueness
 from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable
@@ -125,8 +126,7 @@ class UniqueLine:
         holders = {key: uniqueness.holders_of(row.doc) for key, row in rows.items()}
         # Read after the keys' versions: whatever reopens a job moves its key on, so an end that is seen here lasts.
         wanted = {*more, *(job_id for jobs in holders.values() for job_id in jobs)}
-        histories = await self._log.read_streams(list(wanted)) if wanted else {}
-        found = {job_id: job for job_id in wanted if (job := job_of(histories.get(job_id, ()))) is not None}
+        found = await jobs_from(self._log, list(wanted))
         standings = {}
         for key in keys:
             row, names = rows.get(key), holders.get(key, ())

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from apps.store.histories import history_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
 from domain.builtin_tasks import BUILTIN_TASKS
-from domain.errors import Unavailable
+from domain.errors import NotFound, Unavailable
+from domain.events import JobSubmitted
 from domain.ids import Position
-from domain.jobs import Job
+from domain.jobs import Job, evolve
 from domain.lines.rates import meter_for, meter_from
 from domain.log import Recorded
 from domain.ports import Member, QueueFigures, ResourceRow
@@ -46,8 +48,7 @@ class Why:
 
     async def explain(self, job_id: UUID) -> dict[str, Any]:
         """What is known about why. Raises NotFound, Unavailable."""
-        history = await self._parts.log.read_stream(job_id)
-        job = await self._jobs.get(job_id)
+        job, history = await self._told(job_id)
         explain: Callable[[Job, Sequence[Recorded]], Awaitable[list[Reason]]] = getattr(self, f"_{job.state}")
         reasons = await explain(job, history)
         return {
@@ -57,6 +58,19 @@ class Why:
             "summary": " ".join(reason["text"] for reason in reasons),
             "position": job.position,
         }
+
+    async def _told(self, job_id: UUID) -> tuple[Job, list[Recorded]]:
+        """The job, and of its history the last event of each type, in order: a history may be of any length."""
+        job: Job | None = None
+        last: dict[type, Recorded] = {}
+        async for recorded in history_of(self._parts.log, job_id):
+            if job is None and not isinstance(recorded.event, JobSubmitted):
+                break
+            job = evolve(job, recorded)
+            last[type(recorded.event)] = recorded
+        if job is None:
+            raise NotFound(f"there is no job {job_id}", field="id")
+        return job, sorted(last.values(), key=lambda recorded: recorded.position)
 
     # -- what has ended ----------------------------------------------------------------------------------------------
 
