@@ -54,6 +54,9 @@ class Inbox(Protocol):
     async def rejected(self, after: int, limit: int) -> Sequence[RejectedItem]:
         """Refused ones behind the place `after`, in order."""
 
+    async def find(self, item_id: UUID) -> InboxItem | RejectedItem | None:
+        """The one with this id, if it waits or was refused."""
+
     async def retry(self, item_id: UUID) -> bool:
         """Put a refused one in again, at the end; False when there is none."""
 

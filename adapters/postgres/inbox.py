@@ -26,6 +26,8 @@ _STATE = (
 _REJECTED = f"""
 select {_TEXTS}, rejected_at, problem::text as problem from inbox_rejected where place > $1 order by place limit $2
 """
+_FIND = f"select {_TEXTS} from inbox where id = $1"
+_FIND_REJECTED = f"select {_TEXTS}, rejected_at, problem::text as problem from inbox_rejected where id = $1"
 _RETRY = """
 with gone as (delete from inbox_rejected where id = $1
               returning id, task, args, options, enqueued_by, enqueued_at)
@@ -65,6 +67,14 @@ class PostgresInbox:
         """See the port."""
         rows = await self._rows(_REJECTED, after, limit)
         return [RejectedItem(_item(row), row.rejected_at, row.problem) for row in rows]
+
+    async def find(self, item_id: UUID) -> InboxItem | RejectedItem | None:
+        """See the port."""
+        for row in await self._rows(_FIND, item_id):
+            return _item(row)
+        for row in await self._rows(_FIND_REJECTED, item_id):
+            return RejectedItem(_item(row), row.rejected_at, row.problem)
+        return None
 
     async def retry(self, item_id: UUID) -> bool:
         """See the port."""

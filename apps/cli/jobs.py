@@ -6,13 +6,14 @@ The store is the one that ROTA_URL names, else http://127.0.0.1:3000; ROTA_TOKEN
 from __future__ import annotations
 
 import json as json_module
+import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from apps.cli.output import Failure, print_fields, print_json, print_table
-from rota import Client
+from rota import Client, Job
 
 app = App(name="jobs", help="List, read and change jobs.")
 
@@ -39,7 +40,7 @@ def submit(  # noqa: PLR0913 - each is an option
     json_: Annotated[str | None, Parameter(name="--json")] = None,
     timeout_wait: float | None = None,
 ) -> int:
-    """Submit a job; print its id, or with --wait its result.
+    """Submit a job; print its id, or with --wait how it ended (as JSON where the output is no terminal).
 
     Args:
         task: The task's name.
@@ -94,8 +95,24 @@ def submit(  # noqa: PLR0913 - each is an option
             ended = JobHandle(client, job["id"]).wait(timeout_wait, raise_on_failure=False)
         except TimeoutError as error:
             raise Failure(str(error)) from None
-        print_json(ended.fields)
+        if sys.stdout.isatty():
+            _print_end(ended)
+        else:
+            print_json(ended.fields)
         return 0 if ended.state == "succeeded" else 1
+
+
+def _print_end(job: Job) -> None:
+    """Print how a job ended, in a few lines: its result, or its error with where that came from."""
+    print(f"{job.id} {job.state} in attempt {job.attempt}")
+    if job.state == "succeeded":
+        if job.result is not None:
+            print(job.result if isinstance(job.result, str) else json_module.dumps(job.result, indent=2))
+        return
+    error = job.error or {}
+    if error:
+        print(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
+    print(f"rota why {job.id} says more.")
 
 
 @app.command(name="list")

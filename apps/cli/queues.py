@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from difflib import get_close_matches
 from typing import Any
 
 from cyclopts import App
@@ -80,18 +82,24 @@ def set_limits(
             wanted[option] = _rate(option, given)
     if not wanted:
         raise Failure("name at least one limit", status=2)
+    unknown = _unknown(name)
+    if unknown is not None:
+        print(f"Note: {unknown}", file=sys.stderr)
     _change(name, {**wanted, **_reason(reason)}, as_json=json)
 
 
 @app.command
-def pause(name: str, *, reason: str | None = None, json: bool = False) -> None:
+def pause(name: str, *, reason: str | None = None, new: bool = False, json: bool = False) -> None:
     """Start no more jobs of the queue; what runs goes on.
 
     Args:
         name: The queue.
         reason: Why; it is kept in the history.
+        new: Also when nothing is known of a queue with this name yet.
         json: Print JSON.
     """
+    if not new:
+        _require_known(name)
     _change(name, {"paused": True, **_reason(reason)}, as_json=json)
 
 
@@ -104,7 +112,30 @@ def resume(name: str, *, reason: str | None = None, json: bool = False) -> None:
         reason: Why; it is kept in the history.
         json: Print JSON.
     """
+    unknown = _unknown(name)
+    if unknown is not None:
+        raise Failure(unknown)
     _change(name, {"paused": False, **_reason(reason)}, as_json=json)
+
+
+def _require_known(name: str) -> None:
+    """Raise Failure when nothing is known of a queue with this name: a slip of the hand would make one."""
+    unknown = _unknown(name)
+    if unknown is not None:
+        raise Failure(f"{unknown} --new gives it settings all the same")
+
+
+def _unknown(name: str) -> str | None:
+    """Return a sentence when no job, no setting and no living executor has to do with this queue, else None."""
+    with Client() as client:
+        known = {str(queue["name"]) for queue in client.queues()}
+        for executor in client.call("GET", "/v1/executors")["items"]:
+            known.update(str(queue) for queue in executor.get("queues", ()))
+    if name in known:
+        return None
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"nothing is known of a queue {name} yet.{hint}"
 
 
 def _change(name: str, body: dict[str, Any], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`rota why`: why a job is not running or ended as it did, and why a schedule did or did not tick."""
+"""`rota why`: why a job, workflow, batch or schedule is in its state, and why a job of the inbox is not in the log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rota import Client, NotFound
 
 
 def why(id: str, *, at: str | None = None, json: bool = False) -> None:
-    """Say why a job is not running now, or why it ended as it did; or why a schedule did or did not tick.
+    """Say why a job is not running now or ended as it did; the same of a workflow, batch, schedule or inbox row.
 
     Args:
-        id: The id of a job, or the id or name of a schedule.
+        id: The id of a job, workflow, batch or inbox row, or the id or name of a schedule.
         at: A nominal time of the schedule (RFC 3339 with an offset); without it: what it waits for now.
         json: Print JSON.
     """
@@ -28,18 +28,33 @@ def why(id: str, *, at: str | None = None, json: bool = False) -> None:
         print(f"- {reason['text']}")
         for holder in reason.get("holders", ()):
             print(f"    {_holder(holder)}")
+        _print_traceback(reason)
+
+
+def _print_traceback(reason: dict[str, Any]) -> None:
+    """Print where the last attempt failed, as Python shows it; also of the jobs that a workflow's reason is about."""
+    for inner in (reason, *reason.get("reasons", ())):
+        error = inner.get("error") or {}
+        for line in (error.get("traceback") or "").splitlines():
+            print(f"    {line}")
+
+
+KINDS = ("workflow", "batch", "inbox")
 
 
 def _found(client: Client, name: str, at: str | None) -> dict[str, Any]:
-    try:
-        if at is None and _is_id(name):
+    if at is None and _is_id(name):
+        with suppress(NotFound):
+            return client.why(name)
+        for kind in KINDS:
             with suppress(NotFound):
-                return client.why(name)
+                return client.why_of(kind, name)
+    try:
         return client.why_tick(name, at)
     except NotFound as error:
         if error.field != "id":
             raise
-        kind = "schedule" if at is not None else "job and no schedule"
+        kind = "schedule" if at is not None else "job, workflow, batch, inbox row or schedule"
         raise Failure(f"there is no {kind} {name!r}") from None
 
 

@@ -13,6 +13,7 @@ from apps.store.calendar_routes import CalendarRoutes
 from apps.store.calendars import Calendars
 from apps.store.event_routes import EventRoutes
 from apps.store.group_routes import GroupRoutes
+from apps.store.groups import Groups
 from apps.store.guard import Guard
 from apps.store.inbox_routes import InboxRoutes
 from apps.store.job_actions import JobActions
@@ -35,6 +36,8 @@ from apps.store.system_routes import SystemRoutes
 from apps.store.tick_lists import TickLists
 from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
+from apps.store.why_groups import WhyGroups
+from apps.store.why_inbox import WhyInbox
 from apps.store.why_routes import WhyRoutes
 from apps.store.why_ticks import WhyTicks
 from apps.version import VERSION
@@ -61,14 +64,17 @@ def create_app(
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
-    for kind in KINDS:
-        GroupRoutes(kind, parts, resources, positions).add_to(app)
+    groups = {kind: Groups(kind, parts, resources) for kind in KINDS}
+    for found in groups.values():
+        GroupRoutes(found, positions).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
     SubscriptionRoutes(parts, resources, positions).add_to(app)
     calendars = Calendars(parts.log, resources)
     schedules = Schedules(parts, resources, calendars)
     previews = Previews(schedules, calendars, parts.now)
-    WhyRoutes(Why(parts, jobs), WhyTicks(parts, schedules), positions).add_to(app)
+    why = Why(parts, jobs)
+    why_groups, why_inbox = WhyGroups(groups, parts.index, why), WhyInbox(parts.inbox, positions)
+    WhyRoutes(why, WhyTicks(parts, schedules), why_groups, why_inbox, positions).add_to(app)
     backfills, lists = Backfills(parts, schedules, calendars), TickLists(parts.log, schedules)
     ScheduleRoutes(schedules, backfills, previews, lists, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)

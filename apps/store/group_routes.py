@@ -13,10 +13,9 @@ from apps.store import group_schemas as schemas
 from apps.store.answers import json_response, page, written
 from apps.store.groups import Groups, GroupView
 from apps.store.json_body import decode_json, shown
-from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.requests import media_type, meta_of, read_body, read_options, traceparent_of
-from apps.store.resources import Changed, Resources
+from apps.store.resources import Changed
 from apps.store.routing import Handler, Routes
 from domain.errors import NotFound, Rejected
 from domain.groups import Kind
@@ -31,10 +30,10 @@ STATES = ("running", "cancelling", "succeeded", "failed", "cancelled")
 class GroupRoutes:
     """The handlers of one kind."""
 
-    def __init__(self, kind: Kind, parts: Parts, resources: Resources, positions: Positions) -> None:
-        self._kind = kind
-        self._place = "/v1/workflows" if kind == "workflow" else "/v1/batches"
-        self._groups = Groups(kind, parts, resources)
+    def __init__(self, groups: Groups, positions: Positions) -> None:
+        self._kind: Kind = groups.kind
+        self._place = "/v1/workflows" if self._kind == "workflow" else "/v1/batches"
+        self._groups = groups
         self._positions = positions
 
     def add_to(self, app: FastAPI) -> None:
@@ -71,7 +70,7 @@ class GroupRoutes:
 
     async def _get(self, request: Request) -> Response:
         """The status of the whole, how many jobs are in each state, and of a workflow each job."""
-        reference = _reference(request, self._kind)
+        reference = reference_of(request, self._kind)
         await self._positions.at_least(request)
         row = await self._groups.load(reference)
         found = await self._groups.view(row)
@@ -89,7 +88,7 @@ class GroupRoutes:
 
     async def _cancel(self, request: Request) -> Response:
         """Ask for the end of all jobs that have not ended."""
-        reference = _reference(request, self._kind)
+        reference = reference_of(request, self._kind)
         with tracing.span(f"POST {self._place}/cancel", parent=traceparent_of(request), kind="server") as span:
             options = await read_options(request, REASON)
             changed = await self._groups.cancel(reference, options.get("reason"), meta_of(request, span.traceparent))
@@ -97,7 +96,7 @@ class GroupRoutes:
 
     async def _retry(self, request: Request) -> Response:
         """Let those jobs run again that did not succeed; those that were left out wait again."""
-        reference = _reference(request, self._kind)
+        reference = reference_of(request, self._kind)
         with tracing.span(f"POST {self._place}/retry", parent=traceparent_of(request), kind="server") as span:
             options = await read_options(request, REASON)
             changed = await self._groups.retry(reference, options.get("reason"), meta_of(request, span.traceparent))
@@ -139,7 +138,8 @@ def group_view(found: GroupView) -> dict[str, Any]:
     return view
 
 
-def _reference(request: Request, kind: Kind) -> str:
+def reference_of(request: Request, kind: Kind) -> str:
+    """Return the id in the request's path. Raises NotFound when it is none."""
     text = str(request.path_params["id"])
     try:
         return str(UUID(text))

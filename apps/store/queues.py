@@ -70,9 +70,9 @@ class Queues:
         return queue_view(name, row, figures)
 
     async def all(self) -> list[dict[str, Any]]:
-        """Every queue that has jobs or settings, by name."""
+        """Every queue that has jobs or settings, by name; one whose settings were all taken back has none."""
         figures = await self._counts.figures(None)
-        rows = {row.name: row for row in await self._resources.every(KIND)}
+        rows = {row.name: row for row in await self._resources.every(KIND) if settings_from_json(row.doc) != FREE}
         names = sorted({*figures, *rows})
         return [queue_view(name, rows.get(name), figures.get(name, QueueFigures())) for name in names]
 

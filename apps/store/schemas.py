@@ -148,7 +148,8 @@ EXPLAIN_JOB = _route(
     _json(
         _object(
             id=ID,
-            state={"type": "string", "enum": list(STATES)},
+            name={"type": ["string", "null"]},
+            state=TEXT,
             summary=TEXT,
             position=INTEGER,
             reasons={"type": "array", "items": _object(code=TEXT, text=TEXT) | {"additionalProperties": True}},

@@ -51,8 +51,10 @@ class Why:
         job, history = await self._told(job_id)
         explain: Callable[[Job, Sequence[Recorded]], Awaitable[list[Reason]]] = getattr(self, f"_{job.state}")
         reasons = await explain(job, history)
+        origin = job.spec.origin
         return {
             "id": job.id,
+            "name": None if origin is None else origin.name,
             "state": job.state,
             "reasons": reasons,
             "summary": " ".join(reason["text"] for reason in reasons),

@@ -1,4 +1,4 @@
-"""The HTTP route that explains a job."""
+"""The HTTP routes that explain jobs, schedules, workflows, batches, and what waits in the inbox."""
 
 from __future__ import annotations
 
@@ -8,25 +8,33 @@ from starlette.responses import Response
 
 from apps.store import schemas
 from apps.store.answers import json_response
+from apps.store.group_routes import reference_of
 from apps.store.positions import Positions
 from apps.store.requests import instant_of, job_id_of
 from apps.store.routing import Routes
 from apps.store.why import Why
+from apps.store.why_groups import WhyGroups
+from apps.store.why_inbox import WhyInbox
 from apps.store.why_ticks import WhyTicks
 
 
 class WhyRoutes:
     """The handlers."""
 
-    def __init__(self, why: Why, ticks: WhyTicks, positions: Positions) -> None:
+    def __init__(self, why: Why, ticks: WhyTicks, groups: WhyGroups, inbox: WhyInbox, positions: Positions) -> None:
         self._why = why
         self._ticks = ticks
+        self._groups = groups
+        self._inbox = inbox
         self._positions = positions
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them."""
         Routes(app, "jobs").add("GET", "/v1/jobs/{id}/why", self.explain_job, **schemas.EXPLAIN_JOB)
         Routes(app, "schedules").add("GET", "/v1/schedules/{id}/why", self.explain_tick, **schemas.EXPLAIN_TICK)
+        Routes(app, "workflows").add("GET", "/v1/workflows/{id}/why", self.explain_workflow, **schemas.EXPLAIN_JOB)
+        Routes(app, "batches").add("GET", "/v1/batches/{id}/why", self.explain_batch, **schemas.EXPLAIN_JOB)
+        Routes(app, "inbox").add("GET", "/v1/inbox/{id}/why", self.explain_inbox, **schemas.EXPLAIN_JOB)
 
     async def explain_job(self, request: Request) -> Response:
         """Why the job is not running, or why it ended as it did."""
@@ -40,3 +48,17 @@ class WhyRoutes:
         at = None if text is None else instant_of(text, "at")
         await self._positions.at_least(request)
         return json_response(await self._ticks.explain(str(request.path_params["id"]), at))
+
+    async def explain_workflow(self, request: Request) -> Response:
+        """Why the workflow goes on, or ended as it did."""
+        await self._positions.at_least(request)
+        return json_response(await self._groups.explain("workflow", reference_of(request, "workflow")))
+
+    async def explain_batch(self, request: Request) -> Response:
+        """Why the batch goes on, or ended as it did."""
+        await self._positions.at_least(request)
+        return json_response(await self._groups.explain("batch", reference_of(request, "batch")))
+
+    async def explain_inbox(self, request: Request) -> Response:
+        """Why a transaction's job is not in the log yet, or was refused."""
+        return json_response(await self._inbox.explain(job_id_of(request)))

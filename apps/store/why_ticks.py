@@ -132,9 +132,11 @@ class WhyTicks:
         following = next(nominal_times(definitions.timing(schedule), self._parts.now()), None)
         if following is None:
             return [_reason("ended", "The rule names no instant any more.", {})]
-        text = f"The next nominal time is {_text(following.at)} ({following.local})."
+        paused = self._pause(schedule)
+        text = f"The next nominal time is {_text(following.at)} ({following.local})"
+        text += "; while the pause lasts it is skipped." if paused else "."
         facts = {"utc": following.at, "local": following.local, "outcome": following.outcome}
-        reasons = [_reason("not_due", text, facts), *self._pause(schedule)]
+        reasons = [*paused, _reason("not_due", text, facts)]
         if schedule.queued:
             count = len(schedule.queued)
             text = f"{count} ticks wait for the end of {len(schedule.open)} jobs of the schedule."

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from apps.cli.up import running_system
 from rota import Client
 from rota.discovery import default_token, default_url, url_of_running
+from tests.waiting import until_sync
 
 ROTA = Path(sys.executable).with_name("rota")
 
@@ -142,3 +148,80 @@ def test_the_version_is_the_packages(tmp_path: Path) -> None:
     version = re.search(r'^version = "(.+)"$', (Path(__file__).parents[2] / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert rota(tmp_path, "--version").stdout.strip() == version[1]
+
+
+def test_why_shows_where_a_job_failed(project: Path) -> None:
+    job = rota(project, "submit", "shop.broken").stdout.strip()
+    ended = until_sync(
+        lambda: (said := rota(project, "why", job)).stdout.startswith(f"{job} is failed") and said.stdout,
+        what="the job's end",
+    )
+    assert "ValueError: no such picture" in ended
+    assert "in broken" in ended
+    assert rota(project, "why", str(UUID(int=7))).stderr == (
+        f"rota: there is no job, workflow, batch, inbox row or schedule '{UUID(int=7)}'\n"
+    )
+
+
+def test_why_explains_a_workflow_by_the_jobs_that_decide(project: Path) -> None:
+    flow = {
+        "name": "w",
+        "jobs": {"a": {"task": "shop.broken"}, "b": {"task": "shop.shrink", "args": {"name": "B"}, "after": ["a"]}},
+    }
+
+    (project / "flow.json").write_text(json.dumps(flow))
+    done = rota(project, "workflows", "submit", "flow.json", "--wait", "--json")
+    assert done.returncode == 1
+    said = rota(project, "why", json.loads(done.stdout)["id"]).stdout
+    assert "The workflow ended as failed" in said
+    assert "Job a is failed: It failed for good after 1 attempts" in said
+    assert "ValueError: no such picture" in said
+    assert "Job b is cancelled" in said
+
+
+def test_a_slip_in_a_queues_name_makes_no_queue(project: Path) -> None:
+    done = rota(project, "queues", "pause", "picture")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "rota: nothing is known of a queue picture yet. Did you mean pictures? --new gives it settings all the same\n"
+    )
+    assert rota(project, "queues", "resume", "picture").returncode == 1
+    assert rota(project, "queues", "pause", "picture", "--new").returncode == 0
+    assert "picture" in rota(project, "queues", "list").stdout.split()
+    assert rota(project, "queues", "resume", "picture").returncode == 0
+    assert "picture" not in rota(project, "queues", "list").stdout.split()
+
+
+def on_terminal(folder: Path, columns: int, *arguments: str) -> str:
+    """What the command prints on a terminal of this width."""
+    controller, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ROTA_", "COLUMNS"))}
+    with subprocess.Popen(
+        [ROTA, *arguments], stdin=terminal, stdout=terminal, stderr=terminal, cwd=folder, env={**env, "TERM": "dumb"}
+    ) as process:
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(controller, 65536):
+                said += piece
+    os.close(controller)
+    assert process.returncode in (0, 1)
+    return said.decode().replace("\r\n", "\n")
+
+
+def test_a_narrow_terminal_cuts_nothing(project: Path) -> None:
+    job = rota(project, "submit", "shop.shrink", "name=ADA", "--wait")
+    job_id = json.loads(job.stdout)["id"]
+    assert job_id in on_terminal(project, 80, "jobs", "list")
+    events = on_terminal(project, 40, "jobs", "events", job_id)
+    assert {"JobSubmitted", "AttemptStarted", "AttemptSucceeded"} <= set(events.split())
+
+
+def test_waiting_on_a_terminal_prints_the_result_and_little_else(project: Path) -> None:
+    said = on_terminal(project, 80, "submit", "shop.shrink", "name=ADA", "--wait").splitlines()
+    assert said[0].endswith(" succeeded in attempt 1")
+    assert said[1:] == ["ada"]
+    failed = on_terminal(project, 80, "submit", "shop.broken", "--wait")
+    assert "ValueError: no such picture" in failed
+    assert len(failed.splitlines()) < 15

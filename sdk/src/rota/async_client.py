@@ -161,6 +161,10 @@ class AsyncClient:
         """As `Client.why`."""
         return await self.in_thread(lambda: self._client.why(job_id))
 
+    async def why_of(self, kind: str, reference: str) -> "Dict[str, Any]":
+        """As `Client.why_of`."""
+        return await self.in_thread(lambda: self._client.why_of(kind, reference))
+
     async def why_tick(self, schedule: str, at: Optional[Instant] = None) -> "Dict[str, Any]":
         """As `Client.why_tick`."""
         return await self.in_thread(lambda: self._client.why_tick(schedule, at))

@@ -326,6 +326,11 @@ class Client:
         """Why the job is not running, or why it ended as it did: `summary`, and `reasons` with their facts."""
         return dict(self._read(f"/v1/jobs/{in_path(job_id)}/why", {}).body)
 
+    def why_of(self, kind: str, reference: str) -> "Dict[str, Any]":
+        """Why a `workflow`, `batch` or job of the `inbox` goes on, waits, or ended as it did. Raises NotFound."""
+        place = {"workflow": "workflows", "batch": "batches", "inbox": "inbox"}[kind]
+        return dict(self._read(f"/v1/{place}/{in_path(reference)}/why", {}).body)
+
     def inbox(self) -> "Dict[str, Any]":
         """How many jobs of transactions wait for their way into the log (`waiting`, `oldest`), and the refused ones."""
         state: "Dict[str, Any]" = dict(self._read("/v1/inbox", {"limit": 1}).body)

@@ -212,3 +212,12 @@ async def test_a_retry_lets_failed_jobs_run_and_those_behind_them_wait_in_one_un
         units.add((type(last.event).__name__, last.meta.unit))
     assert {name for name, _ in units} == {"WorkflowReopened", "JobRequeued"}
     assert len({unit for _, unit in units}) == 1
+
+
+async def test_why_names_the_jobs_that_a_workflow_waits_for(client: httpx.AsyncClient):
+    flow = await submit(client, "workflows", {"name": "nightly", "jobs": {"a": JOB, "b": behind("a")}})
+    why = (await client.get(f"/v1/workflows/{flow['id']}/why")).json()
+    assert [reason["code"] for reason in why["reasons"]] == ["running", "job_goes_on", "job_goes_on"]
+    assert [reason["name"] for reason in why["reasons"][1:]] == ["a", "b"]
+    assert "Job b is waiting: It waits for a to have succeeded" in why["summary"]
+    assert (await client.get(f"/v1/batches/{flow['id']}/why")).status_code == 404

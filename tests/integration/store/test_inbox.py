@@ -562,3 +562,16 @@ async def test_the_documented_examples_run(database: TestDatabase, stores: Store
     assert await owner.fetchval("select count(*) from shop.orders") == 2
     await owner.execute(f"drop role {role}")
     await owner.close()
+
+
+async def test_why_tells_of_a_row_that_waits_and_of_one_that_was_refused(
+    user: Connection, make_mover: Make, client: httpx.AsyncClient
+) -> None:
+    job_id = await put(user, "no.such.task")
+    waiting = (await client.get(f"/v1/inbox/{job_id}/why")).json()
+    assert (waiting["state"], waiting["reasons"][0]["code"]) == ("waiting", "inbox")
+    await make_mover().drain()
+    refused = (await client.get(f"/v1/inbox/{job_id}/why")).json()
+    assert (refused["state"], refused["reasons"][0]["code"]) == ("refused", "refused")
+    assert "no.such.task" in refused["summary"]
+    assert (await client.get(f"/v1/inbox/{UUID(int=1)}/why")).status_code == 404
