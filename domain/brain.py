@@ -17,6 +17,7 @@ from uuid import UUID
 
 from domain import commands as c
 from domain.errors import Corruption
+from domain.executors import Abilities
 from domain.flow import Flow
 from domain.ids import Position, Version
 from domain.lines.lines import Lines, LinesChange, Place
@@ -120,6 +121,8 @@ class Brain:
         self.lines = Lines()
         self.capacity: dict[str, int] = {}
         """How many slots the living executors have for each queue."""
+        self.abilities = Abilities()
+        """Which tasks the living executors can run."""
         self.flow = Flow()
         self._just_ended: list[str] = []
         self._handlers: dict[str, list[Handler]] = {}

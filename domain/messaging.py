@@ -42,8 +42,14 @@ class WorkQueue(Protocol):
     async def done(self, items: Sequence[WorkItem]) -> None:
         """Acknowledge and delete: each was claimed in the log, or has lost its point."""
 
+    async def park(self, items: Sequence[tuple[WorkItem, str]]) -> None:
+        """Leave items to executors that know their tasks; each with the name of its task."""
+
     async def reclaim(self, limit: int) -> list[WorkItem]:
-        """Take over items that another executor took but neither claimed nor dropped for a while."""
+        """Take over items that another executor took but neither claimed nor dropped for a while.
+
+        Now and then also some that lie parked for long: their jobs may not be queued any more.
+        """
 
 
 class CancelNotice(NamedTuple):

@@ -21,6 +21,15 @@ PRIORITIES = ("high", "normal", "low")
 
 _WORK = "rota:work:"
 
+PARKED = "parked:"
+"""Begins the names of the consumers of a work stream that hold what nobody could take for want of its task.
+
+The task's name follows; nothing, for tasks beyond PARKED_TASKS. An executor's own name never begins like this.
+"""
+
+PARKED_TASKS = 1_000
+"""How many different tasks one work stream may hold parked by name."""
+
 
 def work_stream(queue: str, priority: str) -> str:
     """The key of the work stream of a queue and priority."""
@@ -31,6 +40,16 @@ def work_streams(queues: Iterable[str], priorities: Sequence[str] = PRIORITIES) 
     """The keys of all work streams of these queues, priorities in the order given, then queues."""
     names = list(queues)
     return [work_stream(queue, priority) for priority in priorities for queue in names]
+
+
+def parked_tasks(key: str) -> str:
+    """The key of the set of tasks that are parked in a work stream, by the stream's key."""
+    return f"rota:parked:{key.removeprefix(_WORK)}"
+
+
+def parked_bell(queue: str) -> str:
+    """The key of the stream that grows when something of this queue is parked: whoever waits for work looks again."""
+    return f"rota:parked-bell:{queue}"
 
 
 def queue_and_priority(key: str) -> tuple[str, str]:

@@ -3,12 +3,16 @@
 Takes no more than there are free slots for, so nothing lies taken while another executor is idle. Waiting takes
 nothing: it only looks for entries behind what the group was given last. Acknowledging also deletes. Whatever stands
 in a work stream is untrusted: what can not be read is dropped, counted and logged, and never stops the executor.
+
+What this executor has no task for it parks: the entry stays in its stream, held by nobody until an executor takes it
+that knows the task. So it stands in nobody's way, and whoever asks whether the broker still has it finds it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -20,7 +24,11 @@ from adapters.codec import from_json
 from adapters.redis.connection import BLOCK_SECONDS, Script, translated
 from adapters.redis.streams import (
     GROUP,
+    PARKED,
+    PARKED_TASKS,
     entry_id,
+    parked_bell,
+    parked_tasks,
     position_of,
     queue_and_priority,
     work_stream,
@@ -40,6 +48,12 @@ RECLAIM_IDLE_SECONDS = 15.0
 CONSUMER_GONE_SECONDS = 3600.0
 """A consumer of the group that took nothing and asked nothing for this long is forgotten, if it holds nothing."""
 
+PARKED_SECONDS = 60.0
+"""What lies parked for so long is looked at again: its job may have been cancelled."""
+
+PARKED_AT_ONCE = 50
+"""At most so much of that at a time."""
+
 MAX_TAKE = 1_000
 
 Entry = tuple[bytes, list[bytes] | None]
@@ -47,11 +61,16 @@ Entry = tuple[bytes, list[bytes] | None]
 _take = Script("take")
 _done = Script("done")
 _reclaim = Script("reclaim")
+_park = Script("park")
 _unreadable = Counter("rota_work_entries_unreadable", "Entries of work streams that could not be read")
+_parked = Counter("rota_work_entries_parked", "Entries of work streams that were parked: nobody here knows the task")
 
 
 class RedisWorkQueue:
-    """The work streams of some queues, for one consumer (an executor's id, never used by another process)."""
+    """The work streams of some queues, for one consumer (an executor's id, never used by another process).
+
+    `tasks` says which tasks this executor knows now: it takes what was parked for them.
+    """
 
     def __init__(
         self,
@@ -59,17 +78,23 @@ class RedisWorkQueue:
         queues: Sequence[str],
         consumer: str,
         *,
+        tasks: Callable[[], Sequence[str]] = tuple,
         reclaim_idle_seconds: float = RECLAIM_IDLE_SECONDS,
+        parked_seconds: float = PARKED_SECONDS,
     ) -> None:
         self._client = client
         self._queues = list(queues)
         self._turn = 0
         self._consumer = consumer
+        self._tasks = tasks
         self._idle_ms = int(reclaim_idle_seconds * 1000)
+        self._parked_seconds = parked_seconds
+        self._parked_at = time.monotonic()
+        # Whether something was parked when last looked: only then are the names of the tasks sent along.
+        self._anything_parked = True
         # What the group was last given of each stream, by which `wait` recognises something new.
         self._places: dict[str, bytes] = {}
         self._left_something = True
-        self._reclaim_places: dict[str, bytes] = {}
 
     @property
     def queues(self) -> list[str]:
@@ -93,11 +118,22 @@ class RedisWorkQueue:
         self._queues.append(self._queues.pop(0))
         self._turn += 1
         keys = work_streams(self._queues, order_of(self._turn))
+        registries = [parked_tasks(key) for key in keys]
+        bells = [parked_bell(queue) for queue in self._queues]
+        knowing = self._anything_parked
+        arguments = (GROUP, self._consumer, wanted, len(keys), PARKED, *(self._tasks_in_turn() if knowing else ()))
         with translated("give out work"):
-            taken, places = await _take(self._client, keys, (GROUP, self._consumer, wanted))
-        self._places = dict(zip(keys, places, strict=True))
-        self._left_something = sum(len(entries) for _, entries in taken) >= wanted
+            taken, places, rung, parked = await _take(self._client, [*keys, *registries, *bells], arguments)
+        self._places = dict(zip([*keys, *bells], [*places, *rung], strict=True))
+        self._anything_parked = bool(parked)
+        self._left_something = sum(len(entries) for _, entries in taken) >= wanted or (bool(parked) and not knowing)
         return await self._read(keys, taken)
+
+    def _tasks_in_turn(self) -> list[str]:
+        """Each time another task comes first, so that none waits behind another that has much parked."""
+        tasks = list(self._tasks())
+        first = self._turn % len(tasks) if tasks else 0
+        return tasks[first:] + tasks[:first]
 
     async def wait(self, timeout_seconds: float) -> None:
         """Return when there may be something to take, at the latest after the timeout. Takes nothing.
@@ -123,13 +159,31 @@ class RedisWorkQueue:
         if limit <= 0:
             return []
         keys = work_streams(self._queues)
-        starts = [self._reclaim_places.get(key, b"0-0") for key in keys]
         gone_ms = int(CONSUMER_GONE_SECONDS * 1000)
-        arguments = (GROUP, self._consumer, self._idle_ms, min(limit, MAX_TAKE), gone_ms, *starts)
+        parked_ms = 0
+        if time.monotonic() - self._parked_at >= self._parked_seconds:
+            self._parked_at = time.monotonic()
+            parked_ms = int(self._parked_seconds * 1000)
+        arguments = (GROUP, self._consumer, self._idle_ms, min(limit, MAX_TAKE), gone_ms, PARKED, parked_ms)
         with translated("hand over abandoned work"):
-            taken, places = await _reclaim(self._client, keys, arguments)
-        self._reclaim_places = dict(zip(keys, places, strict=True))
+            taken = await _reclaim(self._client, keys, (*arguments, PARKED_AT_ONCE))
         return await self._read(keys, taken)
+
+    async def park(self, items: Sequence[tuple[WorkItem, str]]) -> None:
+        """Leave items to whoever knows their tasks: each with the name of its task. Whoever waits looks again."""
+        by_key: dict[str, list[str]] = {}
+        keys: list[str] = []
+        for item, task in items:
+            key = work_stream(item.queue, item.priority)
+            if key not in by_key:
+                keys += (key, parked_tasks(key), parked_bell(item.queue))
+            by_key.setdefault(key, []).extend((entry_id(item.position), task))
+        arguments: list[Any] = [GROUP, PARKED, PARKED_TASKS]
+        for pairs in by_key.values():
+            arguments += (len(pairs) // 2, *pairs)
+        with translated("park work"):
+            await _park(self._client, keys, arguments)
+        _parked.inc(len(items))
 
     async def _read(self, keys: Sequence[str], taken: list[tuple[int, list[Entry]]]) -> list[WorkItem]:
         items: list[WorkItem] = []

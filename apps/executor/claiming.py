@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from adapters.group_commit import GroupCommit
@@ -32,6 +33,13 @@ MAX_ROUNDS = 3
 """How often a job that is still queued after a lost conflict is tried; then its dispatch is found missing one day."""
 
 
+class Claims(NamedTuple):
+    """What came of a batch: the won attempts, and the items whose task is not known here, with the task."""
+
+    won: list[Claimed]
+    unknown: list[tuple[WorkItem, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A won attempt: the job as the log has it now, and the span that its attempt runs under."""
@@ -41,17 +49,24 @@ class Claimed:
 
 
 class Claimer:
-    """Claims work for one executor process. `now` is PostgreSQL's time."""
+    """Claims work for one executor process. `now` is PostgreSQL's time, `knows` whether a task can run here now."""
 
-    def __init__(self, event_log: EventLog, commit: GroupCommit, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        commit: GroupCommit,
+        now: Callable[[], datetime],
+        knows: Callable[[str], bool],
+    ) -> None:
         self._log = event_log
         self._commit = commit
         self._now = now
+        self._knows = knows
 
-    async def claim(self, items: Sequence[WorkItem], executor: str) -> list[Claimed]:
-        """The attempts that `executor` may now run. Afterwards all items have lost their point.
+    async def claim(self, items: Sequence[WorkItem], executor: str) -> Claims:
+        """The attempts that `executor` may now run, and what it leaves to others; the rest has lost its point.
 
-        Waits for as long as the log is away.
+        A job whose task is not known here is never claimed. Waits for as long as the log is away.
         """
         jobs: dict[UUID, Job] = {}
         for item in items:
@@ -61,12 +76,14 @@ class Claimer:
         if unknown:
             jobs.update(await self._queued(unknown))
         won: list[Claimed] = []
+        foreign = {job.id: job.spec.task for job in jobs.values() if not self._knows(job.spec.task)}
+        jobs = {job_id: job for job_id, job in jobs.items() if job_id not in foreign}
         for _ in range(MAX_ROUNDS):
             lost = await self._claim_once(jobs.values(), executor, won)
             if not lost:
                 break
             jobs = await self._queued(lost)
-        return won
+        return Claims(won, [(item, foreign[item.job_id]) for item in items if item.job_id in foreign])
 
     async def _claim_once(self, jobs: Iterable[Job], executor: str, won: list[Claimed]) -> list[UUID]:
         """Try each job at the version at which it is known; the jobs that are at another one."""

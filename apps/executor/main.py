@@ -41,10 +41,13 @@ from apps.service import keep_running, run_service, run_until, until_done
 from apps.settings import Settings
 from apps.version import VERSION
 from domain.builtin_tasks import BUILTIN_TASKS
-from domain.ports import Coordination
+from domain.ports import Coordination, Registration
 from observability import metrics
 
 log = logging.getLogger("rota.executor")
+
+SHELL = "shell.run"
+"""The one built-in task that an executor has only by its settings."""
 
 
 def main(settings: Settings) -> int:
@@ -81,7 +84,9 @@ class _Parts:
     """The concrete parts of one executor; what has to be closed is on the stack."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._builtin = BUILTIN_TASKS if settings.allow_shell else BUILTIN_TASKS - {SHELL}
         self.identity = new_identity()
+        self.registration: Registration | None = None
         self.database = Database(settings.require("database_url"), application="rota-executor")
         stack.push_async_callback(self.database.close)
         self.event_log = PostgresEventLog(self.database)
@@ -115,12 +120,12 @@ class _Parts:
             predecessors=Predecessors(PostgresResults(self.database)),
             metrics=counters,
         )
-        self.queue = RedisWorkQueue(self.redis, settings.queues, self.identity)
+        self.queue = RedisWorkQueue(self.redis, settings.queues, self.identity, tasks=self.tasks)
         self.executor = Executor(
             identity=self.identity,
             slots=self.slots,
             queue=self.queue,
-            claimer=Claimer(self.event_log, commit, self.clock.now),
+            claimer=Claimer(self.event_log, commit, self.clock.now, self.knows),
             runs=self.runs,
             metrics=counters,
         )
@@ -132,6 +137,25 @@ class _Parts:
             event_log=self.event_log,
             attempts=PostgresRunningAttempts(self.database),
         )
+
+    def knows(self, task: str) -> bool:
+        """Whether the task can run here now."""
+        return task in self._builtin or (self.python is not None and task in self.python.tasks)
+
+    def tasks(self) -> list[str]:
+        """The names of all tasks that can run here now."""
+        return sorted([*self._builtin, *(self.python.tasks if self.python is not None else ())])
+
+    def info(self) -> dict[str, Any]:
+        """What this executor says of itself among the members."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": VERSION,
+            "queues": self.queue.queues,
+            "slots": self.slots.total,
+            "tasks": self.tasks(),
+        }
 
     async def announce(self) -> None:
         """Enter the Python tasks that run here into the catalogue."""
@@ -151,6 +175,8 @@ class _Parts:
         while True:
             await self.python.new_tasks()
             await self.announce()
+            if self.registration is not None and not self.registration.lost:
+                await self.registration.update(self.info())
 
     async def kill(self) -> None:
         """End the task processes by force."""
@@ -180,15 +206,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
 async def _stay_alive(parts: _Parts, coordination: Coordination) -> None:
     """Be registered for ever; when a registration is lost, stop what runs and come back under another name."""
     while True:
-        info = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": VERSION,
-            "queues": parts.queue.queues,
-            "slots": parts.slots.total,
-            "tasks": sorted([*BUILTIN_TASKS, *(parts.python.tasks if parts.python is not None else ())]),
-        }
-        async with coordination.register("executor", parts.executor.identity, info) as registration:
+        async with coordination.register("executor", parts.executor.identity, parts.info()) as registration:
+            parts.registration = registration
             parts.executor.registered()
             await registration.wait_lost()
             log.warning("the registration of executor %s is lost", parts.executor.identity)

@@ -125,7 +125,7 @@ class Executor:
         claiming = {item.job_id for item in items}
         self.claiming |= claiming
         try:
-            won = await self._claimer.claim(items, identity)
+            won, unknown = await self._claimer.claim(items, identity)
             abandoned = self._stopping
             if abandoned is None and identity != self.identity:
                 abandoned = "its executor lost its session"
@@ -133,10 +133,22 @@ class Executor:
                 self._runs.start(claimed, identity, abandoned=abandoned)
         finally:
             self.claiming -= claiming
+        if unknown:
+            await self._park(unknown)
+            left = {item.position for item, _ in unknown}
+            items = [item for item in items if item.position not in left]
         task = asyncio.get_running_loop().create_task(self._acknowledge(items))
         self._acknowledging.add(task)
         task.add_done_callback(self._acknowledging.discard)
         return len(won)
+
+    async def _park(self, unknown: list[tuple[WorkItem, str]]) -> None:
+        """Leave to others what this executor has no task for, before anything else is taken."""
+        try:
+            await self._queue.park(unknown)
+        except Unavailable as error:
+            # They will be taken over, and parked then.
+            log.warning("%d entries could not be left to others: %s", len(unknown), error)
 
     async def _acknowledge(self, items: list[WorkItem]) -> None:
         try:

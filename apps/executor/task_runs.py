@@ -7,9 +7,12 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Outcome, Succeeded
+from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
 
 Ending = Literal["cancel", "timeout"]
+
+UNKNOWN_TASK = "UnknownTask"
+"""The type, without a traceback, by which a task process says that it has no such task (any more)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ def outcome_of(run: Run, message: list[Any]) -> Outcome:
         return Cancelled()
     if kind == "cancelled":
         return Failed("CancelledError", "the task has cancelled itself", message[2])
+    if message[2] == UNKNOWN_TASK and message[4] is None:
+        return Lost(message[3])  # said by the process itself: nothing of the user's has run
     return Failed(*message[2:6])
 
 

@@ -72,6 +72,9 @@ class CarriesOut:
             job = fold(histories.get(decision.job_id, ()))
             if job is None:
                 continue
+            if self._nobody_knows(job, decision.command):
+                self._brain.lines.pass_over(str(job.id), job.spec.queue, job.spec.task)
+                continue
             events: Sequence[Event] = ()
             with contextlib.suppress(NotPossible):  # it has ended meanwhile: nobody asks the leader why
                 events = decide(job, self._informed(job, decision.command), now)
@@ -130,6 +133,12 @@ class CarriesOut:
         if isinstance(command, c.ActOnTime | c.MeetDependencies):
             return replace(command, managed=job.spec.queue in self._brain.managed)
         return command
+
+    def _nobody_knows(self, job: Job, command: c.Command) -> bool:
+        """Whether the job would only use up its queue's limits: no living executor there has its task."""
+        if not isinstance(command, c.DispatchJob) or command.reason != "admitted" or job.state != "waiting":
+            return False
+        return self._brain.abilities.lacks(job.spec.queue, job.spec.task)
 
     def _look_again(self, job: Job, decision: Decision) -> None:
         """Its time has not come, or it waits no more, although the brain thought so."""

@@ -19,6 +19,7 @@ from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
 from domain.brain import HORIZON, Brain, Change
 from domain.errors import NotLeader, Unavailable
+from domain.executors import Abilities
 from domain.ids import Position
 from domain.ports import Member
 
@@ -169,12 +170,13 @@ class Leading:
             raise
 
     def _note_capacity(self, members: Sequence[Member]) -> None:
-        """How many slots there are for each queue."""
+        """How many slots there are for each queue, and which tasks can run there."""
         capacity: Counter[str] = Counter()
         for member in members:
             for queue in member.info.get("queues", ()):
                 capacity[queue] += int(member.info.get("slots", 0))
         self.brain.capacity = dict(capacity)
+        self.brain.abilities = Abilities(members)
 
     async def _declare_losses(self) -> None:
         while True:

@@ -19,6 +19,7 @@ from apps.scheduler.surroundings import Surroundings
 from domain import commands as c
 from domain.brain import Brain, Decision
 from domain.errors import Unavailable
+from domain.executors import Abilities
 from domain.ids import Position
 from domain.messaging import FeedEvent
 from domain.queues import KIND, QueueSettings, settings_from_json
@@ -79,6 +80,7 @@ class Limits:
         self._woken = asyncio.Event()
         self._forget_at = 0.0
         self._look_at = 0.0
+        self._abilities = Abilities()
         for event_type in WAKING:
             office.brain.attach(event_type, self._wake)
 
@@ -96,6 +98,7 @@ class Limits:
             self._woken.clear()
             self._lines.set_slots(self._brain.capacity)
             self._look_for_strays()
+            await self._heed_abilities()
             await self._recall()
             loaded = await self._load()
             admitted = await self._admit()
@@ -171,6 +174,24 @@ class Limits:
         for name in self._lines.managed:
             if self._queued(name) > self._lines.counts(name)[1]:
                 self._lines.recall(name)
+
+    async def _heed_abilities(self) -> None:
+        """Executors have come or gone: look again at tasks that nobody knew, take back jobs that nobody knows now.
+
+        What is taken back would use up the limits for as long as nobody who knows its task comes.
+        """
+        abilities = self._brain.abilities
+        if abilities.same_as(self._abilities):
+            return
+        if queues := self._lines.look_again(abilities):
+            self._lines.reread(queues, [lane for lane, _ in await self._index.lanes()])
+        unstarted = [UUID(job_id) for job_id in self._lines.unstarted()]
+        for start in range(0, len(unstarted), BATCH):
+            rows = await self._index.get(unstarted[start : start + BATCH])
+            unknown = [row for row in rows.values() if row.state == "queued" and abilities.lacks(row.queue, row.task)]
+            if unknown:
+                await self._surely([Decision(row.id, c.HoldJob(reason="no_executor_for_task")) for row in unknown])
+        self._abilities = abilities
 
     def _queued(self, name: str) -> int:
         return sum(self._brain.queued.get((name, priority), 0) for priority in PRIORITIES)

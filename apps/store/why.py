@@ -14,16 +14,16 @@ from uuid import UUID
 from apps.store.histories import history_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
-from domain.builtin_tasks import BUILTIN_TASKS
 from domain.errors import NotFound, Unavailable
 from domain.events import JobSubmitted
+from domain.executors import Abilities, knows, serves
 from domain.ids import Position
 from domain.jobs import Job, evolve
 from domain.lines.rates import meter_for, meter_from
 from domain.log import Recorded
 from domain.ports import Member, QueueFigures, ResourceRow
 from domain.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
-from domain.specs import Predecessor, lane_of
+from domain.specs import JobSpec, Predecessor, lane_of
 
 HOLDERS = 10
 """Jobs that hold a limit and are named; the others are counted."""
@@ -154,14 +154,13 @@ class Why:
         executors = await self._executors()
         if executors is None:
             return reasons
-        serving = [member for member in executors if spec.queue in member.info.get("queues", ())]
-        able = [m for m in serving if spec.task in BUILTIN_TASKS or spec.task in m.info.get("tasks", ())]
+        serving = [member for member in executors if serves(member.info, spec.queue)]
+        able = [member for member in serving if knows(member.info, spec.task)]
         if not serving:
             text = f"No executor that is alive works on queue {spec.queue}."
             reasons.append(_reason("no_executor", text, executors=len(executors)))
         elif not able:
-            text = f"No executor that works on queue {spec.queue} knows the task {spec.task}."
-            reasons.append(_reason("no_executor_for_task", text, executors=[member.id for member in serving]))
+            reasons.append(_nobody_knows(spec, serving))
         else:
             slots = sum(int(member.info.get("slots", 0)) for member in able)
             text = (
@@ -208,6 +207,9 @@ class Why:
         whose = "" if spec.key is None else f" of key {spec.key}"
         text = f"{ahead} jobs are ahead of it in the line{whose} in queue {spec.queue} ({spec.priority})."
         reasons.append(_reason("line", text, queue=spec.queue, key=spec.key, priority=spec.priority, ahead=ahead))
+        executors = await self._executors() or ()
+        if Abilities(executors).lacks(spec.queue, spec.task):
+            reasons.append(_nobody_knows(spec, [m for m in executors if serves(m.info, spec.queue)]))
         return [*reasons, *await self._without_leader()]
 
     async def _concurrency(self, queue: str, key: str | None, limit: int | None) -> list[Reason]:
@@ -254,6 +256,12 @@ class Why:
 
 def _reason(code: str, text: str, **facts: Any) -> Reason:
     return {"code": code, "text": text, **facts}
+
+
+def _nobody_knows(spec: JobSpec, serving: Sequence[Member]) -> Reason:
+    text = f"No executor that works on queue {spec.queue} knows the task {spec.task}; it starts as soon as one does."
+    facts = {"queue": spec.queue, "task": spec.task, "executors": [member.id for member in serving]}
+    return _reason("no_executor_for_task", text, **facts)
 
 
 def _cause(history: Sequence[Recorded]) -> dict[str, Any]:

@@ -75,6 +75,12 @@ class Lane:
         self.loading = False
         self._left.clear()
 
+    def begin_anew(self) -> None:
+        """Forget who is known, and read the index from its beginning."""
+        self._jobs.clear()
+        self.tail = Position(0)
+        self.more = True
+
     def first(self) -> str | None:
         """Who is next, as far as is known."""
         return next(iter(self._jobs), None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from domain.executors import Abilities
 from domain.ids import Position
 from domain.lines.lane import LANE_JOBS, Lane
 from domain.lines.queue_line import KeyLine, QueueLine
@@ -59,6 +60,7 @@ class Lines:
         self._kept: set[str] = set()
         self._recalls: dict[str, bool] = {}
         self._lanes = 0
+        self._passed_over: set[tuple[str, str]] = set()
         self.managed: set[str] = set()
         """Queues whose jobs are all dispatched by the leader."""
 
@@ -152,6 +154,37 @@ class Lines:
         line = None if found is None else found.keys.get(key or "")
         if line is not None and (lane := line.lanes.get(cast("Priority", priority))) is not None:
             lane.leave(job_id)
+
+    def pass_over(self, job_id: str, queue: str, task: str) -> None:
+        """The job that was just admitted can run nowhere: its task is not known. It counts no more, and stays in line.
+
+        Only the task is kept: its jobs are read again from the index once `look_again` says so.
+        """
+        self._drop(job_id)
+        self._passed_over.add((queue, task))
+
+    def look_again(self, abilities: Abilities) -> set[str]:
+        """Queues whose lines are to be read anew (see `reread`): a task that was passed over there may run now."""
+        found = {(queue, task) for queue, task in self._passed_over if not abilities.lacks(queue, task)}
+        self._passed_over -= found
+        return {queue for queue, _ in found}
+
+    def reread(self, queues: set[str], lanes: Iterable[str]) -> None:
+        """Begin these queues' lines anew from the index, of which these lines are not empty."""
+        for text in lanes:
+            name, priority, key = text.split(LANE_SEPARATOR)
+            if name not in queues:
+                continue
+            queue = self._queue(name)
+            line = queue.key(key)
+            self._lanes += cast("Priority", priority) not in line.lanes
+            line.lane(cast("Priority", priority)).begin_anew()
+            queue.hungry.add((key, cast("Priority", priority)))
+            queue.look(line)
+
+    def unstarted(self) -> dict[str, Place]:
+        """The jobs that are dispatched and have not started, where the leader alone dispatches."""
+        return {j: place for j, place in self._places.items() if not place.started and place.queue in self.managed}
 
     def dispatched(self, job_id: str, queue: str, priority: str, key: str | None) -> None:
         """The job is on its work stream."""

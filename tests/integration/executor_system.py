@@ -86,7 +86,7 @@ class System:
     def spawn(self, *, tasks: str | None = None, **settings: Any) -> ExecutorProcess:
         """Start an executor with these ROTA_ settings; `tasks` is the source of a file with Python tasks."""
         if tasks is not None:
-            path = self.directory / "jobs_of_the_test.py"
+            path = self.directory / f"jobs_of_executor_{len(self._executors)}.py"
             path.write_text(tasks)
             settings["tasks"] = str(path)
             settings.setdefault("task_processes", 1)

@@ -64,6 +64,13 @@ def surrogate(where):
     return "a\\ud800b" if where == "returned" else "a\\x00c"
 """
 
+NEWER = """
+
+@task(name="newer")
+def newer():
+    return "from newer code"
+"""
+
 
 @pytest.fixture
 async def rota(database: TestDatabase, redis_url: str, tmp_path: Path) -> AsyncIterator[System]:
@@ -233,3 +240,28 @@ async def test_an_idle_executor_is_small_and_waiting_jobs_do_not_make_it_grow(ro
     await rota.command(held[0], c.RequestCancel())
     await rota.in_state("running", [last])
     assert process.memory_info().rss - at_rest < 10_000_000
+
+
+async def test_executors_of_different_code_share_a_queue_and_each_job_goes_to_one_that_has_its_task(
+    rota: System,
+) -> None:
+    await rota.executor(tasks=TASKS, concurrency=2)
+    strange = await rota.submit("newer", 300, retry=RetryPolicy(max_attempts=1))
+    known = await rota.submit("noop", 20)
+    await rota.in_state("succeeded", known)
+    assert await rota.states(strange) == {"queued": 300}
+    await rota.executor(tasks=TASKS + NEWER, concurrency=2)
+    await rota.in_state("succeeded", strange)
+    later = await rota.submit("newer", 40, retry=RetryPolicy(max_attempts=1))
+    await rota.in_state("succeeded", later)
+    assert await rota.types(strange[0]) == ["JobSubmitted", "AttemptStarted", "AttemptSucceeded"]
+
+
+async def test_the_shell_is_left_to_executors_that_may_use_it(rota: System) -> None:
+    await rota.executor()
+    (job_id,) = await rota.submit("shell.run", args={"command": ["true"]}, retry=RetryPolicy(max_attempts=1))
+    (event,) = await rota.submit("event.publish", args={"source": "/test", "type": "org.example.done"})
+    await rota.in_state("succeeded", [event])
+    assert (await rota.job(job_id)).state == "queued"
+    await rota.executor(allow_shell=True)
+    await rota.in_state("succeeded", [job_id])

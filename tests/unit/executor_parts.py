@@ -162,6 +162,7 @@ class MemoryQueue:
         self.waiting: list[WorkItem] = []
         self.abandoned: list[WorkItem] = []
         self.acknowledged: list[WorkItem] = []
+        self.parked: list[tuple[WorkItem, str]] = []
         self.asked: list[int] = []
         self.away = False
         self._changed = asyncio.Event()
@@ -185,6 +186,10 @@ class MemoryQueue:
     async def done(self, items: Sequence[WorkItem]) -> None:
         self._available()
         self.acknowledged.extend(items)
+
+    async def park(self, items: Sequence[tuple[WorkItem, str]]) -> None:
+        self._available()
+        self.parked.extend(items)
 
     async def reclaim(self, limit: int) -> list[WorkItem]:
         items, self.abandoned = self.abandoned[:limit], self.abandoned[limit:]
@@ -275,7 +280,7 @@ class TestExecutor:
 
     def __init__(
         self, log: MemoryLog, queue: MemoryQueue, *, identity: str = "e1", slots: int = 10,
-        without_python: bool = False,
+        without_python: bool = False, knows: Callable[[str], bool] = lambda _: True,
     ) -> None:  # fmt: skip
         self.log = log
         self.queue = queue
@@ -292,8 +297,8 @@ class TestExecutor:
             python=None if without_python else self.runner, predecessors=Predecessors(log), metrics=metrics,
         )  # fmt: skip
         self.executor = Executor(
-            identity=identity, slots=self.slots, queue=queue, claimer=Claimer(log, commit, log.now), runs=self.runs,
-            metrics=metrics,
+            identity=identity, slots=self.slots, queue=queue, claimer=Claimer(log, commit, log.now, knows),
+            runs=self.runs, metrics=metrics,
         )  # fmt: skip
         self.watcher = Watcher(
             executor=self.executor, runs=self.runs, reporter=self.reporter, index=log, event_log=log, attempts=log

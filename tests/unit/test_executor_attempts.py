@@ -155,14 +155,13 @@ async def test_unrecorded_results_stop_the_taking_of_new_work() -> None:
     assert slots.unreported == 0
 
 
-async def test_a_task_that_nobody_has_here_fails_and_may_be_retried_elsewhere() -> None:
+async def test_a_task_that_is_gone_since_its_claim_is_lost_and_has_not_failed() -> None:
     log, queue = MemoryLog(), MemoryQueue()
     job_id = log.submit("strange")
     queue.put(item_of(log, job_id))
     async with TestExecutor(log, queue, without_python=True).working():
         await until(lambda: log.job(job_id).state == "retrying")
-    assert log.job(job_id).error is not None
-    assert log.job(job_id).error.type == "UnknownTask"
+    assert log.types(job_id)[-1] == "AttemptLost"
 
 
 async def test_a_defect_of_a_runner_costs_its_attempt_alone() -> None:

@@ -180,3 +180,42 @@ async def test_abandoned_entries_are_taken_over() -> None:
     assert await parts.executor.take_over() == 1
     await parts.settled()
     assert log.job(job_id).state == "succeeded"
+
+
+async def test_a_job_whose_task_is_not_known_here_is_left_to_others_and_costs_nothing() -> None:
+    log, queue = MemoryLog(), MemoryQueue()
+    strange, dispatched, known = log.submit("elsewhere"), log.submit("elsewhere", run_at=NOW), log.submit()
+    log.command(dispatched, c.DispatchJob(reason="due"))
+    items = [item_of(log, job_id) for job_id in (strange, dispatched, known)]
+    queue.put(*items)
+    async with TestExecutor(log, queue, knows=lambda task: task == "noop").working():
+        await until(lambda: log.job(known).state == "succeeded")
+        await until(lambda: queue.acknowledged == [items[2]])
+    assert queue.parked == [(items[0], "elsewhere"), (items[1], "elsewhere")]
+    assert [log.job(job_id).state for job_id in (strange, dispatched)] == ["queued", "queued"]
+    assert log.starts(strange) == log.starts(dispatched) == 0
+
+
+async def test_a_thousand_jobs_of_strangers_stand_in_nobodys_way() -> None:
+    log, queue = MemoryLog(), MemoryQueue()
+    strange = [log.submit("elsewhere") for _ in range(1_000)]
+    known = log.submit()
+    queue.put(*(item_of(log, job_id) for job_id in (*strange, known)))
+    async with TestExecutor(log, queue, slots=1, knows=lambda task: task == "noop").working() as executor:
+        await until(lambda: log.job(known).state == "succeeded")
+        assert executor.slots.taken <= 1
+    assert len(queue.parked) == 1_000
+    assert not any(log.starts(job_id) for job_id in strange)
+
+
+async def test_a_job_is_left_to_others_although_the_broker_is_away_at_that_moment() -> None:
+    log, queue = MemoryLog(), MemoryQueue()
+    job_id = log.submit("elsewhere")
+    executor = TestExecutor(log, queue, knows=lambda task: task == "noop")
+    queue.put(item_of(log, job_id))
+    queue.away = True
+    queue.abandoned, queue.waiting = queue.waiting, []
+    executor.executor.registered()
+    assert await executor.executor.take_over() == 1
+    assert log.job(job_id).state == "queued"
+    assert executor.slots.free == executor.slots.total
