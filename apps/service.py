@@ -7,14 +7,17 @@ import gc
 import logging
 import random
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from typing import Any
 
-from domain.errors import RotaError, Unavailable
+from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 from observability import tracing
 from observability.logs import configure_logging
 
 log = logging.getLogger("rota.service")
+
+WRONG_SETTINGS = 2
+"""The exit status that says: starting again will not help, the settings have to change."""
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -56,12 +59,27 @@ async def _guarded(name: str, main: Main) -> int:
     status = 0
     try:
         await main(stop)
+    except* WrongSetting as group:
+        # A mistake in the settings: the message names it, and where in our code it showed is of no interest.
+        for error in leaves(group):
+            log.error("%s does not start: %s", name, error)  # noqa: TRY400 - on purpose
+        status = WRONG_SETTINGS
     except* (RotaError, OSError) as group:
-        for error in group.exceptions:
+        for error in leaves(group):
             log.error("%s stops: %s", name, error, exc_info=error)  # noqa: TRY400 - each of the group
         status = 1
-    log.info("%s has stopped", name)
+    if status != WRONG_SETTINGS:
+        log.info("%s has stopped", name)
     return status
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors of a group and of the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
 
 
 class Backoff:
@@ -137,3 +155,31 @@ async def until_done(name: str, action: Callable[[], Awaitable[Any]]) -> None:
             await backoff.pause()
         else:
             return
+
+
+async def admitted(stop: asyncio.Event, *servers: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Talk to each server once, before anything else is begun. One that is away is no reason not to start.
+
+    Raises:
+        WrongSetting: a server does not want us.
+    """
+    for prove in servers:
+        try:
+            await unless_stopped(stop, prove())
+        except Refused as error:
+            raise WrongSetting(str(error)) from error
+        except Unavailable as error:
+            log.warning("starting all the same: %s", error)
+
+
+async def unless_stopped(stop: asyncio.Event, action: Coroutine[Any, Any, None]) -> None:
+    """Wait for the action, but not beyond the wish to stop."""
+    acting, stopping = asyncio.ensure_future(action), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([acting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if acting.done():
+            acting.result()
+    finally:
+        acting.cancel()
+        stopping.cancel()
+        await asyncio.gather(acting, stopping, return_exceptions=True)

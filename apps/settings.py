@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from adapters.postgres.address import PostgresAddress
+from adapters.redis.address import RedisAddress
+from domain.errors import WrongSetting
 
 PREFIX = "ROTA_"
 SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password", "zookeeper_auth")
@@ -72,10 +75,7 @@ class Settings(BaseSettings):
         """All settings for people to read; secrets are masked."""
         shown: dict[str, Any] = {}
         for name, value in self.model_dump(mode="json").items():
-            if value and name in SECRET_FIELDS:
-                shown[name] = mask_url(str(value)) if "://" in str(value) else "***"
-            else:
-                shown[name] = value
+            shown[name] = masked_secret(name, str(value)) if value and name in SECRET_FIELDS else value
         return shown
 
 
@@ -93,14 +93,14 @@ def load_settings(**overrides: Any) -> Settings:
     return Settings(**{**from_files, **given})
 
 
-def mask_url(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = f"{parts.username}:***" if parts.username else ":***"
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
+def masked_secret(name: str, value: str) -> str:
+    """A secret setting for people to read: of an address all but the passwords."""
+    try:
+        if name in ("database_url", "owner_database_url"):
+            return str(PostgresAddress.parse(value))
+        return str(RedisAddress.parse(value)) if name == "redis_url" else "***"
+    except WrongSetting:
+        return "***"  # what is no address may be a password in the wrong place
 
 
 def _usage(message: str) -> int:

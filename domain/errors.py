@@ -42,6 +42,13 @@ class NotFound(Rejected):
         super().__init__(message, field=field, code="not-found")
 
 
+class WrongSetting(Rejected):
+    """A process's settings can not be honoured, or a server refuses what they say: to start again does not help."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message, field=field, code="invalid-setting")
+
+
 class NotPossible(Rejected):
     """The command is well formed but the state does not allow it, for instance cancelling a finished job."""
 
@@ -64,6 +71,14 @@ class Unavailable(RotaError):
     def __init__(self, message: str, *, server: str) -> None:
         super().__init__(message)
         self.server = server
+
+
+class Refused(Unavailable):
+    """The server answers and does not want us: wrong password, role, database or certificate.
+
+    At the start of a process that is a mistake in its settings; later it is an outage like any other, until whoever has
+    changed the server gives us access again.
+    """
 
 
 class NotLeader(RotaError):

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-import asyncpg
-from sqlalchemy import make_url
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.connection import Database, plain_url, translated
-from adapters.postgres.migrate import migrate
+from adapters.postgres.connecting import Connector
+from adapters.postgres.connection import Database
+from adapters.postgres.migrate import migrate, owner_address
 
 ROWS_A_COPY = 500
 DATA = (
@@ -33,9 +32,9 @@ META = '{"actor":"bench","unit":"00000000000000000000000000000000"}'
 async def scratch_database(owner_url: str) -> AsyncIterator[Database]:
     """A migrated database of its own, opened as its owner, dropped afterwards."""
     name = f"rota_bench_{secrets.token_hex(4)}"
-    scratch_url = make_url(owner_url).set(database=name).render_as_string(hide_password=False)
-    with translated():
-        connection = await asyncpg.connect(plain_url(owner_url), timeout=5)
+    owner = owner_address(owner_url)
+    scratch_url = owner.to_database(name).url()
+    connection = await Connector(owner, application="rota-bench").connect()
     try:
         await connection.execute(f"create database {name}")
         # The application's role belongs to the server: its password must stay what it is, so it is not touched.

@@ -12,28 +12,17 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from adapters.postgres.address import PostgresAddress
+from adapters.postgres.connecting import Connector
 from domain.errors import Unavailable
 
-CONNECT_SECONDS = 5.0
-COMMAND_SECONDS = 30.0
 POOL_SECONDS = 5.0
 # connection errors, operator intervention (shutdown, crash, cancel), too many connections and the like, lock timeout
 UNAVAILABLE_STATES = ("08", "57", "53", "55P03")
-
-
-def driver_url(url: str) -> str:
-    """The same URL for SQLAlchemy's asyncpg dialect."""
-    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
-
-
-def plain_url(url: str) -> str:
-    """The same URL for asyncpg itself."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _means_unavailable(error: BaseException | None) -> bool:
@@ -69,20 +58,21 @@ class Database:
     """The servers' address, a small pool, and hot connections on demand."""
 
     def __init__(self, url: str, *, pool_size: int = 4, application: str = "rota") -> None:
-        self.url = url
-        self._application = application
+        """Opens nothing yet. Raises WrongSetting when `url` is not an address of PostgreSQL that can be honoured."""
+        self.address = PostgresAddress.parse(url)
+        self._connector = Connector(self.address, application=application)
         self.engine: AsyncEngine = create_async_engine(
-            driver_url(url),
+            "postgresql+asyncpg://",
+            async_creator=self._connector.connect,
             pool_size=pool_size,
             max_overflow=4,
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
-            connect_args={
-                "timeout": CONNECT_SECONDS,
-                "command_timeout": COMMAND_SECONDS,
-                "server_settings": {"application_name": application, "jit": "off"},
-            },
         )
+
+    async def prove_access(self) -> None:
+        """Connect once. Raises Refused when the server does not want us, Unavailable when it does not answer."""
+        await (await self._connector.connect()).close(timeout=1)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -93,13 +83,7 @@ class Database:
 
     async def connect_raw(self) -> asyncpg.Connection[Any]:
         """A connection of asyncpg's own, which the caller closes."""
-        with translated():
-            return await asyncpg.connect(
-                plain_url(self.url),
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                server_settings={"application_name": self._application, "jit": "off"},
-            )
+        return await self._connector.connect()
 
     def hot(self) -> HotConnection:
         """A connection for one loop's statements; opened at first use."""

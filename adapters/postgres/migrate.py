@@ -14,10 +14,13 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from adapters.postgres.connection import Database, driver_url, translated
+from adapters.postgres.address import PostgresAddress
+from adapters.postgres.connecting import Connector
+from adapters.postgres.connection import Database, translated
 
 APP_ROLE = "rota_app"
 ENQUEUE_ROLE = "rota_enqueue"
@@ -74,9 +77,10 @@ async def migrate(owner_url: str, app_password: str | None) -> str:
     """Apply all migrations and give the application's role its password and grants. Safe to repeat.
 
     Without a password the role is left alone. Returns the URL that services use.
-    Raises Unavailable when the server can not be reached.
+    Raises Unavailable when the server can not be reached, WrongSetting when the address can not be honoured.
     """
-    engine = create_async_engine(driver_url(owner_url))
+    address = owner_address(owner_url)
+    engine = _engine(address)
     try:
         with translated():
             async with engine.connect() as guard:
@@ -85,16 +89,26 @@ async def migrate(owner_url: str, app_password: str | None) -> str:
                 async with engine.connect() as connection:
                     await connection.run_sync(_upgrade)
                 if app_password is not None:
-                    await _make_role(owner_url, app_password)
+                    await _make_role(address, app_password)
     finally:
         await engine.dispose()
-    url = make_url(owner_url).set(username=APP_ROLE, password=app_password)
-    return url.render_as_string(hide_password=False)
+    return address.as_user(APP_ROLE, app_password).url()
+
+
+def owner_address(text: str) -> PostgresAddress:
+    """The address of the role that may migrate."""
+    return PostgresAddress.parse(text, setting="ROTA_OWNER_DATABASE_URL")
+
+
+def _engine(address: PostgresAddress) -> AsyncEngine:
+    # A migration may take its time: no deadline for a statement.
+    connector = Connector(address, application="rota-migrate", command_seconds=None)
+    return create_async_engine("postgresql+asyncpg://", async_creator=connector.connect, poolclass=NullPool)
 
 
 async def forget_term(owner_url: str) -> None:
     """Put no term in force, so that ZooKeeper's transactions may count from the beginning. As the owner only."""
-    engine = create_async_engine(driver_url(owner_url))
+    engine = _engine(owner_address(owner_url))
     try:
         with translated():
             async with engine.begin() as connection:
@@ -110,11 +124,10 @@ def _upgrade(connection: Connection) -> None:
     connection.commit()
 
 
-async def _make_role(owner_url: str, app_password: str) -> None:
+async def _make_role(address: PostgresAddress, app_password: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_\-]{8,200}", app_password):
         raise ValueError("the application role's password must be 8 to 200 letters, digits, - and _")
-    plain = make_url(owner_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await asyncpg.connect(plain, timeout=5)
+    connection = await Connector(address, application="rota-migrate").connect()
     try:
         await _ensure_role(connection, APP_ROLE, f"login password '{app_password}'")
         await _ensure_role(connection, ENQUEUE_ROLE, "nologin")

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import hiredis
-from redis.asyncio import Connection, ConnectionPool, Redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
 
-from domain.errors import Unavailable
+from adapters.redis.address import FILES, RedisAddress
+from domain.errors import Refused, Unavailable, WrongSetting
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
@@ -29,7 +33,7 @@ BLOCK_SECONDS = 2.0
 """The longest time that a blocking read asks the server to wait."""
 
 
-class PackedConnection(Connection):
+class _Packing(AbstractConnection):
     """Packs commands with hiredis. The asyncio client's own packing was a third of the relay's time under load."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -53,30 +57,80 @@ class PackedConnection(Connection):
             raise asyncio.CancelledError
 
 
+class PackedConnection(_Packing, Connection):
+    """Over TCP."""
+
+
+class PackedTlsConnection(_Packing, SSLConnection):
+    """Over TCP, with TLS."""
+
+
+class PackedUnixConnection(_Packing, UnixDomainSocketConnection):
+    """Over a socket of this machine."""
+
+
 def connect(url: str) -> Redis:
     """A client with a pool of connections; connects on first use. Close it with `aclose()`.
 
     Raises:
-        Unavailable: the URL is not one of Redis.
+        WrongSetting: the URL is not one of Redis, or has an option or a file that cannot be honoured.
+    """
+    address = RedisAddress.parse(url)
+    _check_files(address)
+    kind: type[AbstractConnection] = PackedConnection
+    place: dict[str, Any] = {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if address.kind == "unix":
+        kind, place = PackedUnixConnection, {"path": address.path}
+    elif address.kind == "rediss":
+        kind = PackedTlsConnection
+    # RESP 2 and bytes: what a script or a stream command answers then has one shape on every server.
+    arguments = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "db": address.db,
+        "username": address.username,
+        "password": address.password,
+        **place,
+        **address.options,
+    }
+    return Redis.from_pool(ConnectionPool(connection_class=kind, max_connections=64, **arguments))
+
+
+def _check_files(address: RedisAddress) -> None:
+    for name in FILES:
+        path = address.options.get(name)
+        if path is not None and not os.access(path, os.R_OK):
+            reason = "cannot be read" if Path(path).exists() else "there is no such file"
+            raise WrongSetting(f"ROTA_REDIS_URL: {name}={path}: {reason}")
+
+
+async def prove_access(client: Redis, url: str) -> None:
+    """Talk to the server once.
+
+    Raises:
+        Refused: it does not want us (password, user, database, certificate).
+        Unavailable: it does not answer.
     """
     try:
-        # RESP 2 and bytes: what a script or a stream command answers then has one shape on every server.
-        pool = ConnectionPool.from_url(
-            url,
-            connection_class=PackedConnection,
-            protocol=2,
-            decode_responses=False,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_error=[],
-            health_check_interval=0,
-            max_connections=64,
-        )
-        return Redis.from_pool(pool)
-    except ValueError:
-        raise Unavailable("the Redis URL is not valid", server="redis") from None
+        await execute(client, "PING")
+    except (AuthenticationError, NoPermissionError, ResponseError) as error:
+        raise Refused(f"Redis refuses {RedisAddress.parse(url)}: {error}", server="redis") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        if _names_a_certificate(error):
+            raise Refused(f"Redis refuses {RedisAddress.parse(url)}: {error}", server="redis") from error
+        raise Unavailable(f"Redis does not answer: {error}", server="redis") from error
+
+
+def _names_a_certificate(error: BaseException | None) -> bool:
+    return error is not None and (
+        isinstance(error, ssl.SSLCertVerificationError)
+        or _names_a_certificate(error.__cause__ if error.__cause__ is not None else error.__context__)
+    )
 
 
 @contextmanager

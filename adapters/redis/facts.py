@@ -6,13 +6,14 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from adapters.redis.connection import connect, translated
+from adapters.redis.connection import connect, prove_access, translated
 
 
 async def redis_facts(url: str) -> dict[str, Any]:
     """`server`, `version`, `clock` (seconds since the epoch), `maxmemory_policy`. Raises Unavailable."""
     client = connect(url)
     try:
+        await prove_access(client, url)
         with translated("ask for facts"):
             info = await client.info()
             seconds, micros = await client.time()

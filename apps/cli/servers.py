@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate
+from adapters.redis.address import RedisAddress
 from adapters.redis.facts import redis_facts
 from apps.cli.output import Failure, print_fields, print_json
-from apps.settings import Settings, mask_url
-from domain.errors import RotaError, Unavailable
+from apps.settings import Settings
+from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 
 CLOCK_LIMIT_SECONDS = 1.0
 POSTGRES_FLOOR = 15
@@ -24,17 +25,19 @@ CHECK_SECONDS = 10.0
 def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: bool) -> int:
     """Migrate as the owner, and give the application's role the password that ROTA_DATABASE_URL carries."""
     owner_url = settings.require("owner_database_url")
-    password = urlsplit(settings.require("database_url")).password
-    if not password:
-        raise Failure("ROTA_DATABASE_URL carries no password for the application's role", status=2)
     try:
-        url = asyncio.run(_migrate_patiently(owner_url, unquote(password), wait_seconds))
+        address = PostgresAddress.parse(settings.require("database_url"))
+        if not address.password:
+            raise Failure("ROTA_DATABASE_URL carries no password for the application's role", status=2)
+        url = asyncio.run(_migrate_patiently(owner_url, address.password, wait_seconds))
         if reset_term:
             asyncio.run(forget_term(owner_url))
             print("Terms begin anew.")
+    except WrongSetting as error:
+        raise Failure(str(error), status=2) from error
     except (RotaError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
-    print(f"The schema is at revision {expected_revision()}; services connect as {mask_url(url)}")
+    print(f"The schema is at revision {expected_revision()}; services connect as {PostgresAddress.parse(url)}")
     return 0
 
 
@@ -43,6 +46,8 @@ async def _migrate_patiently(owner_url: str, password: str, wait_seconds: float)
     while True:
         try:
             return await migrate(owner_url, password)
+        except Refused:
+            raise
         except Unavailable:
             if time.monotonic() > deadline:
                 raise
@@ -104,7 +109,7 @@ async def _postgres(settings: Settings) -> str:
     if problems:
         raise Unavailable("; ".join(problems), server="postgres")
     return (
-        f"{mask_url(settings.database_url)}: version {facts.version}, revision {facts.revision}, "
+        f"{database.address}: version {facts.version}, revision {facts.revision}, "
         f"clock skew {skew * 1000:.0f} ms, last position {facts.last_position}"
     )
 
@@ -119,7 +124,8 @@ async def _redis(settings: Settings) -> str:
     policy = facts["maxmemory_policy"]
     if policy not in ("noeviction", "unknown"):
         raise Unavailable(f"maxmemory-policy is {policy}: it may evict work; use noeviction", server="redis")
-    return f"{mask_url(settings.redis_url)}: {facts['server']} {facts['version']}, clock skew {skew * 1000:.0f} ms"
+    address = RedisAddress.parse(settings.redis_url)
+    return f"{address}: {facts['server']} {facts['version']}, clock skew {skew * 1000:.0f} ms"
 
 
 async def _zookeeper(settings: Settings) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -20,7 +20,7 @@ from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.results import PostgresResults
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.redis.connection import connect
+from adapters.redis.connection import connect, prove_access
 from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.coordination import coordination_for
@@ -37,7 +37,7 @@ from apps.executor.service import Executor
 from apps.executor.slots import Slots
 from apps.executor.task_processes import TaskProcesses
 from apps.executor.watching import Watcher
-from apps.service import keep_running, run_service, run_until, until_done
+from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from apps.version import VERSION
 from domain.builtin_tasks import BUILTIN_TASKS
@@ -69,11 +69,13 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         metrics.gauge("rota_executor_slots", "Slots of this executor", lambda: parts.slots.total)
         metrics.gauge("rota_executor_slots_taken", "Slots that are claimed for or run in", lambda: parts.slots.taken)
         metrics.gauge("rota_executor_running", "Attempts not yet reported", lambda: len(parts.runs.running))
-        await _until_stopped(stop, until_done("clock", parts.clock.sample))
+        redis_url = settings.require("redis_url")
+        await admitted(stop, parts.database.prove_access, lambda: prove_access(parts.redis, redis_url))
+        await unless_stopped(stop, until_done("clock", parts.clock.sample))
         if parts.python is not None:
             await _load_tasks(parts.python)
             parts.queue.serve(served_queues(settings, parts.python.tasks))
-            await _until_stopped(stop, until_done("catalogue", parts.announce))
+            await unless_stopped(stop, until_done("catalogue", parts.announce))
         log.info("serving the queues %s with %d slots", ", ".join(parts.queue.queues), parts.slots.total)
         coordination = await stack.enter_async_context(coordination_for(settings, parts.database))
         if not stop.is_set():
@@ -212,19 +214,6 @@ async def _stay_alive(parts: _Parts, coordination: Coordination) -> None:
             await registration.wait_lost()
             log.warning("the registration of executor %s is lost", parts.executor.identity)
             parts.executor.lost(new_identity())
-
-
-async def _until_stopped(stop: asyncio.Event, action: Coroutine[Any, Any, None]) -> None:
-    """Wait for the action, but not beyond the wish to stop."""
-    acting, stopping = asyncio.ensure_future(action), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait([acting, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if acting.done():
-            acting.result()
-    finally:
-        acting.cancel()
-        stopping.cancel()
-        await asyncio.gather(acting, stopping, return_exceptions=True)
 
 
 def served_queues(settings: Settings, tasks: Mapping[str, Any]) -> list[str]:

@@ -8,11 +8,11 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_held
 from adapters.postgres.job_index import PostgresJobIndex
-from adapters.redis.connection import connect
+from adapters.redis.connection import connect, prove_access
 from adapters.redis.publisher import RedisPublisher
 from apps.coordination import coordination_for, stay_visible
 from apps.relay.metrics import RelayMetrics
-from apps.service import keep_running, run_service, run_until
+from apps.service import admitted, keep_running, run_service, run_until
 from apps.settings import Settings
 from observability import metrics
 from outbox.relay import Relay
@@ -30,6 +30,7 @@ def main(settings: Settings) -> int:
         relay = Relay(event_log, RedisPublisher(redis, route), PostgresJobIndex(database), RelayMetrics())
         lock = ExclusiveLock(database, RELAY_LOCK)
         metrics.serve(settings.metrics_port)
+        await admitted(stop, database.prove_access, lambda: prove_access(redis, redis_url))
 
         async def maintain() -> None:
             while True:

@@ -14,7 +14,7 @@ from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
-from adapters.redis.connection import connect
+from adapters.redis.connection import connect, prove_access
 from adapters.redis.feed import RedisFeed
 from adapters.redis.publisher import RedisPublisher
 from adapters.redis.work_streams import RedisWorkStreams
@@ -22,7 +22,7 @@ from apps.coordination import coordination_for
 from apps.scheduler.metrics import SchedulerMetrics
 from apps.scheduler.service import Scheduler
 from apps.scheduler.surroundings import Surroundings
-from apps.service import keep_running, run_service, run_until, until_done
+from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from observability import metrics
 from outbox.routing import route
@@ -46,10 +46,12 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
         stack.push_async_callback(database.close)
         event_log = PostgresEventLog(database)
         stack.push_async_callback(event_log.close)
-        redis = connect(settings.require("redis_url"))
+        redis_url = settings.require("redis_url")
+        redis = connect(redis_url)
         stack.push_async_callback(redis.aclose)
         clock = PostgresClock(database)
-        await until_done("clock", clock.sample)
+        await admitted(stop, database.prove_access, lambda: prove_access(redis, redis_url))
+        await unless_stopped(stop, until_done("clock", clock.sample))
         scheduler = Scheduler(
             Surroundings(
                 event_log=event_log,

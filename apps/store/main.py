@@ -29,7 +29,7 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
 from apps.coordination import coordination_for, stay_visible
-from apps.service import keep_running, run_service, run_until
+from apps.service import admitted, keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.inbox_mover import InboxMover
@@ -88,6 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         # Appends of its own, repeated until their outcome is known: nobody waits for an answer.
         own = replace(parts, commit=GroupCommit(event_log))
         mover, lock = InboxMover(Jobs(own), parts.inbox, bell), ExclusiveLock(database, INBOX_LOCK)
+        await admitted(stop, database.prove_access)
         server = StoreServer(app, settings.host, settings.port)
         await server.start()
         log.info("the store listens on %s", server.url)
