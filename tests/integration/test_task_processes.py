@@ -14,59 +14,16 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Succeeded
+from apps.executor.attempts import Attempt, Cancelled, Lost, Succeeded
 from apps.executor.task_processes import TaskProcesses
 from apps.executor.task_runs import Patience
+from tests.integration.task_harness import Harness, failed
 from tests.waiting import until, until_sync
 
 TASKS = Path(__file__).with_name("process_tasks.py")
 IMPATIENT = Patience(cancel=0.3, timeout=0.3, neighbours=0.6, begin=30)
 
 Start = Callable[..., Any]
-
-
-class Recorder:
-    """An AttemptSink that remembers, by the attempt's job."""
-
-    def __init__(self) -> None:
-        self.printed: dict[tuple[Any, str], str] = {}
-        self.reported: list[tuple[float | None, str | None]] = []
-
-    def output(self, attempt: Attempt, stream: str, text: str) -> None:
-        name = (attempt.job_id, stream)
-        self.printed[name] = self.printed.get(name, "") + text
-
-    def progress(self, attempt: Attempt, fraction: float | None, message: str | None) -> None:
-        self.reported.append((fraction, message))
-
-    def of(self, attempt: Attempt, stream: str = "stdout") -> str:
-        return self.printed.get((attempt.job_id, stream), "")
-
-
-class Harness:
-    """Task processes and what their attempts printed."""
-
-    def __init__(self, processes: TaskProcesses) -> None:
-        self.processes = processes
-        self.sink = Recorder()
-
-    def attempt(self, task: str, timeout_seconds: float | None = None, **args: Any) -> Attempt:
-        return Attempt(
-            job_id=uuid4(), number=1, task=f"process_tasks.{task}", args=args, timeout_seconds=timeout_seconds
-        )
-
-    def begin(self, attempt: Attempt) -> asyncio.Task[Outcome]:
-        return asyncio.create_task(self.processes.run(attempt, self.sink))
-
-    async def run(self, task: str, timeout_seconds: float | None = None, **args: Any) -> Outcome:
-        return await self.processes.run(self.attempt(task, timeout_seconds, **args), self.sink)
-
-    async def begun(self, task: str, said: str, **args: Any) -> tuple[Attempt, asyncio.Task[Outcome]]:
-        """An attempt that has printed something and goes on."""
-        attempt = self.attempt(task, **args)
-        running = self.begin(attempt)
-        await until(lambda: said in self.sink.of(attempt), what=f"{task} printing {said!r}")
-        return attempt, running
 
 
 @pytest.fixture
@@ -83,11 +40,6 @@ async def start() -> AsyncIterator[Start]:
     for processes in started:
         await processes.close()
         assert processes.pids == []
-
-
-def failed(outcome: Outcome) -> Failed:
-    assert isinstance(outcome, Failed), outcome
-    return outcome
 
 
 # -- what runs ---------------------------------------------------------------------------------------------------------
@@ -428,7 +380,9 @@ async def test_cancelling_kills_the_process_of_what_does_not_end(start: Start) -
     for task in ("refuse_to_end", "spin_on_loop"):
         attempt = harness.attempt(task)
         running = harness.begin(attempt)
-        await until(lambda: any(process.runs for process in harness.processes._processes))
+        await until(
+            lambda: any(run.begun or run.heard for p in harness.processes._processes for run in p.runs.values())
+        )
         harness.processes.cancel(attempt)
         assert await running == Cancelled(forced=True)
     assert await harness.run("echo", value=1) == Succeeded(1)

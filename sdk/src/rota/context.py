@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from typing import Any, Collection, Dict, Mapping, Optional
+from typing import Any, Collection, ContextManager, Dict, Mapping, Optional
 
 
 class Results(Dict[str, Any]):
@@ -28,7 +29,8 @@ class JobContext:
     """The job that the current task runs for.
 
     `id` is the job's, `attempt` counts from 1. `cancelled` becomes True when the job's end was asked for or its time
-    is up: a plain function that works in steps may look at it between them. `results` are what its predecessors have
+    is up: a plain function that works in steps may look at it between them, and has its task's `cancel_grace` to end by
+    itself before the exception comes. `results` are what its predecessors have
     returned.
     """
 
@@ -61,6 +63,14 @@ class JobContext:
     def cancel_requested(self) -> bool:
         """Whether the task has been asked to end."""
         return self.cancelled
+
+    def shield(self) -> "ContextManager[None]":
+        """Protect what must not be torn apart: inside `with current_job().shield():` no cancellation is raised.
+
+        A cancellation that is due meanwhile is raised at the end of the block; in an async task at the first await
+        after it. The time is bounded all the same: a task that does not end is ended together with its process.
+        """
+        return contextlib.nullcontext()
 
     def _report(self, fraction: Optional[float], message: Optional[str]) -> None:
         """Pass progress on; the task process does, elsewhere there is nobody to hear."""

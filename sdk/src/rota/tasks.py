@@ -34,6 +34,7 @@ class Task(Generic[F]):
     """A function that Rota can run. Calling it runs it here and now, as the plain function."""
 
     __name__: str
+    cancel_grace: float = 0.0
 
     def __init__(self, function: F, name: str, options: "Dict[str, Any]") -> None:
         functools.update_wrapper(self, function)

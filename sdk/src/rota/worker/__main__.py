@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import os
-import signal
 import sys
 from typing import Any, List, Optional
 
 from rota import telemetry
 from rota.worker import messages
 from rota.worker.blocking import LoopWatch
+from rota.worker.children import free_children, ignore_signals
 from rota.worker.lifeline import end_group, tie_to_parent
 from rota.worker.loading import load_all
 from rota.worker.output import log_by_default, replace_streams
@@ -29,13 +29,12 @@ def main() -> int:
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)
     faulthandler.enable()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # When this process ends is the executor's decision. Not SIG_IGN, which subprocesses would inherit.
-        signal.signal(number, lambda *_: None)
-    replace_streams()
+    ignore_signals()
+    streams = replace_streams()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     process = _Process(loop, read_fd, write_fd)
+    free_children(loop, process.pipes, streams)
     tie_to_parent(int(os.environ.pop("ROTA_TASK_PARENT")), read_fd, process.check)
     hello = load_all(targets)
     log_by_default()
@@ -46,7 +45,7 @@ def main() -> int:
 class _Process:
     def __init__(self, loop: asyncio.AbstractEventLoop, read_fd: int, write_fd: int) -> None:
         self._loop = loop
-        self._pipes = Pipes(read_fd, write_fd, loop=loop, received=self._received, closed=end_group)
+        self.pipes = Pipes(read_fd, write_fd, loop=loop, received=self._received, closed=end_group)
         self._watch: Optional[LoopWatch] = None
         self._running = False
 
@@ -58,11 +57,11 @@ class _Process:
     def serve(self, hello: Any, *, threads: int) -> None:
         """Run what the executor asks for, until it asks for the end."""
         traced = telemetry.wanted() and telemetry.load()
-        self._tasks = RunningTasks(self._loop, self._pipes, threads=threads, traced=traced)
-        self._watch = LoopWatch(self._loop, self._pipes, self._tasks)
-        self._pipes.send_now(messages.encode(["hello", hello]))
+        self._tasks = RunningTasks(self._loop, self.pipes, threads=threads, traced=traced)
+        self._watch = LoopWatch(self._loop, self.pipes, self._tasks)
+        self.pipes.send_now(messages.encode(["hello", hello]))
         self._running = bool(hello["tasks"]) or not hello["error"]
-        self._pipes.listen()
+        self.pipes.listen()
         while self._running:
             try:
                 self._loop.run_forever()
@@ -78,7 +77,7 @@ class _Process:
             if kind == "run":
                 last = message[1]
                 if last in cancelled:
-                    self._pipes.send(messages.encode(["cancelled", last, None]))
+                    self.pipes.send(messages.encode(["cancelled", last, None]))
                 else:
                     self._tasks.start(*message[1:])
             elif kind == "cancel":
@@ -88,7 +87,7 @@ class _Process:
                 self._loop.stop()
         if last:
             # Behind the first steps of the tasks that have just been made: if one of them blocks, it is not said.
-            self._loop.call_soon(self._pipes.send, f'["started",{last}]')
+            self._loop.call_soon(self.pipes.send, f'["started",{last}]')
 
 
 if __name__ == "__main__":

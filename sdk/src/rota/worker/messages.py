@@ -1,4 +1,9 @@
-"""What the task process says, as JSON texts. Refuses results that JSON, the executor or the log could not hold."""
+"""What the task process says, as JSON texts. Refuses results that JSON, the executor or the log could not hold.
+
+Turning a result or an exception into text runs the user's code (`items()`, `__str__`, properties, metaclasses), which
+may raise anything, SystemExit included. So `success`, `failure` and `trace` answer always and raise never: an attempt
+whose end could not be told would never end.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import json
 import traceback
 from typing import Any, Dict, Optional
 
-from rota.errors import NoRetry, NotJson, TaskCancelled
+from rota.errors import NoRetry, NotJson
 from rota.tasks import Task
 from rota.values import TOO_MANY, plain
 
@@ -16,6 +21,8 @@ MESSAGE_LIMIT_CHARS = 4000
 TRACEBACK_LIMIT_CHARS = 16_000
 
 encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_CLASS_NAME = vars(type)["__qualname__"].__get__
+"""The name of a class; `cls.__qualname__` may be a metaclass's property."""
 
 
 class WrongArguments(Exception):
@@ -28,51 +35,70 @@ def success(key: int, result: Any) -> str:
         return f'["ok",{key},null]'
     try:
         text = encode(plain(result))
+        size = len(text.encode("utf-8"))
     except NotJson as error:
         kind = "ResultTooLarge" if error.reason == TOO_MANY else "ResultNotJson"
-        return _unusable(key, kind, str(error.within("result")))
-    except TaskCancelled:
-        raise
+        return _unusable(key, kind, text_of(error.within("result")))
     except BaseException as error:  # noqa: BLE001 - of the user's own classes
-        return _unusable(key, "ResultNotJson", f"result: {type(error).__qualname__} when it was written as JSON")
-    size = len(text.encode("utf-8"))
+        said = f"result: {class_of(error)} when it was written as JSON: {text_of(error)}"
+        return _unusable(key, "ResultNotJson", said, trace(error))
     if size > RESULT_LIMIT_BYTES:
         return _unusable(key, "ResultTooLarge", f"{size} bytes as JSON; the limit is {RESULT_LIMIT_BYTES}")
     return f'["ok",{key},{text}]'
 
 
-def _unusable(key: int, kind: str, reason: str) -> str:
+def _unusable(key: int, kind: str, reason: str, where: Optional[str] = None) -> str:
     message = f"the task has done its work, but its result can not be kept: {reason}"[:MESSAGE_LIMIT_CHARS]
-    return encode(["fail", key, kind, message, None, False])
+    return encode(["fail", key, kind, message, where, False])
 
 
 def failure(key: int, error: BaseException, found: "Optional[Task[Any]]" = None, args: Any = None) -> str:
     """What the task raised."""
-    kind, retryable = type(error).__qualname__, not isinstance(error, NoRetry)
-    if isinstance(error, WrongArguments) or _are_wrong(error, found, args):
+    kind, retryable = class_of(error), not issubclass(type(error), NoRetry)
+    if type(error) is WrongArguments or _are_wrong(error, found, args):
         kind, retryable = "WrongArguments", False
+    return encode(["fail", key, kind, text_of(error) or kind, trace(error), retryable])
+
+
+def class_of(error: BaseException) -> str:
+    """The name of an error's class."""
+    return str(_CLASS_NAME(type(error)))
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, or that it can not say anything."""
     try:
-        message = str(error)[:MESSAGE_LIMIT_CHARS] or kind
-    except Exception as problem:  # noqa: BLE001 - an error may be unable to describe itself
-        message = f"(its text can not be had: {type(problem).__name__})"
-    return encode(["fail", key, kind, message, trace(error), retryable])
+        # Of a text, not of what a subclass of str makes of its own slices.
+        return str.__getitem__(str(error), slice(MESSAGE_LIMIT_CHARS))
+    except BaseException as problem:  # noqa: BLE001 - an error may be unable to describe itself
+        return f"(its text can not be had: {class_of(problem)})"
 
 
 def trace(error: BaseException) -> str:
     """The traceback's end, without the frame of the task process itself."""
-    tb = error.__traceback__
     try:
+        tb = error.__traceback__
         lines = traceback.format_exception(type(error), error, tb.tb_next if tb is not None else None)
-    except Exception:  # noqa: BLE001 - as above
-        lines = traceback.format_tb(tb)
-    return "".join(lines)[-TRACEBACK_LIMIT_CHARS:]
+        return "".join(lines)[-TRACEBACK_LIMIT_CHARS:]
+    except BaseException:  # noqa: BLE001 - as above; an error that it came from may be such a one, too
+        return _bare_trace(error)
+
+
+def _bare_trace(error: BaseException) -> str:
+    """Where it was raised, without a word of its own."""
+    try:
+        tb = vars(BaseException)["__traceback__"].__get__(error)
+        lines = ["Traceback (most recent call last):\n", *traceback.format_tb(tb.tb_next if tb is not None else None)]
+    except BaseException:  # noqa: BLE001 - a loader of the user's may fail to give the source
+        lines = []
+    return "".join([*lines, f"{class_of(error)}: {text_of(error)}\n"])[-TRACEBACK_LIMIT_CHARS:]
 
 
 def _are_wrong(error: BaseException, found: "Optional[Task[Any]]", args: "Dict[str, Any]") -> bool:
-    if not isinstance(error, TypeError) or found is None:
+    if type(error) is not TypeError or found is None:
         return False
     try:
         inspect.signature(found.function).bind(**args)
-    except TypeError:
+    except BaseException:  # noqa: BLE001 - a signature may be the user's own object
         return True
     return False

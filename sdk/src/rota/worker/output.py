@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
-from typing import Any, Iterable
+from typing import Any, Iterable, Tuple
 
 from rota.context import current_or_none
 from rota.worker.runs import Run
@@ -80,17 +79,13 @@ class _Buffer(io.RawIOBase):
             self._text.flush()
 
 
-def replace_streams() -> None:
-    """Put both streams in place. A forked child gets the real ones back: it can not speak for the process."""
+def replace_streams() -> "Tuple[Any, Any]":
+    """Put both streams in place; the real ones."""
     real = sys.stdout, sys.stderr
     for stream in real:
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-
-    def restore() -> None:
-        sys.stdout, sys.stderr = real
-
-    os.register_at_fork(after_in_child=restore)
     sys.stdout, sys.stderr = Output("stdout", real[0]), Output("stderr", real[1])
+    return real
 
 
 def log_by_default() -> None:

@@ -38,8 +38,16 @@ class Pipes:
         self._busy = False
         self._lock = threading.RLock()  # a destructor that prints may run in the middle of a write
         self._loop_thread = threading.get_ident()
+        self._forgotten = False
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
+
+    def forget(self) -> None:
+        """In a forked child: close them, and pass nothing on from now on. They are the task process's."""
+        self._lock = threading.RLock()  # another thread may have held it
+        self._forgotten = True
+        os.close(self._read_fd)
+        os.close(self._write_fd)
 
     def listen(self) -> None:
         """Begin to read."""
@@ -60,15 +68,19 @@ class Pipes:
         """Write an encoded message before anything else happens, so that even a crash does not lose it.
 
         From any thread. What does not fit into the pipe is queued. A thread's write may be interrupted by the exception
-        of a cancellation: so it writes only what the system takes as a whole.
+        of a cancellation: so it writes only what the system takes as a whole, and rather twice than never.
         """
+        if self._forgotten:
+            return
         if self.on_loop_thread():
             self._out.append(message)
             self.flush()
             return
-        frame = _frame([message])
         with self._lock:
-            if not self._out and not self._busy and len(frame) <= ATOMIC_BYTES:
+            self._out.append(message)
+            count = len(self._out)  # the loop may append more at any time
+            frame = _frame(self._out[:count])
+            if not self._busy and len(frame) <= ATOMIC_BYTES:
                 try:
                     os.write(self._write_fd, frame)
                 except BlockingIOError:
@@ -76,8 +88,8 @@ class Pipes:
                 except OSError:
                     return  # the executor is gone; so will we be
                 else:
+                    del self._out[:count]
                     return
-            self._out.append(message)
         call_in_loop(self._loop, self.flush)
 
     def send_around_loop(self, message: str) -> None:
@@ -93,7 +105,7 @@ class Pipes:
         """
         self._planned = False
         with self._lock:
-            if self._busy or not self._out:
+            if self._busy or self._forgotten or not self._out:
                 return
             self._busy = True
             messages, self._out = self._out, []

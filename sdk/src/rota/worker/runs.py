@@ -1,4 +1,7 @@
-"""Runs attempts: async tasks on the event loop, plain functions in threads. Knows nothing of pipes and servers."""
+"""Runs attempts: async tasks on the event loop, plain functions in threads. Knows nothing of pipes and servers.
+
+Every attempt ends with exactly one message, whatever its function raises and wherever it is interrupted.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
-import ctypes
+import os
 import sys
-import threading
 import time
 import traceback
 from collections import deque
-from typing import Any, Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ContextManager, Deque, Dict, List, Mapping, Optional, Tuple, Union
 
 from rota.context import JobContext, Results, set_current
 from rota.errors import Mismatch, TaskCancelled
 from rota.tasks import Task, registered
 from rota.worker import messages
+from rota.worker.children import leave_child
+from rota.worker.interrupts import Interrupts, LoopInterrupts
 from rota.worker.pipes import Pipes, call_in_loop
 
 PROGRESS_SECONDS = 0.2
@@ -47,8 +51,7 @@ class Run(JobContext):
         self.key = key
         self.async_task: "Optional[asyncio.Task[None]]" = None
         self.begun = False
-        self.thread_id: Optional[int] = None
-        self.lock = threading.Lock()  # held while the thread enters, leaves, or is interrupted
+        self.interrupts: "Union[Interrupts, LoopInterrupts]" = Interrupts()
         self.progress_sent = 0.0
         self.progress_waiting: Optional[Progress] = None
         self.ended = False
@@ -77,6 +80,10 @@ class Run(JobContext):
                 part = joined[start : start + OUTPUT_PART_CHARS]
                 self._tasks.pipes.send_now(messages.encode(["out", self.key, stream, part]))
 
+    def shield(self) -> "ContextManager[None]":
+        """See JobContext."""
+        return self.interrupts.shield()
+
     def _report(self, fraction: Optional[float], message: Optional[str]) -> None:
         first = self.progress_waiting is None
         self.progress_waiting = (fraction, message)
@@ -93,6 +100,7 @@ class RunningTasks:
         self.last_key = 0
         """Of the attempt that was read last."""
         self._traced = traced
+        self._pid = os.getpid()
         self._runs: "Dict[int, Run]" = {}
         self._threads = concurrent.futures.ThreadPoolExecutor(max_workers=threads, thread_name_prefix="task")
         self._context = contextvars.copy_context()
@@ -121,28 +129,31 @@ class RunningTasks:
             message = f"the task process has no task {name}"
             self._finish(run, messages.encode(["fail", key, "UnknownTask", message, None, True]))
         elif found.is_async:
-            run.async_task = self.loop.create_task(self._run_async(run, found, args))
+            run.interrupts = interrupts = LoopInterrupts(self.loop)
+            run.async_task = interrupts.task = self.loop.create_task(self._run_async(run, found, args))
         else:
             self._threads.submit(self._context.copy().run, self._run_plain, run, found, args)
 
     def cancel(self, key: int) -> None:
-        """Ask an attempt to end: by CancelledError in an async task, by TaskCancelled in a plain function."""
+        """Ask an attempt to end: first by its flag, after its task's grace by an exception.
+
+        That is CancelledError in an async task, TaskCancelled in a plain function; it comes once.
+        """
         run = self._runs.get(key)
-        if run is None:
+        if run is None or run.cancelled:
             return
         run.cancelled = True
-        if run.async_task is not None:
-            run.async_task.cancel()
-            return
-        with run.lock:
-            if run.thread_id is None:
-                return
-            frame = sys._current_frames().get(run.thread_id)  # noqa: SLF001 - documented, the name notwithstanding
-            # Raised at the thread's next bytecode. What blocks elsewhere the executor ends by force, later.
-            thread_id, error = ctypes.c_ulong(run.thread_id), ctypes.py_object(TaskCancelled)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread_id, error)
-        text = "".join(traceback.format_stack(frame))[-messages.TRACEBACK_LIMIT_CHARS :]
-        self.pipes.send(messages.encode(["stack", key, text]))
+        thread_id = getattr(run.interrupts, "thread_id", None)
+        if thread_id is not None:
+            frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - documented, the name notwithstanding
+            text = "".join(traceback.format_stack(frame))[-messages.TRACEBACK_LIMIT_CHARS :]
+            self.pipes.send(messages.encode(["stack", key, text]))
+        found = registered().get(run.task)
+        grace = 0.0 if found is None or not (thread_id or run.begun) else found.cancel_grace
+        if grace > 0:
+            self.loop.call_later(grace, run.interrupts.interrupt)
+        else:
+            run.interrupts.interrupt()
 
     async def _run_async(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> None:
         run.begun = True
@@ -157,8 +168,10 @@ class RunningTasks:
             # Nobody awaits this asyncio task: what becomes of the attempt is said by the message.
             self._finish(run, messages.encode(["cancelled", run.key, messages.trace(error)]))
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is its attempt's failure
+            self._leave_child(error)
             self._finish(run, messages.failure(run.key, error, found, args))
         else:
+            self._leave_child(None)
             self._finish(run, messages.success(run.key, result))
 
     def _run_plain(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> None:
@@ -166,6 +179,7 @@ class RunningTasks:
         try:
             message = self._call(run, found, args)
         except TaskCancelled as error:
+            self._leave_child(error)
             message = messages.encode(["cancelled", run.key, messages.trace(error)])
         self._done.append((run, message))
         if not self._collecting:
@@ -174,21 +188,26 @@ class RunningTasks:
 
     def _call(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> str:
         """The message about how it came out. Raises TaskCancelled only, and never after it has returned."""
+        interrupts = run.interrupts
+        assert isinstance(interrupts, Interrupts)  # noqa: S101 - a plain function has these
         try:
-            with run.lock:
-                if run.cancelled:
-                    raise TaskCancelled  # noqa: TRY301 - as if it had begun and been interrupted
-                run.thread_id = threading.get_ident()
+            interrupts.enter()
             with _span(run) if self._traced else contextlib.nullcontext():
                 result = found.function(**_given(found, args))
+            self._leave_child(None)
             return messages.success(run.key, result)
         except TaskCancelled:
             raise
         except BaseException as error:  # noqa: BLE001 - as above
+            self._leave_child(error)
             return messages.failure(run.key, error, found, args)
         finally:
-            with run.lock:
-                run.thread_id = None
+            interrupts.leave()
+
+    def _leave_child(self, error: Optional[BaseException]) -> None:
+        """The function has ended, but in a child that it has forked: that must not go on as if it were this process."""
+        if os.getpid() != self._pid:
+            leave_child(error)
 
     def _collect(self) -> None:
         self._collecting = False  # before taking: what is appended from now on calls again
