@@ -9,11 +9,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.postgres.address import PostgresAddress
 from adapters.redis.address import RedisAddress
+from apps.api_tokens import ApiToken, parse_tokens
 from domain.errors import WrongSetting
 
 PREFIX = "ROTA_"
@@ -34,7 +35,9 @@ class Settings(BaseSettings):
     zookeeper_auth: str | None = Field(None, description="user:password of ZooKeeper's digest scheme")
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=0, le=65535)
-    api_tokens: Words = Field((), description="bearer tokens, each `name:token` or just the token")
+    api_tokens: Annotated[tuple[ApiToken, ...], NoDecode, BeforeValidator(parse_tokens)] = Field(
+        (), description="bearer tokens, each `name:secret` or just the secret"
+    )
     insecure: bool = Field(False, description="listen beyond loopback without tokens")
     data_dir: Path = Path(".rota")
     tasks: Words = Field((), description="modules or files with Python tasks")
@@ -55,7 +58,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=0, le=65535, description="loopback port for a role's /metrics")
     log_level: str = "INFO"
 
-    @field_validator("api_tokens", "tasks", "queues", mode="before")
+    @field_validator("tasks", "queues", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -89,6 +92,8 @@ def load_settings(**overrides: Any) -> Settings:
                 from_files[name] = Path(path).read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise SystemExit(_usage(f"{PREFIX}{name.upper()}_FILE: {error}")) from error
+            if not from_files[name]:  # a secret that got lost must not open what it was to guard
+                raise SystemExit(_usage(f"{PREFIX}{name.upper()}_FILE: {path} is empty"))
     given = {name: value for name, value in overrides.items() if value is not None}
     return Settings(**{**from_files, **given})
 

@@ -52,16 +52,15 @@ class WrongSetting(Rejected):
 class NotPossible(Rejected):
     """The command is well formed but the state does not allow it, for instance cancelling a finished job."""
 
-    def __init__(self, message: str, *, code: str = "state") -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, code: str = "state", field: str = "state") -> None:
+        super().__init__(message, field=field, code=code)
 
 
 class NotUnique(NotPossible):
     """Another job holds the unique key."""
 
     def __init__(self, message: str, *, job: UUID) -> None:
-        super().__init__(message, code="not-unique")
-        self.field = "unique.key"
+        super().__init__(message, code="not-unique", field="unique.key")
         self.job = job
 
 

@@ -213,7 +213,7 @@ def _settings(**overrides: object):  # type: ignore[no-untyped-def]  # noqa: ANN
     except ValidationError as error:
         first = error.errors()[0]
         name = "ROTA_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise Failure(f"{name}: {first['msg']}", status=2) from None
+        raise Failure(f"{name}: {first['msg'].removeprefix('Value error, ')}", status=2) from None
 
 
 def _take_client_settings(arguments: list[str]) -> None:

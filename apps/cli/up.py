@@ -157,7 +157,7 @@ def _wait_until_ready(supervisor: Supervisor, url: str, settings: Settings, plan
     A store is a member only once it listens, so when ours is one, it is the one that answers at `url`.
     """
     deadline = time.monotonic() + READY_SECONDS
-    token = settings.api_tokens[0].rpartition(":")[2] if settings.api_tokens else None
+    token = settings.api_tokens[0].secret if settings.api_tokens else None
     with Client(url, token=token, timeout=5) as client:
         while not stop:
             supervisor.check()

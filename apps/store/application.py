@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from apps.api_tokens import ApiToken
 from apps.store.backfills import Backfills
 from apps.store.calendar_routes import CalendarRoutes
 from apps.store.calendars import Calendars
@@ -48,7 +49,7 @@ def create_app(
     parts: Parts,
     stop: asyncio.Event,
     *,
-    tokens: Sequence[str] = (),
+    tokens: Sequence[ApiToken] = (),
     loopback_only: bool = True,
     wait_seconds: float = WAIT_SECONDS,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,

@@ -17,6 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from apps.api_tokens import ApiToken
+from apps.store.failures import AccessFailures
 from apps.store.positions import NotReached
 from apps.store.problems import problem, problem_of, problem_response
 from domain.errors import Rejected, Unavailable
@@ -39,13 +41,16 @@ Headers = Mapping[bytes, str]
 class Guard:
     """Wraps the application.
 
-    `tokens`: `name:token` or `token`; the name is the actor. Without any, and `loopback_only`, only requests that were
+    `tokens`: the name of the one that is given is the actor. Without any, and `loopback_only`, only requests that were
     meant for this machine are answered: a web page elsewhere must not reach the store through somebody's browser.
     """
 
-    def __init__(self, app: ASGIApp, *, tokens: Sequence[str], loopback_only: bool, metrics: RequestMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, tokens: Sequence[ApiToken], loopback_only: bool, metrics: RequestMetrics
+    ) -> None:
         self._app = app
-        self._tokens = [_named(token) for token in tokens]
+        self._tokens = [(token.name, token.secret.encode()) for token in tokens]
+        self._failures = AccessFailures()
         self._loopback_only = loopback_only and not tokens
         self._metrics = metrics
 
@@ -73,6 +78,9 @@ class Guard:
         except Exception as error:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
+            if isinstance(error, Rejected) and error.code == "unauthenticated":
+                address = scope["client"][0] if scope.get("client") else "an unknown address"
+                await self._failures.failed(address, scope["method"], scope["path"])
             document, extra = _explain(error, scope, request_id)
             await problem_response(document, extra)(scope, receive, send_with_id)
         finally:
@@ -93,17 +101,12 @@ class Guard:
 
     def _token_name(self, headers: Headers) -> str:
         kind, _, token = headers.get(b"authorization", "").partition(" ")
-        given = token.strip().encode()
+        given = token.strip().encode("latin-1")  # the bytes as they came: secrets are UTF-8
         # Every token is compared, so that the time taken tells nothing.
-        found = [name for name, secret in self._tokens if hmac.compare_digest(secret.encode(), given)]
+        found = [name for name, secret in self._tokens if hmac.compare_digest(secret, given)]
         if kind.lower() != "bearer" or not found:
             raise Rejected("Authorization: a bearer token is needed", field="Authorization", code="unauthenticated")
         return found[0]
-
-
-def _named(token: str) -> tuple[str, str]:
-    name, separator, secret = token.rpartition(":")
-    return (name, secret) if separator and name else ("token", token)
 
 
 def _refuse_foreign_pages(method: str, headers: Headers) -> None:

@@ -65,7 +65,7 @@ class SubscriptionStore:
                 )
             if row.doc["state"] == "archived" or not _same(row, new):
                 message = f"there is another subscription {name}, which is {row.doc['state']}"
-                raise NotPossible(message, code="name-taken")
+                raise NotPossible(message, code="name-taken", field="name")
             return None
 
         changed = await self._resources.change(resource_id(KIND, name), decide, meta)

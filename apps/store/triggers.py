@@ -39,7 +39,9 @@ class TriggerStore:
             if row is None:
                 return _change(None, TriggerCreated(name=name, **asdict(new)))
             if row.doc["state"] == "archived" or not _same(row, new):
-                raise NotPossible(f"there is another trigger {name}, which is {row.doc['state']}", code="name-taken")
+                raise NotPossible(
+                    f"there is another trigger {name}, which is {row.doc['state']}", code="name-taken", field="name"
+                )
             return None
 
         return await self._resources.change(resource_id(KIND, name), decide, meta)

@@ -108,7 +108,7 @@ def create(
 ) -> WrittenCalendar:
     """A new calendar, or a new life of an archived one. Raises NotPossible."""
     if calendar is not None and not calendar.archived:
-        raise NotPossible(f"there is a calendar {name!r} already", code="exists")
+        raise NotPossible(f"there is a calendar {name!r} already", code="exists", field="name")
     revision = 1 if calendar is None else calendar.revision + 1
     created = e.CalendarCreated(name=name, definition=definition, revision=revision, at=now, reason=reason)
     return _written(calendar, stream_id, created, meta)

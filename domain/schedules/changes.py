@@ -43,7 +43,7 @@ def create(
 ) -> Written:
     """A new schedule, or a new life of an archived one. Raises NotPossible, Rejected."""
     if schedule is not None and (schedule.state != "archived" or schedule.eras):
-        raise NotPossible(f"there is a schedule {name!r} already", code="exists")
+        raise NotPossible(f"there is a schedule {name!r} already", code="exists", field="name")
     stream_id = resource_id(KIND, name)
     due_at = _first(definition, stream_id, now, now)
     created = e.ScheduleCreated(

@@ -304,9 +304,9 @@ def test_tasks_and_client_run_on_an_older_python_without_anything_else(place: Pa
 
 
 def test_a_token_that_is_missing_is_told(place: Path) -> None:
-    env = {"ROTA_API_TOKENS": "ci:open-sesame", "ROTA_TOKEN": "open-sesame"}
+    env = {"ROTA_API_TOKENS": "ci:open-sesame-open-sesame", "ROTA_TOKEN": "open-sesame-open-sesame"}
     with running_system(place / "tokens", env=env) as state:
-        with Client(state["url"], token="open-sesame") as allowed:
+        with Client(state["url"], token="open-sesame-open-sesame") as allowed:
             assert until_sync(lambda: allowed.call("GET", "/v1/cluster")["leader"], what="a leader")
         with Client(state["url"], token="wrong") as refused, pytest.raises(NotAllowed):
             refused.get("x")

@@ -98,15 +98,18 @@ def test_it_says_which_setting_is_missing(capsys):
 
 
 async def test_it_listens_beyond_loopback_with_tokens_or_when_told_to(start: Any, postgres_url: str):
-    guarded = start(host="0.0.0.0", port=0, database_url=postgres_url, api_tokens="ci:abc")
+    guarded = start(host="0.0.0.0", port=0, database_url=postgres_url, api_tokens="ci:abc-abc-abc-abc-abc")
     insecure = start(host="0.0.0.0", port=0, database_url=postgres_url, insecure="true")
     async with httpx.AsyncClient() as client:
         url = guarded.url().replace("0.0.0.0", "127.0.0.1")
         assert (await client.get(f"{url}/v1/jobs")).status_code == 401
-        assert (await client.get(f"{url}/v1/jobs", headers={"Authorization": "Bearer abc"})).status_code == 200
+        assert (
+            await client.get(f"{url}/v1/jobs", headers={"Authorization": "Bearer abc-abc-abc-abc-abc"})
+        ).status_code == 200
         url = insecure.url().replace("0.0.0.0", "127.0.0.1")
         assert (await client.get(f"{url}/v1/jobs")).status_code == 200
     assert "abc" not in guarded.output
+    assert "127.0.0.1 asked without a valid token: GET '/v1/jobs'" in guarded.output
 
 
 def test_a_taken_port_is_told_and_ends_it(start: Any, postgres_url: str):
