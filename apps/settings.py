@@ -33,30 +33,38 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Redis 7 or Valkey 8")
     zookeeper_hosts: str | None = Field(None, description="host:port,...[/chroot]; without it PostgreSQL coordinates")
     zookeeper_auth: str | None = Field(None, description="user:password of ZooKeeper's digest scheme")
-    host: str = "127.0.0.1"
-    port: int = Field(3000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="address on which the store listens")
+    port: int = Field(3000, ge=0, le=65535, description="port on which the store listens; 0 for any free one")
     api_tokens: Annotated[tuple[ApiToken, ...], NoDecode, BeforeValidator(parse_tokens)] = Field(
         (), description="bearer tokens, each `name:secret` or just the secret"
     )
     insecure: bool = Field(False, description="listen beyond loopback without tokens")
-    data_dir: Path = Path(".rota")
+    data_dir: Path = Field(Path(".rota"), description="where `rota up` keeps its data; clients find it by this, too")
     tasks: Words = Field((), description="modules or files with Python tasks")
     python: str | None = Field(None, description="interpreter of the task processes; by default Rota's own")
-    task_processes: int | None = Field(None, ge=1, le=256)
-    queues: Words = ("default",)
+    task_processes: int | None = Field(
+        None, ge=1, le=256, description="task processes of one executor; by default one a core"
+    )
+    queues: Words = Field(
+        ("default",), description="queues that an executor serves; unless set, those that its tasks name as well"
+    )
     concurrency: int = Field(100, ge=1, le=10_000, description="slots of one executor")
     allow_shell: bool = Field(False, description="whether this executor runs shell.run")
     http_refuse_private: bool = Field(False, description="whether http.request and webhooks refuse private addresses")
-    unknown_tasks: str = Field("reject", pattern="^(reject|accept)$", description="tasks no executor announced")
-    smtp_host: str | None = None
-    smtp_port: int = Field(587, ge=1, le=65535)
-    smtp_username: str | None = None
-    smtp_password: str | None = None
-    smtp_tls: str = Field("starttls", pattern="^(none|starttls|tls)$")
-    smtp_from: str | None = None
+    unknown_tasks: str = Field(
+        "reject",
+        pattern="^(reject|accept)$",
+        description="whether a job whose task no executor announced is refused (reject) or taken (accept)",
+    )
+    smtp_host: str | None = Field(None, description="mail server of `email.send`; without it that task fails")
+    smtp_port: int = Field(587, ge=1, le=65535, description="its port")
+    smtp_username: str | None = Field(None, description="the account there")
+    smtp_password: str | None = Field(None, description="the account's password")
+    smtp_tls: str = Field("starttls", pattern="^(none|starttls|tls)$", description="none, starttls or tls")
+    smtp_from: str | None = Field(None, description="sender of mails that name none")
     drain_seconds: float = Field(30, ge=0, le=3600, description="how long a stop waits for running attempts")
     metrics_port: int | None = Field(None, ge=0, le=65535, description="loopback port for a role's /metrics")
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
     @field_validator("tasks", "queues", mode="before")
     @classmethod

@@ -1,0 +1,42 @@
+"""The documents name the settings that exist, all of them, and no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from apps.cli.settings_page import settings_page
+from apps.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+OF_CLIENTS = {"URL", "TOKEN"}
+OF_TESTS = {"TEST_SERVERS", "DRILL_JOBS", "DRILL_FAIR_JOBS"}
+"""Of the suite and its drills; CONTRIBUTING.md and the README speak of them."""
+
+PAGES = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("docs/decisions/*.md"),
+    ROOT / ".env.example",
+    ROOT / "docker-compose.yaml",
+    ROOT / "Dockerfile",
+]
+NAMED = re.compile(PREFIX + r"([A-Z][A-Z0-9_]*[A-Z0-9])\b")
+
+
+def test_the_page_of_settings_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == settings_page(), "run ./dev docs"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_has_a_meaning(name: str) -> None:
+    assert Settings.model_fields[name].description
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_names_only_settings_that_exist(path: Path) -> None:
+    known = {name.upper() for name in Settings.model_fields} | OF_CLIENTS | OF_TESTS
+    named = {name.removesuffix("_FILE") for name in NAMED.findall(path.read_text(encoding="utf-8"))}
+    assert named - known == set()
