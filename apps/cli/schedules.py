@@ -22,10 +22,10 @@ class Rule:
     """When a schedule ticks.
 
     Attributes:
-        cron: Five fields, or six with seconds first; or @hourly and its like.
+        cron: Five fields, or six with seconds first; or @hourly and its like; may be given several times.
         every: Seconds from one tick to the next.
         phase: An instant that is a tick of --every.
-        rrule: A recurrence rule of RFC 5545.
+        rrule: A recurrence rule of RFC 5545, or a set of them.
         on: An instant; may be given several times.
         timezone: An IANA time zone (default: UTC).
         gap: What becomes of times that do not exist: shift or skip.
@@ -36,7 +36,7 @@ class Rule:
         calendar: A calendar of exclusions; may be given several times.
     """
 
-    cron: str | None = None
+    cron: Words = ()
     every: float | None = None
     phase: str | None = None
     rrule: str | None = None
@@ -51,8 +51,10 @@ class Rule:
 
     def fields(self) -> dict[str, Any]:
         """What was given, by the names of the HTTP contract."""
-        names = ("cron", "every", "phase", "rrule", "timezone", "gap", "fold", "start", "end", "jitter")
+        names = ("every", "phase", "rrule", "timezone", "gap", "fold", "start", "end", "jitter")
         found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.cron:
+            found["cron"] = self.cron[0] if len(self.cron) == 1 else list(self.cron)
         if self.on:
             found["at"] = list(self.on)
         if self.calendar:
@@ -382,7 +384,8 @@ def _rule(fields: dict[str, Any]) -> str:
         return f"every {fields['every']:g} s"
     if fields.get("at") is not None:
         return f"{len(fields['at'])} instants"
-    return str(fields.get("cron") or fields.get("rrule"))
+    cron = fields.get("cron")
+    return "; ".join(cron) if isinstance(cron, list) else str(cron or fields.get("rrule"))
 
 
 def _time(tick: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from apps.store.intake import Name, Number, TagName, TagValue, parse_job, rejected
 from domain.errors import Rejected
@@ -37,6 +37,15 @@ Overlap = Annotated[
 ]
 
 
+Cron = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "null"}]}
+    ),
+]
+"""What it must be is told with its place where it is read."""
+
+
 class CatchUpRequest(BaseModel):
     """Which late ticks run: none, the latest, or all; not older than `window` seconds, at most `maximum`."""
 
@@ -53,10 +62,10 @@ class ScheduleRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name
-    cron: str | None = Field(None, description="five fields, or six with seconds first; `@hourly` and its like")
+    cron: Cron = Field(None, description="five fields, or six with seconds first; `@hourly` and its like; or a list")
     every: Number | None = Field(None, description="seconds from one tick to the next")
     phase: str | None = Field(None, description="an instant that is a tick of `every`")
-    rrule: str | None = Field(None, description="a recurrence rule of RFC 5545")
+    rrule: str | None = Field(None, description="a recurrence rule of RFC 5545, or a set of them")
     at: list[str] | None = Field(None, description="a list of instants")
     timezone: str | None = Field(None, description="an IANA time zone; UTC unless given")
     gap: Literal["shift", "skip"] | None = None

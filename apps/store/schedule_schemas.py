@@ -37,7 +37,7 @@ TEXTS: Schema = {"type": "array", "items": TEXT}
 ANY: Schema = {"type": "object"}
 
 RULE: dict[str, Schema] = {
-    "cron": TEXT,
+    "cron": {"anyOf": [TEXT, TEXTS]},
     "every": NUMBER,
     "phase": INSTANT,
     "rrule": TEXT,

@@ -12,9 +12,8 @@ from typing import NamedTuple
 from domain.recurrence import zones
 from domain.recurrence.instants import MICROS, instant_of, micros_of
 from domain.recurrence.rules import AtRule, EveryRule
-from domain.recurrence.times import Nominal, bounds, local_rule, nominal_times, phase
+from domain.recurrence.times import Nominal, bounds, nominal_times, phase, source
 from domain.recurrence.timing import Timing
-from domain.recurrence.wall_clock import count_between
 
 _SHORTEST = timedelta(seconds=64)
 
@@ -40,8 +39,7 @@ def count_times(timing: Timing, after: datetime, until: datetime) -> int:
         return 0 if first > high else (high - first) // rule.interval + 1
     if isinstance(rule, AtRule):
         return bisect_right(rule.instants, high) - bisect_left(rule.instants, low)
-    local, origin = local_rule(rule, zone, timing.start)
-    return count_between(local, zone, timing.gap, timing.fold, -(-low // MICROS), high // MICROS, origin)
+    return source(timing, zone).count(zone, timing.gap, timing.fold, -(-low // MICROS), high // MICROS)
 
 
 def tail(timing: Timing, after: datetime, until: datetime, wanted: int) -> Tail:

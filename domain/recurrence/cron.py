@@ -88,6 +88,12 @@ class CronRule:
                 low = middle
         return count, low
 
+    def day_bits(self, day: int, _offset: int = 0) -> int:
+        """Those of a day, as one bit for each of its seconds."""
+        at = date.fromordinal(day + EPOCH_ORDINAL)
+        matches = at.month in self.months and at.day in self.days.of(at.year, at.month)
+        return self.times.bits() if matches else 0
+
     def _count_below(self, origin: int, local: int) -> int:
         """Matches before `local`, counted from the beginning of the month of `origin`."""
         first = date.fromordinal(origin // DAY + EPOCH_ORDINAL)
@@ -182,13 +188,16 @@ def _nearest_working_day(day: int, first_weekday: int, length: int) -> int:
     return day + 1 if day < length else day - 2
 
 
-def parse_cron(value: Any) -> CronRule:
-    """The rule of an expression. Raises Rejected (field `cron`) with field, position and reason."""
+def parse_cron(value: Any, field: str = "cron") -> CronRule:
+    """The rule of an expression. Raises Rejected (naming `field`) with the expression's field, position and reason."""
     if not isinstance(value, str):
-        raise Rejected("a cron expression is a string", field="cron", code="cron")
+        raise Rejected("a cron expression is a string", field=field, code="cron")
     if len(value) > CRON_TEXT_MAXIMUM:
-        raise Rejected(f"longer than {CRON_TEXT_MAXIMUM} characters", field="cron", code="cron")
-    return _compile(value)
+        raise Rejected(f"longer than {CRON_TEXT_MAXIMUM} characters", field=field, code="cron")
+    try:
+        return _compile(value)
+    except Rejected as error:
+        raise Rejected(error.message, field=field, code=error.code) from None
 
 
 @lru_cache(maxsize=4096)

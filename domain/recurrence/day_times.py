@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection
+from functools import lru_cache
 
 NONE = -1
 """No such time on this day."""
@@ -50,11 +51,22 @@ class DayTimes:
                 count += bisect_left(self._seconds, second)
         return count
 
+    def bits(self) -> int:
+        """All of them, as one bit for each second of the day."""
+        return _bits(self._hours, self._minutes, self._seconds)
+
     def at(self, index: int) -> int:
         """The one with this index, 0 is the first."""
         index, second = divmod(index, len(self._seconds))
         hour, minute = divmod(index, len(self._minutes))
         return self._hours[hour] * 3600 + self._minutes[minute] * 60 + self._seconds[second]
+
+
+@lru_cache(maxsize=256)
+def _bits(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> int:
+    within_minute = sum(1 << second for second in seconds)
+    within_hour = sum(within_minute << minute * 60 for minute in minutes)
+    return sum(within_hour << hour * 3600 for hour in hours)
 
 
 def _successors(values: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -19,7 +19,9 @@ RRULE_INTERVAL_MAXIMUM = 1_000_000
 RRULE_COUNT_MAXIMUM = 20_000
 """Occurrences of a recurrence rule that ends by counting; the rule is walked once to find its end."""
 EXDATES_MAXIMUM = 1_000
-"""Dates that one recurrence rule leaves out."""
+"""Dates that one recurrence rule leaves out, and as many that it adds."""
+RULES_MAXIMUM = 16
+"""Rules of one schedule: lines of `cron`, or RRULEs and EXRULEs."""
 
 EVERY_SECONDS_MINIMUM = 0.5
 EVERY_SECONDS_MAXIMUM = 10 * 366 * 86_400

@@ -20,6 +20,7 @@ from domain.recurrence.rrule_days import DayFilter
 from domain.recurrence.rrule_text import Moment, RRule
 from domain.recurrence.zones import Zone
 
+_WHOLE_DAY = (1 << DAY) - 1
 _UNITS = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _OFFSETS_STEP = 900
 """Offsets of zones are multiples of this, so it divides what a change of offset does to a grid of intervals."""
@@ -50,16 +51,14 @@ class BoundRRule:
         self._positions = rule.by_set_position
         self._month0 = start.year * 12 + start.month - 1
         self._week0 = self._start_day - (start.weekday() - rule.week_start) % 7
-        self._excluded = frozenset(local_of(moment, zone) for moment in rule.excluded)
-        self._excluded_days = frozenset(moment.local // DAY for moment in rule.excluded if moment.all_day)
         self._unit = _UNITS.get(rule.frequency, DAY)
         if start_second is None:
             start_second = zone.earliest(start_local)
         start_offset = zone.offset_at(start_second) if rule.elapsed else 0
         self._grid0 = start_local // self._unit * self._unit - start_offset
         self._feasible = self._has_positions() and (not rule.elapsed or self._meets_grid())
-        self._touched_days = self._excluded_days | {local // DAY for local in self._excluded}
         self._on_grid: dict[int, int] = {}
+        self._chosen_bits: int | None = None
         self._in_search = False
         self._steps_left = _SEARCH_STEPS_MAXIMUM
         self._far: tuple[int, int | None] = (0, -1)
@@ -78,14 +77,10 @@ class BoundRRule:
         return self._next_kept(local, offset, limit, None if self._in_search else limit)
 
     def _next_kept(self, local: int, offset: int, limit: int, horizon: int | None) -> int | None:
-        """The next one that is not excluded; days behind `horizon` need not be looked at."""
+        """The next one; days behind `horizon` need not be looked at."""
         if not self.elapsed:
             local = max(local, self.start_local)
-        while True:
-            found = self._next(local, offset, limit, horizon)
-            if found is None or (found not in self._excluded and found // DAY not in self._excluded_days):
-                return found
-            local = found + 1
+        return self._next(local, offset, limit, horizon)
 
     def count_local(self, low: int, high: int, offset: int) -> int:
         """How many wall-clock times lie in [low, high)."""
@@ -110,8 +105,6 @@ class BoundRRule:
             return 0
         midnight = day * DAY
         low, high = max(low, midnight), min(high, midnight + DAY)
-        if day in self._touched_days:
-            return self._count_walking(low, high, offset)
         if not self.elapsed or self._interval == 1:
             return self._times.count_below(high - midnight) - self._times.count_below(low - midnight)
         if high - low < DAY:
@@ -124,6 +117,51 @@ class BoundRRule:
             times = (self._times.at(index) for index in range(self._times.size))
             self._on_grid[late] = sum(1 for time in times if (time // self._unit + late) % self._interval == 0)
         return self._on_grid[late]
+
+    def day_bits(self, day: int, offset: int) -> int:
+        """The wall-clock times of a day, as one bit for each of its seconds."""
+        if not self._feasible:
+            return 0
+        midnight = day * DAY
+        if self._positions and not self.elapsed:
+            return sum(1 << found - midnight for found in self._walk(midnight, midnight + DAY, offset))
+        at = date.fromordinal(day + EPOCH_ORDINAL)
+        if not (self._month_counts(at.year * 12 + at.month - 1) and self._chooses(day) and self._day_counts(day)):
+            return 0
+        bits = self._times_bits()
+        if self.elapsed:
+            return bits & self._grid_bits((midnight - offset - self._grid0) // self._unit % self._interval)
+        early = max(0, min(DAY, self.start_local - midnight))
+        return bits >> early << early
+
+    def _times_bits(self) -> int:
+        """The times of any day that counts; with BYSETPOS those alone that it chooses in their hour or minute."""
+        bits = self._times.bits()
+        if not self._positions or self._unit == 1:
+            return bits
+        if self._chosen_bits is None:
+            chosen = 0
+            for period in range(0, DAY, self._unit):
+                if bits >> period & (1 << self._unit) - 1:
+                    low, high = self._times.count_below(period), self._times.count_below(period + self._unit)
+                    for position in self._positions:
+                        index = low + position - 1 if position > 0 else high + position
+                        chosen |= 1 << self._times.at(index) if low <= index < high else 0
+            self._chosen_bits = chosen
+        return self._chosen_bits
+
+    def _grid_bits(self, late: int) -> int:
+        """The seconds of a day that lie on the grid of intervals, when midnight is so many units behind it."""
+        if self._interval == 1:
+            return _WHOLE_DAY
+        begin, step = (self._interval - late) % self._interval * self._unit, self._interval * self._unit
+        if begin >= DAY:
+            return 0
+        bits, length = (1 << self._unit) - 1, step
+        while length < DAY:
+            bits |= bits << length
+            length *= 2
+        return bits << begin & _WHOLE_DAY
 
     def nth_local(self, low: int, high: int, offset: int, count: int) -> tuple[int, int | None]:
         """How many lie in [low, high), if there are fewer than `count`; else `count`, and that one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -18,6 +18,7 @@ from domain.recurrence.limits import (
     RRULE_COUNT_MAXIMUM,
     RRULE_INTERVAL_MAXIMUM,
     RRULE_TEXT_MAXIMUM,
+    RULES_MAXIMUM,
 )
 from domain.recurrence.zones import parse_zone_name
 
@@ -74,7 +75,6 @@ class WeekdayTerm(NamedTuple):
 class RRule:
     """A recurrence rule as written; when it happens depends on its DTSTART and zone, see `rrule`."""
 
-    text: str
     frequency: Frequency
     interval: int = 1
     count: int | None = None
@@ -89,8 +89,6 @@ class RRule:
     by_week_number: tuple[int, ...] = ()
     by_month: tuple[int, ...] = ()
     by_set_position: tuple[int, ...] = ()
-    start: Moment | None = None
-    excluded: tuple[Moment, ...] = ()
 
     @property
     def elapsed(self) -> bool:
@@ -98,8 +96,28 @@ class RRule:
         return self.frequency in {"HOURLY", "MINUTELY", "SECONDLY"}
 
 
-def parse_rrule(value: Any, field: str = "rrule") -> RRule:
-    """The rule of `FREQ=...`, or of lines DTSTART, RRULE, EXDATE. Raises Rejected with field, place and reason."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrence:
+    """A recurrence set as written: what its rules and dates name, without what exception rules and dates name."""
+
+    text: str
+    rules: tuple[RRule, ...] = ()
+    dates: tuple[Moment, ...] = ()
+    exception_rules: tuple[RRule, ...] = ()
+    excluded: tuple[Moment, ...] = ()
+    start: Moment | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether a rule of it ends by counting."""
+        return any(rule.count is not None for rule in (*self.rules, *self.exception_rules))
+
+
+def parse_rrule(value: Any, field: str = "rrule") -> Recurrence:
+    """The set of `FREQ=...`, or of lines DTSTART, RRULE, RDATE, EXRULE, EXDATE, folded or not.
+
+    Raises Rejected with field, place and reason.
+    """
     if not isinstance(value, str):
         raise Rejected("a recurrence rule is a string", field=field, code="rrule")
     if len(value) > RRULE_TEXT_MAXIMUM:
@@ -108,31 +126,60 @@ def parse_rrule(value: Any, field: str = "rrule") -> RRule:
 
 
 @lru_cache(maxsize=2048)
-def _parse(text: str, field: str) -> RRule:
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
-    rule: RRule | None = None
+def _parse(text: str, field: str) -> Recurrence:
+    lines = _lines(text)
+    rules: dict[str, list[RRule]] = {"RRULE": [], "EXRULE": []}
+    dates: dict[str, list[Moment]] = {"RDATE": [], "EXDATE": []}
     start: Moment | None = None
-    excluded: list[Moment] = []
     for number, line in enumerate(lines, start=1):
         reader = _Reader(field, f"line {number}" if len(lines) > 1 else None)
         name, parameters, content = _property(line, reader)
-        if name == "RRULE":
-            if rule is not None:
-                reader.refuse("a second RRULE")
-            rule = parse_recur(content, reader)
+        if name in rules:
+            if content.strip(" ;"):
+                rules[name].append(parse_recur(content, reader))
+        elif name in dates:
+            dates[name] += parse_moments(content, parameters, reader)
         elif name == "DTSTART":
             if start is not None:
                 reader.refuse("a second DTSTART")
             start = parse_moment(content, parameters, reader)
-        elif name == "EXDATE":
-            excluded.extend(parse_moment(part, parameters, reader) for part in content.split(","))
         else:
-            reader.refuse(f"{name[:_SHOWN]!r} is none of RRULE, DTSTART, EXDATE")
-    if rule is None:
+            reader.refuse(f"{name[:_SHOWN]!r} is none of DTSTART, {', '.join((*rules, *dates))}")
+    _check_sizes(rules, dates, field)
+    return Recurrence(
+        text=text,
+        rules=tuple(rules["RRULE"]),
+        dates=tuple(dates["RDATE"]),
+        exception_rules=tuple(rules["EXRULE"]),
+        excluded=tuple(dates["EXDATE"]),
+        start=start,
+    )
+
+
+def _check_sizes(rules: dict[str, list[RRule]], dates: dict[str, list[Moment]], field: str) -> None:
+    if not rules["RRULE"] and not dates["RDATE"]:
         raise Rejected("there is no RRULE, such as FREQ=DAILY;BYHOUR=9", field=field, code="rrule")
-    if len(excluded) > EXDATES_MAXIMUM:
-        raise Rejected(f"more than {EXDATES_MAXIMUM} EXDATEs", field=field, code="rrule")
-    return replace(rule, text=text, start=start, excluded=tuple(excluded))
+    for name, found in dates.items():
+        if len(found) > EXDATES_MAXIMUM:
+            raise Rejected(f"more than {EXDATES_MAXIMUM} {name}s", field=field, code="rrule")
+    if sum(map(len, rules.values())) > RULES_MAXIMUM:
+        raise Rejected(f"more than {RULES_MAXIMUM} rules", field=field, code="rrule")
+
+
+_NAMES = r"(?:DTSTART|RRULE|RDATE|EXRULE|EXDATE)[;:]"
+_NEXT_PROPERTY = re.compile(rf"[ \t]+(?={_NAMES})", re.ASCII | re.IGNORECASE)
+_PROPERTY = re.compile(_NAMES, re.ASCII | re.IGNORECASE)
+
+
+def _lines(text: str) -> list[str]:
+    """The content lines: unfolded as in files, and parted where several stand on one line."""
+    lines: list[str] = []
+    for raw in text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if raw[:1] in {" ", "\t"} and lines and not _PROPERTY.match(raw.lstrip(" \t")):
+            lines[-1] += raw[1:]
+        elif raw.strip():
+            lines.append(raw)
+    return [part.strip(" \t") for line in lines for part in _NEXT_PROPERTY.split(line.strip(" \t")) if part.strip()]
 
 
 class _Reader:
@@ -192,6 +239,16 @@ def parse_moment(text: str, parameters: dict[str, str], reader: Reader) -> Momen
     return Moment(int(at.timestamp()), utc, all_day, zone)
 
 
+def parse_moments(text: str, parameters: dict[str, str], reader: Reader) -> list[Moment]:
+    """The dates, date-times or starts of periods of a list, which may be empty. Raises Rejected."""
+    if not text.strip():
+        return []
+    if parameters.get("VALUE", "").upper() == "PERIOD":
+        kept = {name: value for name, value in parameters.items() if name != "VALUE"}
+        return [parse_moment(part.partition("/")[0], kept, reader) for part in text.split(",")]
+    return [parse_moment(part, parameters, reader) for part in text.split(",")]
+
+
 def parse_recur(text: str, reader: Reader) -> RRule:
     """The value of an RRULE property. Raises Rejected."""
     parts: dict[str, str] = {}
@@ -208,7 +265,6 @@ def parse_recur(text: str, reader: Reader) -> RRule:
         reader.refuse("COUNT and UNTIL exclude each other")
     values = {name: _by(name, parts[name], reader) for name in _BY_PARTS if name in parts}
     rule = RRule(
-        text=text,
         frequency=frequency,
         interval=_number("INTERVAL", parts.get("INTERVAL", "1"), 1, RRULE_INTERVAL_MAXIMUM, reader),
         count=_number("COUNT", parts["COUNT"], 1, RRULE_COUNT_MAXIMUM, reader) if "COUNT" in parts else None,

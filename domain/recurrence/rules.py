@@ -10,8 +10,13 @@ from typing import Any, TypeAlias
 from domain.errors import Rejected
 from domain.recurrence.cron import CronRule, parse_cron
 from domain.recurrence.instants import MICROS, micros_of, parse_instant
-from domain.recurrence.limits import AT_INSTANTS_MAXIMUM, EVERY_SECONDS_MAXIMUM, EVERY_SECONDS_MINIMUM
-from domain.recurrence.rrule_text import RRule, parse_rrule
+from domain.recurrence.limits import (
+    AT_INSTANTS_MAXIMUM,
+    EVERY_SECONDS_MAXIMUM,
+    EVERY_SECONDS_MINIMUM,
+    RULES_MAXIMUM,
+)
+from domain.recurrence.rrule_text import Recurrence, parse_rrule
 
 KINDS = ("cron", "every", "rrule", "at")
 
@@ -25,13 +30,20 @@ class EveryRule:
 
 
 @dataclass(frozen=True, slots=True)
+class CronLines:
+    """Several cron expressions as one rule: each time that any of them names."""
+
+    lines: tuple[CronRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AtRule:
     """A list of instants, in microseconds since 1970, in order and without repetition."""
 
     instants: tuple[int, ...]
 
 
-Rule: TypeAlias = CronRule | EveryRule | RRule | AtRule
+Rule: TypeAlias = CronRule | CronLines | EveryRule | Recurrence | AtRule
 
 
 def parse_rule(spec: Mapping[str, Any]) -> Rule:
@@ -48,12 +60,23 @@ def parse_rule(spec: Mapping[str, Any]) -> Rule:
     if spec.get("phase") is not None and kind != "every":
         raise Rejected("a phase belongs to an interval (every)", field="phase", code="rule")
     if kind == "cron":
-        return parse_cron(spec["cron"])
+        return _parse_cron(spec["cron"])
     if kind == "every":
         return _parse_every(spec["every"], spec.get("phase"))
     if kind == "rrule":
         return parse_rrule(spec["rrule"])
     return _parse_at(spec["at"])
+
+
+def _parse_cron(value: Any) -> CronRule | CronLines:
+    if not isinstance(value, list | tuple):
+        return parse_cron(value)
+    if not 1 <= len(value) <= RULES_MAXIMUM:
+        raise Rejected(f"a list has 1 to {RULES_MAXIMUM} cron expressions", field="cron", code="cron")
+    lines: dict[CronRule, None] = {}
+    for place, line in enumerate(value):
+        lines[parse_cron(line, f"cron.{place}")] = None
+    return next(iter(lines)) if len(lines) == 1 else CronLines(tuple(lines))
 
 
 def _parse_every(value: Any, phase: Any) -> EveryRule:

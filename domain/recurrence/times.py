@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count as counting
 from typing import TYPE_CHECKING, NamedTuple
 
-from domain.recurrence import rrule, zones
+from domain.recurrence import recurrences, zones
 from domain.recurrence.cron import CronRule
-from domain.recurrence.instants import DAY, END_SECOND, FIRST_SECOND, MICROS, instant_of, micros_of
-from domain.recurrence.rrule_text import Moment as WrittenMoment
-from domain.recurrence.rrule_text import RRule
-from domain.recurrence.rules import AtRule, EveryRule, Rule
-from domain.recurrence.wall_clock import FoldPolicy, GapPolicy, LocalRule, nth_time, wall_clock_times
+from domain.recurrence.instants import END_SECOND, FIRST_SECOND, MICROS, instant_of, micros_of
+from domain.recurrence.rrule_text import Recurrence
+from domain.recurrence.rule_sets import RuleSet
+from domain.recurrence.rules import AtRule, CronLines, EveryRule
+from domain.recurrence.wall_clock import FoldPolicy, GapPolicy, Part
 from domain.recurrence.zones import Zone
 
 if TYPE_CHECKING:
@@ -113,13 +112,10 @@ def bounds(timing: Timing, zone: Zone) -> tuple[int, int]:
         low = max(low, micros_of(timing.start))
     if timing.end is not None:
         high = min(high, micros_of(timing.end))
-    if isinstance(rule, RRule):
-        begins = anchor(rule, zone, timing.start).second * MICROS
-        low = max(low, begins)
-        # COUNT counts what the rule gives, before dates are left out.
-        whole = replace(rule, excluded=()) if rule.excluded else rule
-        high = min(high, _until(rule.until, zone), _last_counted(whole, timing, zone, begins, rule.count))
-    return low, min(high, _last_counted(rule, timing, zone, low, timing.count))
+    if isinstance(rule, Recurrence):
+        times = source(timing, zone)
+        low, high = max(low, times.first * MICROS), min(high, times.last * MICROS)
+    return low, min(high, _last_counted(timing, zone, low))
 
 
 def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
@@ -128,8 +124,7 @@ def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
         return _every(rule, timing.start, first)
     if isinstance(rule, AtRule):
         return (_Raw(micros) for micros in rule.instants[bisect_left(rule.instants, first) :])
-    local, origin = local_rule(rule, zone, timing.start)
-    moments = wall_clock_times(local, zone, timing.gap, timing.fold, -(-first // MICROS), origin)
+    moments = source(timing, zone).times(zone, timing.gap, timing.fold, -(-first // MICROS))
     return (_Raw(second * MICROS, skipped, note) for second, skipped, note in moments)
 
 
@@ -145,51 +140,26 @@ def phase(rule: EveryRule, start: datetime | None) -> int:
     return 0 if start is None else micros_of(start)
 
 
-class Anchor(NamedTuple):
-    """DTSTART of a recurrence rule: its instant in seconds, and the reading of the zone's clock that it stands for."""
-
-    second: int
-    local: int
-
-
-def local_rule(rule: CronRule | RRule, zone: Zone, start: datetime | None) -> tuple[LocalRule, int | None]:
-    """The rule as wall-clock times in the zone, and the instant from which it counts, None when it counts nothing."""
-    if not isinstance(rule, RRule):
-        return rule, None
-    begins = anchor(rule, zone, start)
-    return rrule.bind(rule, zone, begins.local, begins.second), begins.second
+def source(timing: Timing, zone: Zone) -> Part | RuleSet:
+    """The times of a rule that looks at the wall clock, before start, end and count of the schedule."""
+    rule = timing.rule
+    if isinstance(rule, CronRule):
+        return Part(rule)
+    if isinstance(rule, CronLines):
+        return _lines_together(rule)
+    if isinstance(rule, Recurrence):
+        return recurrences.bind(rule, zone, timing.start, timing.gap, timing.fold)
+    raise TypeError(rule)
 
 
-def anchor(rule: RRule, zone: Zone, start: datetime | None) -> Anchor:
-    """Where the rule begins: its own DTSTART, else the schedule's start, else the default.
-
-    A start between two seconds counts as the later one, since nothing may come before the start.
-    """
-    if rule.start is None and start is not None:
-        second = -(-micros_of(start) // MICROS)
-        return Anchor(second, second + zone.offset_at(second))
-    if rule.start is not None and rule.start.utc:
-        second = rule.start.local
-        return Anchor(second, second + zone.offset_at(second))
-    local = rrule.DEFAULT_START_LOCAL if rule.start is None else rrule.local_of(rule.start, zone)
-    second = zone.earliest(local)
-    if rule.elapsed and second + zone.offset_at(second) != local:
-        # In a gap RFC 5545 takes the offset before it: time that passes is counted from there.
-        second = local - zone.offset_at(second - 1)
-        local = second + zone.offset_at(second)
-    return Anchor(second, local)
+@lru_cache(maxsize=4096)
+def _lines_together(rule: CronLines) -> RuleSet:
+    return RuleSet(included=tuple(Part(line) for line in rule.lines))
 
 
-def _until(until: WrittenMoment | None, zone: Zone) -> int:
-    if until is None:
-        return _END
-    if until.utc:
-        return until.local * MICROS
-    return zone.latest(until.local + (DAY - 1 if until.all_day else 0)) * MICROS
-
-
-def _last_counted(rule: Rule, timing: Timing, zone: Zone, low: int, count: int | None) -> int:
-    """The nominal time, in microseconds, that is the `count`-th from `low` on; the end of all times without it."""
+def _last_counted(timing: Timing, zone: Zone, low: int) -> int:
+    """The nominal time, in microseconds, that is the last one of `count` from `low` on; the end of all without it."""
+    rule, count = timing.rule, timing.count
     if count is None:
         return _END
     if isinstance(rule, EveryRule):
@@ -197,13 +167,12 @@ def _last_counted(rule: Rule, timing: Timing, zone: Zone, low: int, count: int |
     if isinstance(rule, AtRule):
         place = bisect_left(rule.instants, low) + count - 1
         return rule.instants[place] if place < len(rule.instants) else _END
-    local, origin = local_rule(rule, zone, timing.start)
-    second = _nth_second(local, zone, timing.gap, timing.fold, -(-low // MICROS), count, origin)
+    second = _nth_second(source(timing, zone), zone, timing.gap, timing.fold, -(-low // MICROS), count)
     return _END if second is None else second * MICROS
 
 
 @lru_cache(maxsize=16_384)
 def _nth_second(
-    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int, origin: int | None
+    times: Part | RuleSet, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int
 ) -> int | None:
-    return nth_time(rule, zone, gap, fold, first, count, origin)
+    return times.nth(zone, gap, fold, first, count)

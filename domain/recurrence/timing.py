@@ -12,8 +12,8 @@ from domain.errors import Rejected
 from domain.recurrence.calendars import Calendar
 from domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of, parse_instant
 from domain.recurrence.limits import CALENDARS_MAXIMUM, COUNT_MAXIMUM, JITTER_SECONDS_MAXIMUM, RRULE_COUNT_MAXIMUM
-from domain.recurrence.rrule_text import RRule
-from domain.recurrence.rules import KINDS, EveryRule, Rule, parse_rule
+from domain.recurrence.rrule_text import Recurrence
+from domain.recurrence.rules import KINDS, CronLines, EveryRule, Rule, parse_rule
 from domain.recurrence.times import Nominal, nominal_times
 from domain.recurrence.wall_clock import FoldPolicy, GapPolicy
 from domain.recurrence.zones import parse_zone_name
@@ -85,7 +85,7 @@ def _counted_from(rule: Rule, created: datetime) -> tuple[Rule, datetime]:
 
     The instant of the creation itself never ticks, so it is not counted, and an interval does not begin at it.
     """
-    if isinstance(rule, RRule):
+    if isinstance(rule, Recurrence):
         return rule, created.replace(microsecond=0) + timedelta(seconds=1)
     if isinstance(rule, EveryRule) and rule.phase is None:
         rule = replace(rule, phase=0)
@@ -93,13 +93,13 @@ def _counted_from(rule: Rule, created: datetime) -> tuple[Rule, datetime]:
 
 
 def _needs_start(rule: Rule, count: int | None) -> bool:
-    if isinstance(rule, RRule):
-        return rule.start is None and (count is not None or rule.count is not None)
+    if isinstance(rule, Recurrence):
+        return rule.start is None and (count is not None or rule.counts)
     return count is not None
 
 
 def _parse_timezone(value: Any, rule: Rule) -> str:
-    written = rule.start.zone if isinstance(rule, RRule) and rule.start is not None else None
+    written = rule.start.zone if isinstance(rule, Recurrence) and rule.start is not None else None
     if value is None:
         return written or DEFAULT_ZONE
     name = parse_zone_name(value)
@@ -120,7 +120,7 @@ def _choice(spec: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str
 def _parse_count(value: Any, rule: Rule) -> int | None:
     if value is None:
         return None
-    highest = RRULE_COUNT_MAXIMUM if isinstance(rule, RRule) else COUNT_MAXIMUM
+    highest = RRULE_COUNT_MAXIMUM if isinstance(rule, Recurrence | CronLines) else COUNT_MAXIMUM
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= highest:
         raise Rejected(f"a count is a whole number from 1 to {highest}", field="count", code="count")
     return value
@@ -152,7 +152,7 @@ def _check_that_it_comes(timing: Timing, spec: Mapping[str, Any]) -> None:
         raise Rejected("no time of the rule lies before the end", field="end", code="never")
     if (
         timing.start is not None
-        and not isinstance(timing.rule, RRule)
+        and not isinstance(timing.rule, Recurrence)
         and next_time(replace(endless, start=None), _BEGINNING) is not None
     ):
         raise Rejected("no time of the rule lies after the start", field="start", code="never")

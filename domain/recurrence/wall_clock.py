@@ -8,10 +8,11 @@ the beginning of the next; what falls into a gap belongs to the beginning of the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
-from domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from domain.recurrence.instants import DAY, END_SECOND, EPOCH_ORDINAL, FIRST_SECOND
 from domain.recurrence.zones import Piece, Zone
 
 GapPolicy = Literal["shift", "skip"]
@@ -50,6 +51,10 @@ class LocalRule(Protocol):
         """How many lie in [low, high), if there are fewer than `count`; else `count`, and that one."""
         ...
 
+    def day_bits(self, day: int, offset: int) -> int:
+        """Those of a day (since 1970), as one bit for each of its seconds."""
+        ...
+
 
 class Moment(NamedTuple):
     """One instant that the rule names, in seconds since 1970, and what the policies did to it."""
@@ -60,7 +65,7 @@ class Moment(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The part [low, high) of a piece, on the wall clock, whose times count. `gap`: one precedes it that counts."""
+    """The stretch [low, high) of a piece, on the wall clock, whose times count. `gap`: one precedes it that counts."""
 
     piece: Piece
     low: int
@@ -68,101 +73,116 @@ class Window(NamedTuple):
     gap: bool
 
 
-def wall_clock_times(
-    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, origin: int | None = None
-) -> Iterator[Moment]:
-    """All instants from `first` (seconds) on, in strictly increasing order. `origin` as in `windows`."""
-    rule = rule.fresh()
-    ask = _Asking(rule)
-    for window in windows(rule, zone, fold, first, origin):
-        low, piece = window.low, window.piece
-        if window.gap:
-            moment = _in_gap(ask, piece, gap)
-            if moment is not None:
-                yield moment
-                low = max(low, piece.start + piece.offset + 1)
-        local = ask.next(low, piece.offset, window.high)
-        while local is not None and local < window.high:
-            yield Moment(local - piece.offset, None, None if rule.elapsed else _fold_note(local, piece))
-            local = ask.next(local + 1, piece.offset, window.high)
-        if local is None and not rule.offset_matters:
-            return
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A rule with the instants (seconds) of its `first` and `last` time at most.
 
-
-def nth_time(
-    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int, origin: int | None = None
-) -> int | None:
-    """The instant of the `count`-th time from `first` on, without walking there; None if there are not as many."""
-    rule = rule.fresh()
-    ask = _Asking(rule)
-    for window in windows(rule, zone, fold, first, origin):
-        low, piece = window.low, window.piece
-        if window.gap and _in_gap(ask, piece, gap) is not None:
-            count -= 1
-            if count == 0:
-                return piece.start
-            low = max(low, piece.start + piece.offset + 1)
-        within, found = rule.nth_local(low, window.high, piece.offset, count) if low < window.high else (0, None)
-        if found is not None:
-            return found - piece.offset
-        count -= within
-    return None
-
-
-def count_between(
-    rule: LocalRule, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int, origin: int | None = None
-) -> int:
-    """How many times lie from `first` to `last` (seconds, both inclusive), without walking there."""
-    rule = rule.fresh()
-    ask = _Asking(rule)
-    count = 0
-    for window in windows(rule, zone, fold, first, origin):
-        low, piece = window.low, window.piece
-        if piece.start > last:
-            break
-        if window.gap and _in_gap(ask, piece, gap) is not None:
-            count += 1
-            low = max(low, piece.start + piece.offset + 1)
-        high = min(window.high, last + 1 + piece.offset)
-        if low < high:
-            count += rule.count_local(low, high, piece.offset)
-    return count
-
-
-def windows(rule: LocalRule, zone: Zone, fold: FoldPolicy, first: int, origin: int | None = None) -> Iterator[Window]:
-    """The parts of the pieces, from the instant `first` on, whose wall-clock times count.
-
-    `origin`: the instant at which the rule begins, if it does. When that is the second pass of a fold, the first one
+    `origin`: the instant at which it begins to count, if it does. When that is the second pass of a fold, the first one
     came too early for it, and the second counts.
     """
-    for piece in zone.pieces_from(first):
-        low = max(first, piece.start) + piece.offset
-        high = piece.end + piece.offset
-        gap = False
-        if not rule.elapsed:
-            gap = piece.before < piece.offset and piece.start >= first
-            if fold == "first" and piece.before > piece.offset and not _begins_in_second_pass(piece, origin):
-                low = max(low, piece.start + piece.before)
-            if fold == "last" and piece.after < piece.offset:
-                high = piece.end + piece.after
-        if low < high or gap:
-            yield Window(piece, low, high, gap)
+
+    rule: LocalRule
+    first: int = FIRST_SECOND
+    last: int = END_SECOND - 1
+    origin: int | None = None
+
+    def times(self, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int) -> Iterator[Moment]:
+        """All instants from `first` (seconds) on, in strictly increasing order."""
+        rule = self.rule.fresh()
+        ask = Asking(rule)
+        for window in self._windows(zone, fold, first):
+            low, piece = window.low, window.piece
+            if window.gap:
+                moment = _in_gap(ask, piece, gap)
+                if moment is not None:
+                    yield moment
+                    low = max(low, piece.start + piece.offset + 1)
+            local = ask.next(low, piece.offset, window.high)
+            while local is not None and local < window.high:
+                yield Moment(local - piece.offset, None, None if rule.elapsed else fold_note(local, piece))
+                local = ask.next(local + 1, piece.offset, window.high)
+            if local is None and not rule.offset_matters:
+                return
+
+    def nth(self, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, count: int) -> int | None:
+        """The instant of the `count`-th time from `first` on, without walking there; None if there are not as many."""
+        rule = self.rule.fresh()
+        ask = Asking(rule)
+        for window in self._windows(zone, fold, first):
+            low, piece = window.low, window.piece
+            if window.gap and _in_gap(ask, piece, gap) is not None:
+                count -= 1
+                if count == 0:
+                    return piece.start
+                low = max(low, piece.start + piece.offset + 1)
+            within, found = rule.nth_local(low, window.high, piece.offset, count) if low < window.high else (0, None)
+            if found is not None:
+                return found - piece.offset
+            count -= within
+        return None
+
+    def count(self, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int) -> int:
+        """How many times lie from `first` to `last` (seconds, both inclusive), without walking there."""
+        rule = self.rule.fresh()
+        ask = Asking(rule)
+        count = 0
+        for window in self._windows(zone, fold, first):
+            low, piece = window.low, window.piece
+            if piece.start > last:
+                break
+            if window.gap and _in_gap(ask, piece, gap) is not None:
+                count += 1
+                low = max(low, piece.start + piece.offset + 1)
+            high = min(window.high, last + 1 + piece.offset)
+            if low < high:
+                count += rule.count_local(low, high, piece.offset)
+        return count
+
+    def _windows(self, zone: Zone, fold: FoldPolicy, first: int) -> Iterator[Window]:
+        first = max(first, self.first)
+        for piece in zone.pieces_from(first):
+            if piece.start > self.last:
+                return
+            window = window_in(piece, self, fold, first)
+            if window is not None:
+                yield window
+
+
+def window_in(piece: Piece, part: Part, fold: FoldPolicy, first: int) -> Window | None:
+    """The part of a piece, from the instant `first` on, whose wall-clock times count; None when there is none."""
+    first = max(first, part.first)
+    low = max(first, piece.start) + piece.offset
+    high = min(piece.end, part.last + 1) + piece.offset
+    gap = False
+    if not part.rule.elapsed:
+        gap = piece.before < piece.offset and first <= piece.start <= part.last
+        if fold == "first" and piece.before > piece.offset and not _begins_in_second_pass(piece, part.origin):
+            low = max(low, piece.start + piece.before)
+        if fold == "last" and piece.after < piece.offset:
+            high = min(high, piece.end + piece.after)
+    return Window(piece, low, high, gap) if low < high or gap else None
 
 
 def _begins_in_second_pass(piece: Piece, origin: int | None) -> bool:
     return origin is not None and piece.start <= origin < piece.start + piece.before - piece.offset
 
 
-class _Asking:
+class Asking:
     """Asks a rule, and remembers a far answer: a rule for one day of the year is not searched again in each piece."""
 
     def __init__(self, rule: LocalRule) -> None:
-        self._rule = rule
+        self.rule = rule
         self._keeps = not rule.offset_matters
         self._asked = 0
         self._answer: int | None = -1
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the rule has no later time, wherever one looks."""
+        return self._keeps and self._answer is None
+
     def next(self, local: int, offset: int, limit: int) -> int | None:
+        """As `next_local` of the rule."""
         if (
             self._keeps
             and self._answer != -1
@@ -171,18 +191,22 @@ class _Asking:
         ):
             return self._answer
         self._asked = local
-        self._answer = self._rule.next_local(local, offset, limit)
+        self._answer = self.rule.next_local(local, offset, limit)
         return self._answer
 
 
-def _in_gap(ask: _Asking, piece: Piece, policy: GapPolicy) -> Moment | None:
+def _in_gap(ask: Asking, piece: Piece, policy: GapPolicy) -> Moment | None:
     """The one moment, at the gap's end, that stands for all times in the gap; None when there are none."""
     end = piece.start + piece.offset
     missed = ask.next(piece.start + piece.before, piece.offset, end)
     if missed is None or missed >= end:
         return None
-    regular = ask.next(end, piece.offset, end + 1) == end
-    text = _clock(missed, end)
+    return gap_moment(piece, missed, policy, regular=ask.next(end, piece.offset, end + 1) == end)
+
+
+def gap_moment(piece: Piece, missed: int, policy: GapPolicy, *, regular: bool) -> Moment:
+    """The moment at a gap's end for the reading `missed` in it; `regular`: the rule ticks then anyway."""
+    text = _clock(missed, piece.start + piece.offset)
     if policy == "shift":
         also = ", where the rule ticks anyway" if regular else ""
         return Moment(piece.start, None, f"shifted from {text} by the gap{also}")
@@ -191,7 +215,8 @@ def _in_gap(ask: _Asking, piece: Piece, policy: GapPolicy) -> Moment | None:
     return Moment(piece.start, DST_GAP, f"{text} falls into the gap")
 
 
-def _fold_note(local: int, piece: Piece) -> str | None:
+def fold_note(local: int, piece: Piece) -> str | None:
+    """What the note of a fixed time says when the wall clock reads it twice."""
     if piece.after < piece.offset and local >= piece.end + piece.after:
         return "first of two"
     if piece.before > piece.offset and local < piece.start + piece.before:

@@ -34,6 +34,25 @@ RULES: list[dict[str, Any]] = [
     {"rrule": "FREQ=MONTHLY;BYDAY=SU;BYSETPOS=-1;BYHOUR=1,2,3"},
     {"rrule": "DTSTART:20260301T023000\nRRULE:FREQ=HOURLY\nEXDATE:20260329T033000,20260301T043000,20261025T023000"},
     {"rrule": "DTSTART:20260301T023000\nRRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=SU,WE;COUNT=30\nEXDATE:20260329T023000"},
+    {"cron": ["30 2 * * *", "*/45 1-3 * * 0", "30 2 * * 6", "0 3 * 3 *"]},
+    {
+        "cron": ["0 0-23/3 * * *", "30 1-22/3 * * *"],
+        "gap": "skip",
+        "fold": "both",
+        "count": 900,
+        "start": "2026-01-01T00:00:00Z",
+    },
+    {
+        "rrule": "RRULE:FREQ=DAILY;BYHOUR=2;BYMINUTE=30\nRRULE:FREQ=HOURLY;INTERVAL=5"
+        "\nEXRULE:FREQ=WEEKLY;BYDAY=SU;BYHOUR=2,3"
+    },
+    {
+        "rrule": "DTSTART:20260101T003000Z\nRRULE:FREQ=MINUTELY;INTERVAL=90;COUNT=3000"
+        "\nRRULE:FREQ=MONTHLY;BYDAY=SU;BYSETPOS=-1\nRDATE:20260329T023000,20261025T013000Z"
+        "\nEXRULE:FREQ=HOURLY;INTERVAL=9;UNTIL=20260801"
+        "\nEXDATE;VALUE=DATE:20260601\nEXDATE:20261025T003000Z,20260329T033000"
+    },
+    {"rrule": "FREQ=MINUTELY;INTERVAL=11;BYSECOND=5,35;BYSETPOS=-1\nRRULE:FREQ=SECONDLY;INTERVAL=4001;BYHOUR=1,2,3"},
     {"cron": "0 12 * * *", "start": "2026-03-01T00:00:00Z", "end": "2026-11-01T00:00:00Z", "count": 100},
 ]
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu")
@@ -61,11 +80,23 @@ def test_counting_is_walking(rule: dict[str, Any], zone: str, begin: int, length
     assert sum(nominal.at > before_last(timing, after, until, known) for nominal in walked) == known
 
 
-@pytest.mark.parametrize("rule", [{"cron": "* * * * * *"}, {"rrule": "FREQ=SECONDLY"}])
-def test_a_year_of_seconds_is_counted_at_once(rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+YEAR_OF_SECONDS = 365 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"cron": "* * * * * *"}, YEAR_OF_SECONDS),
+        ({"rrule": "FREQ=SECONDLY"}, YEAR_OF_SECONDS),
+        ({"cron": ["*/2 * * * * *", "1-59/2 * * * * *", "0 0 * * *"]}, YEAR_OF_SECONDS),
+        ({"rrule": "RRULE:FREQ=SECONDLY;INTERVAL=2\nEXRULE:FREQ=SECONDLY;INTERVAL=10"}, YEAR_OF_SECONDS * 4 // 10),
+        ({"rrule": "RRULE:FREQ=SECONDLY\nEXDATE:20260601T000000,20261025T003000Z"}, YEAR_OF_SECONDS - 2),
+    ],
+)
+def test_a_year_of_seconds_is_counted_at_once(rule: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch):
     timing = parse_timing({**rule, "timezone": "Europe/Berlin"})
     monkeypatch.setattr(BoundRRule, "_walk", None)
-    assert count_times(timing, BEGIN, BEGIN + timedelta(days=365)) == 365 * 86_400
+    assert count_times(timing, BEGIN, BEGIN + timedelta(days=365)) == expected
 
 
 def test_the_end_of_a_count_is_found_without_walking_beyond_it(monkeypatch: pytest.MonkeyPatch):

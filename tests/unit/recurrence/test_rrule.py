@@ -255,7 +255,7 @@ def test_a_rule_that_is_asked_in_vain_often_answers_as_at_first() -> None:
     timing = parse_timing({"rrule": "FREQ=HOURLY;INTERVAL=5;BYHOUR=3", "start": utc(2026, 1, 1)})
     first = next_time(timing, utc(2026, 6, 1))
     assert first is not None
-    bound = bind(parse_rrule("FREQ=HOURLY;INTERVAL=5;BYHOUR=3"), zone("UTC"), int(utc(2026, 1, 1).timestamp()))
+    bound = bind(parse_rrule("FREQ=HOURLY;INTERVAL=5;BYHOUR=3").rules[0], zone("UTC"), int(utc(2026, 1, 1).timestamp()))
     hour = int(first.at.timestamp()) - 3600
     for _ in range(30_000):
         assert bound.next_local(hour, 0, hour + 1) is None
@@ -318,8 +318,8 @@ def test_a_rule_that_never_comes_is_told_at_once(rule: str) -> None:
         ("FREQ=DAILY;UNTIL=20270230", "'20270230' is no possible date"),
         ("FREQ=DAILY;UNTIL=2027-01-01", "'2027-01-01' is no date"),
         ("DTSTART:20270101\nDTSTART:20270102\nRRULE:FREQ=DAILY", "line 2: a second DTSTART"),
-        ("RRULE:FREQ=DAILY\nRRULE:FREQ=DAILY", "line 2: a second RRULE"),
-        ("RRULE:FREQ=DAILY\nRDATE:20270101", "line 2: 'RDATE' is none of RRULE, DTSTART, EXDATE"),
+        ("RRULE:FREQ=DAILY\nRRULE:FREQ=DALY", "line 2: FREQ=DALY is none of YEARLY"),
+        ("RRULE:FREQ=DAILY\nDTEND:20270101", "line 2: 'DTEND' is none of DTSTART, RRULE, EXRULE, RDATE, EXDATE"),
         ("DTSTART;TZID=Mars/Olympus:20270101T000000\nRRULE:FREQ=DAILY", "'Mars/Olympus' is no time zone"),
         ("DTSTART;TZID=UTC:20270101T000000Z\nRRULE:FREQ=DAILY", "line 1: '20270101T000000Z' can not have a TZID"),
         ("DTSTART;VALUE=DATE:20270101T000000\nRRULE:FREQ=DAILY", "line 1: '20270101T000000' is not a DATE"),

@@ -47,7 +47,7 @@ def ticks(spec: dict[str, Any], count: int = 100) -> list[datetime]:
     return [one.at for one in islice(nominal_times(parse_timing(spec), LONG_AGO), count)]
 
 
-@pytest.mark.parametrize("line", CASES.read_text(encoding="utf-8").splitlines()[:4])
+@pytest.mark.parametrize("line", CASES.read_text(encoding="utf-8").splitlines())
 def test_a_rule_that_people_met_ticks_when_it_must(line: str) -> None:
     case = json.loads(line)
     spec = {name: value for name, value in case["preview"].items() if name not in ("after", "count")}
