@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         pattern="^(reject|accept)$",
         description="whether a job whose task no executor announced is refused (reject) or taken (accept)",
     )
+    secrets_dir: Path | None = Field(None, description="folder with a file for each secret that jobs may name")
+    secrets_command: str | None = Field(None, description="prints the secret whose name is its last argument")
+    secrets_allow: Words = Field((), description="who may use which secret: SECRET:TASK or SECRET:TASK@QUEUE")
     smtp_host: str | None = Field(None, description="mail server of `email.send`; without it that task fails")
     smtp_port: int = Field(587, ge=1, le=65535, description="its port")
     smtp_username: str | None = Field(None, description="the account there")
@@ -66,7 +69,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=0, le=65535, description="loopback port for a role's /metrics")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("tasks", "queues", mode="before")
+    @field_validator("tasks", "queues", "secrets_allow", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -18,9 +18,10 @@ from uuid import UUID, uuid5
 from domain import trigger_events as t
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Corruption, NotPossible, Rejected
-from domain.event_templates import render
+from domain.event_templates import render, sample
 from domain.events import Event, spec_from_json
 from domain.log import Recorded, ResourceHead
+from domain.secret_references import refuse_foreign_secrets, secrets_in
 from domain.specs import JobSpec, Origin
 
 KIND = "trigger"
@@ -139,8 +140,11 @@ def triggered_job(doc: Doc, origin: Origin, view: Mapping[str, Any], published_a
         else:
             made[field] = _MAKERS[field](value)
     spec = replace(spec, origin=origin, **made)
-    if "args" in made and spec.task in BUILTIN_TASKS:
-        check_arguments(spec.task, spec.args)
+    if "args" in made:
+        template = sample(doc["templates"]["args"])
+        refuse_foreign_secrets(template, spec.args)
+        if spec.task in BUILTIN_TASKS:
+            check_arguments(spec.task, spec.args, [one.place for one in secrets_in(template)])
     if spec.expires_at is not None and spec.expires_at <= (spec.run_at or published_at):
         raise _wrong("expires_at", "is not later than the time at which the job is to run")
     return spec

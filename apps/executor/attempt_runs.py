@@ -15,15 +15,19 @@ from uuid import UUID
 
 from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
 from apps.executor.claiming import Claimed
+from apps.executor.masking import Masker, MaskingSink, SecretsInUse
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper, Progress
 from apps.executor.patience import until_available
 from apps.executor.predecessors import Predecessors
 from apps.executor.reporting import Reporter, text
+from apps.executor.secret_sources import NoSecret, SecretSources
 from apps.executor.slots import Slots
 from domain import commands as c
 from domain.errors import Rejected, RotaError
 from domain.jobs import Job
+from domain.secret_references import check_secrets, names_secrets, revealed, secrets_in
+from domain.specs import After, JobSpec
 from observability import tracing
 
 log = logging.getLogger("rota.executor")
@@ -35,7 +39,8 @@ PROGRESS_MESSAGE_CHARS = 1_000
 class Running:
     """An attempt from its claim to its report. `job` is as the log last had it, as far as is known here.
 
-    `prepared`: it has what it needs of its predecessors; `stopped`: its end was asked for before that.
+    `prepared`: it has what it needs of its predecessors, and the secrets that it names; `stopped`: its end was asked
+    for before that. `masker` knows those secrets.
     """
 
     job: Job
@@ -47,6 +52,7 @@ class Running:
     ended: bool = False
     prepared: bool = True
     stopped: bool = False
+    masker: Masker | None = None
 
 
 class AttemptRuns:
@@ -61,6 +67,7 @@ class AttemptRuns:
         builtin: Mapping[str, Runner],
         python: Runner | None,
         predecessors: Predecessors,
+        secrets: SecretSources,
         metrics: AttemptMetrics,
     ) -> None:
         self.running: dict[tuple[UUID, int], Running] = {}
@@ -70,6 +77,8 @@ class AttemptRuns:
         self._builtin = builtin
         self._python = python or _NoTasks()
         self._predecessors = predecessors
+        self._secrets = secrets
+        self.secrets_in_use = SecretsInUse()
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -90,7 +99,8 @@ class AttemptRuns:
             depth=job.submitted_meta.depth,
         )
         runner = self._builtin.get(spec.task, self._python)
-        running = Running(job, executor, attempt, runner, claimed.span, abandoned, prepared=spec.after is None)
+        prepared = spec.after is None and not names_secrets(spec.args)
+        running = Running(job, executor, attempt, runner, claimed.span, abandoned, prepared=prepared)
         self.running[job.id, job.attempt] = running
         task = asyncio.get_running_loop().create_task(self._live(running))
         self._tasks.add(task)
@@ -160,6 +170,8 @@ class AttemptRuns:
             log.exception("how attempt %d of job %s ended could not be recorded", attempt.number, attempt.job_id)
             self._metrics.ended(attempt.task, "Unrecorded", run_seconds=ended - began, report_seconds=None)
         finally:
+            if running.masker is not None:
+                self.secrets_in_use.end(running.masker)
             running.span.end()
             self._output.forget(attempt)
             self.running.pop((attempt.job_id, attempt.number), None)
@@ -171,31 +183,57 @@ class AttemptRuns:
         try:
             if not running.prepared and (over := await self._prepare(running)) is not None:
                 return over
-            outcome = await running.runner.run(running.attempt, self._output)
+            outcome = await self._run_prepared(running)
         except Exception as error:
             # The outermost place of an attempt: a runner's defect costs this attempt, never its neighbours.
             log.exception("the runner of %s failed", running.attempt.task)
-            return Failed("ExecutorError", f"the executor could not run the task: {error!r}")
+            return self.secrets_in_use.outcome(
+                Failed("ExecutorError", f"the executor could not run the task: {error!r}")
+            )
         if running.abandoned is not None and isinstance(outcome, Cancelled | Lost):
             return Lost(running.abandoned)
         return outcome
 
-    async def _prepare(self, running: Running) -> Outcome | None:
-        """Get what its predecessors have returned; an outcome if it has one before it began."""
-        spec = running.job.spec
-        assert spec.after is not None  # noqa: S101 - else it is prepared from the beginning
+    async def _run_prepared(self, running: Running) -> Outcome:
+        if running.masker is None:
+            outcome = await running.runner.run(running.attempt, self._output)
+            return self.secrets_in_use.outcome(outcome) if isinstance(outcome, Failed) else outcome
+        sink = MaskingSink(self._output, running.masker, running.attempt)
         try:
-            wants_all = spec.task not in self._builtin
-            given = await self._predecessors.give(spec, spec.after, wants_all=wants_all)
+            return self.secrets_in_use.outcome(await running.runner.run(running.attempt, sink))
+        finally:
+            sink.finish()
+
+    async def _prepare(self, running: Running) -> Outcome | None:
+        """Get what its predecessors have returned, and its secrets; an outcome if it has one before it began."""
+        spec = running.job.spec
+        attempt = running.attempt
+        try:
+            named = secrets_in(spec.args)  # those of its submission, and none that comes with a result
+            check_secrets(spec.task, named)
+            if spec.after is not None:
+                attempt = await self._with_results(attempt, spec, spec.after)
+            if named:
+                names = [reference.name for reference in named]
+                values = await self._secrets.values(names, task=spec.task, queue=spec.queue)
+                running.masker = Masker(values.values())
+                self.secrets_in_use.begin(running.masker)
+                attempt = replace(attempt, args=revealed(attempt.args, named, values))
         except Rejected as error:
             return Failed("UnresolvedReference", error.message, retryable=False)
+        except NoSecret as error:
+            return Failed(error.kind, str(error), retryable=error.retryable)
         running.prepared = True
         if running.stopped:
             return Lost(running.abandoned) if running.abandoned is not None else Cancelled()
-        running.attempt = replace(
-            running.attempt, args=given.args, results=given.results if wants_all else None, omitted=given.omitted
-        )
+        running.attempt = attempt
         return None
+
+    async def _with_results(self, attempt: Attempt, spec: JobSpec, after: After) -> Attempt:
+        wants_all = spec.task not in self._builtin
+        given = await self._predecessors.give(spec, after, wants_all=wants_all)
+        results = given.results if wants_all else None
+        return replace(attempt, args=given.args, results=results, omitted=given.omitted)
 
 
 def _fraction(given: float | None) -> float | None:

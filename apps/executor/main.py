@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+from dotenv import dotenv_values
+
 from adapters.group_commit import GroupCommit
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
@@ -28,11 +30,13 @@ from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
 from apps.executor.claiming import Claimer
+from apps.executor.masking import SecretFilter
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
 from apps.executor.predecessors import Predecessors
 from apps.executor.publishing import EventPublisher
 from apps.executor.reporting import Reporter
+from apps.executor.secret_sources import PREFIX, SecretSources, parse_grants, taken_from
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
 from apps.executor.task_processes import TaskProcesses
@@ -120,9 +124,12 @@ class _Parts:
             builtin=dict.fromkeys(BUILTIN_TASKS, builtin),
             python=self.python,
             predecessors=Predecessors(PostgresResults(self.database)),
+            secrets=_secrets(settings),
             metrics=counters,
         )
         self.queue = RedisWorkQueue(self.redis, settings.queues, self.identity, tasks=self.tasks)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(SecretFilter(self.runs.secrets_in_use))
         self.executor = Executor(
             identity=self.identity,
             slots=self.slots,
@@ -238,6 +245,22 @@ def _python_tasks(settings: Settings) -> TaskProcesses | None:
         return None
     count = settings.task_processes or os.cpu_count() or 1
     return TaskProcesses(settings.tasks, count=count, slots=settings.concurrency, python=settings.python)
+
+
+def _secrets(settings: Settings) -> SecretSources:
+    """Where secrets come from. Those in the environment are moved out of it before anything is started."""
+    try:
+        grants = parse_grants(settings.secrets_allow)
+    except ValueError as error:
+        log.error("ROTA_SECRETS_ALLOW: %s", error)  # noqa: TRY400 - a setting is wrong, nothing else
+        raise SystemExit(2) from None
+    in_file = {name: value for name, value in dotenv_values(".env").items() if name.startswith(PREFIX) and value}
+    return SecretSources(
+        {**in_file, **taken_from(os.environ)},
+        directory=settings.secrets_dir,
+        command=settings.secrets_command,
+        grants=grants,
+    )
 
 
 def _smtp(settings: Settings) -> SmtpSettings | None:

@@ -14,7 +14,7 @@ from apps.store.answers import json_response, page, written
 from apps.store.groups import Groups, GroupView
 from apps.store.json_body import decode_json, shown
 from apps.store.positions import Positions
-from apps.store.requests import media_type, meta_of, read_body, read_options, traceparent_of
+from apps.store.requests import media_type, meta_of, read_body, read_options, traceparent_of, warn_of_secrets
 from apps.store.resources import Changed
 from apps.store.routing import Handler, Routes
 from domain.errors import NotFound, Rejected
@@ -55,6 +55,7 @@ class GroupRoutes:
             meta = meta_of(request, span.traceparent)
             media_type(request, "application/json")
             value = await decode_json(await read_body(request, BODY_LIMIT_BYTES))
+            warn_of_secrets(request, value)
             changed = await self._groups.submit(value, request.headers.get("idempotency-key"), meta)
         status = 201 if changed.new else 200
         view = await self._view(changed)

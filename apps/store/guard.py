@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.api_tokens import ApiToken
 from apps.store.failures import AccessFailures
+from apps.store.json_body import shown
 from apps.store.positions import NotReached
 from apps.store.problems import problem, problem_of, problem_response
 from domain.errors import Rejected, Unavailable
@@ -34,6 +35,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 RETRY_AFTER_SECONDS = "2"
 WORD = re.compile(r"[\x21-\x7e]{1,128}")
 ANONYMOUS = "anonymous"
+WARNING_LIMIT_CHARS = 800
 
 Headers = Mapping[bytes, str]
 
@@ -68,7 +70,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                extra = [(b"x-request-id", request_id.encode()), *_warning(scope)]
+                message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
         try:
@@ -119,6 +122,16 @@ def _refuse_foreign_pages(method: str, headers: Headers) -> None:
     if origin is not None and method not in SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
         message = "Origin: requests that change something are refused from other sites' pages"
         raise Rejected(message, field="Origin", code="forbidden")
+
+
+def _warning(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The header that says where plain arguments seem to hold secrets; see `warn_of_secrets`."""
+    places = scope.get("rota", {}).get("secrets")
+    if not places:
+        return []
+    said = ", ".join(shown(place) for place in places)[:WARNING_LIMIT_CHARS]
+    text = f'looks like a secret that everybody will read in the log: {said}; name it instead: {{"$secret": NAME}}'
+    return [(b"rota-warning", text.encode("ascii", "backslashreplace"))]
 
 
 def _host_name(host: str) -> str | None:

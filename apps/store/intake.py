@@ -20,6 +20,7 @@ from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
 from domain.references import Reference, check_references, references_in
 from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
+from domain.secret_references import check_secrets, secrets_in
 from domain.specs import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
 
 ARGS_LIMIT_BYTES = 256 * 1024
@@ -166,8 +167,10 @@ def parse_job(
     _check_args(request.args)
     after = after_of(request.after, request.after_mode, request.on_failure, streams) if request.after else None
     references = _references(request.args, after)
+    secrets = secrets_in(request.args)
+    check_secrets(request.task, secrets)
     if request.task in BUILTIN_TASKS:
-        check_arguments(request.task, request.args, [reference.place for reference in references])
+        check_arguments(request.task, request.args, [r.place for r in references] + [s.place for s in secrets])
     elif known is not None and options is None:
         message = f"task: no executor has announced {request.task!r}"
         raise Rejected(message, field="task", code="unknown-task")

@@ -29,6 +29,7 @@ from apps.store.requests import (
     read_body,
     read_json,
     traceparent_of,
+    warn_of_secrets,
 )
 from apps.store.routing import Routes
 from apps.store.submissions import SubmitResult, Submitted
@@ -92,6 +93,7 @@ class JobRoutes:
             found = lines_body(body, BULK_LIMIT) if kind in NDJSON else await array_body(body, BULK_LIMIT)
             answers: list[SubmitResult] = []
             async for group in found.groups():
+                warn_of_secrets(request, group)
                 answers += await self._submit_group(group, meta, first=not answers)
         away = [answer for answer in answers if isinstance(answer, Unavailable)]
         if len(away) == len(answers):

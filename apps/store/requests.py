@@ -14,6 +14,7 @@ from apps.store.json_body import decode_json, shown
 from domain.errors import NotFound, Rejected
 from domain.ids import Position
 from domain.log import Meta
+from domain.plain_secrets import FOUND_LIMIT, plain_secrets
 from observability import tracing
 
 BODY_LIMIT_BYTES = 1024 * 1024
@@ -48,7 +49,16 @@ def _too_large(limit_bytes: int) -> Rejected:
 async def read_json(request: Request) -> Any:
     """The decoded JSON body. Raises Rejected."""
     media_type(request, "application/json")
-    return await decode_json(await read_body(request))
+    value = await decode_json(await read_body(request))
+    warn_of_secrets(request, value)
+    return value
+
+
+def warn_of_secrets(request: Request, value: Any) -> None:
+    """Have the answer say where something in the jobs' arguments looks like a secret; see `Guard`."""
+    about = request.scope.get("rota")
+    if about is not None and (found := plain_secrets(value)):
+        about["secrets"] = [*about.get("secrets", ()), *found][:FOUND_LIMIT]
 
 
 def media_type(request: Request, *allowed: str) -> str:
@@ -65,6 +75,7 @@ async def read_options(request: Request, allowed: frozenset[str]) -> dict[str, A
     media_type(request, "application/json")
     body = await read_body(request)
     value = await decode_json(body) if body.strip() else {}
+    warn_of_secrets(request, value)
     if not isinstance(value, dict):
         raise Rejected("the body must be a JSON object", code="wrong-type")
     for name in value:

@@ -15,6 +15,7 @@ from domain.builtin_tasks import BUILTIN_TASKS, check_templated_arguments
 from domain.errors import Rejected
 from domain.event_patterns import compile_pattern
 from domain.event_templates import check_template, holes, is_template, sample
+from domain.secret_references import check_secrets, secrets_in
 from domain.triggers import TEMPLATED, Definition
 
 MATCH_LIMIT_BYTES = 32 * 1024
@@ -69,7 +70,10 @@ def parse_template(job: Any, now: datetime, known: Known) -> tuple[dict[str, Any
         if fixed.get("task") == task:
             spec = parse_job(fixed, now, known)
         else:
-            check_templated_arguments(str(task), sample(job["args"]), holes(job["args"]))
+            args = sample(job["args"])
+            secrets = secrets_in(args)
+            check_secrets(str(task), secrets)
+            check_templated_arguments(str(task), args, holes(job["args"]) | {one.place for one in secrets})
             spec = replace(parse_job(fixed, now, None), task=str(task))
     except Rejected as error:
         raise _within_job(error) from None

@@ -23,6 +23,7 @@ from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
 from apps.executor.predecessors import Predecessors
 from apps.executor.reporting import Reporter
+from apps.executor.secret_sources import SecretSources
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
 from apps.executor.watching import Watcher
@@ -281,6 +282,7 @@ class TestExecutor:
     def __init__(
         self, log: MemoryLog, queue: MemoryQueue, *, identity: str = "e1", slots: int = 10,
         without_python: bool = False, knows: Callable[[str], bool] = lambda _: True,
+        secrets: SecretSources | None = None,
     ) -> None:  # fmt: skip
         self.log = log
         self.queue = queue
@@ -294,7 +296,8 @@ class TestExecutor:
         self.reporter = Reporter(log, commit, log.now)
         self.runs = AttemptRuns(
             slots=self.slots, reporter=self.reporter, output=self.output, builtin={},
-            python=None if without_python else self.runner, predecessors=Predecessors(log), metrics=metrics,
+            python=None if without_python else self.runner, predecessors=Predecessors(log),
+            secrets=secrets or SecretSources({}), metrics=metrics,
         )  # fmt: skip
         self.executor = Executor(
             identity=identity, slots=self.slots, queue=queue, claimer=Claimer(log, commit, log.now, knows),

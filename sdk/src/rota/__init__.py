@@ -22,6 +22,7 @@ from rota.groups import AsyncGroupHandle, Group, GroupHandle, Workflow
 from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.schedules import Schedule
+from rota.secrets import secret
 from rota.tasks import Task, task
 from rota.webhooks import WebhookInvalid, WebhookSecretUnusable, verify_webhook
 
@@ -57,6 +58,7 @@ __all__ = [
     "current_job",
     "enqueue",
     "job",
+    "secret",
     "task",
     "verify_webhook",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import select
 import ssl
 import threading
@@ -13,6 +14,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from rota.errors import Unreachable, refusal
 from rota.values import plain_body
+
+log = logging.getLogger("rota")
 
 IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 30.0
@@ -125,6 +128,8 @@ class Transport:
             raise
         self._give_back(connection, answer)
         found = {name.lower(): value for name, value in answer.getheaders()}
+        if "rota-warning" in found:
+            log.warning("%s %s: %s", method, target.partition("?")[0], found["rota-warning"])
         return Answer(answer.status, found, _decoded(answer.status, content))
 
     def _headers(self, headers: "Dict[str, str]") -> "Dict[str, str]":
