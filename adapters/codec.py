@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,11 +11,14 @@ from uuid import UUID
 import orjson
 
 import domain.event_types  # noqa: F401 - every type can be decoded
-from domain.errors import Corruption
-from domain.events import Event, event_from_json
+from domain.errors import Unreadable
+from domain.events import REASON_LIMIT_CHARS, Event, UnreadableEvent, event_from_json
 from domain.ids import Position, Term, Version
 from domain.log import Meta, RawEvent, Recorded
 from domain.messaging import FeedEvent
+
+NO_META = Meta(actor="unknown")
+"""Of an event whose own meta cannot be read."""
 
 
 def encode_event(event: Event) -> bytes:
@@ -60,13 +64,15 @@ def meta_from_json(fields: Mapping[str, Any]) -> Meta:
 
 
 def decode(raw: RawEvent) -> Recorded:
-    """A stored event, in the current schema. Raises Corruption when it can not be read."""
+    """A stored event, in the current schema; an UnreadableEvent in its place when it cannot be read."""
+    meta, event = NO_META, None
     try:
-        data = orjson.loads(raw.data)
         meta = meta_from_json(orjson.loads(raw.meta))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise Corruption(f"event {raw.position} is not readable: {error!r}", position=raw.position) from error
-    event = event_from_json(raw.type, data, meta.schema)
+        event = event_from_json(raw.type, orjson.loads(raw.data), meta.schema)
+    except Unreadable as error:
+        event = UnreadableEvent(type=raw.type, reason=error.message)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        event = UnreadableEvent(type=raw.type, reason=f"is not readable: {error!r}"[:REASON_LIMIT_CHARS])
     return Recorded(raw.position, UUID(int=raw.stream_id.int), raw.version, event, meta, raw.recorded_at)
 
 
@@ -106,13 +112,8 @@ def feed_event(fields: Mapping[str, Any]) -> FeedEvent:
 
 
 def feed_event_of(raw: RawEvent) -> FeedEvent:
-    """A stored event as the feed would bring it."""
-    return FeedEvent(
-        raw.position,
-        str(raw.stream_id),
-        raw.version,
-        raw.type,
-        orjson.loads(raw.data),
-        raw.recorded_at.isoformat(),
-        orjson.loads(raw.meta),
-    )
+    """A stored event as the feed would bring it; without data and meta when these cannot be read."""
+    data, meta = {}, {}
+    with contextlib.suppress(ValueError):
+        data, meta = orjson.loads(raw.data), orjson.loads(raw.meta)
+    return FeedEvent(raw.position, str(raw.stream_id), raw.version, raw.type, data, raw.recorded_at.isoformat(), meta)

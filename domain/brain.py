@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain import commands as c
-from domain.errors import Corruption
+from domain.errors import Corruption, Unreadable
 from domain.executors import Abilities
 from domain.flow import Flow
 from domain.ids import Position, Version
@@ -123,6 +123,8 @@ class Brain:
         """How many slots the living executors have for each queue."""
         self.abilities = Abilities()
         """Which tasks the living executors can run."""
+        self.unreadable: list[tuple[FeedEvent, str]] = []
+        """Events that do not say what they should, and why they could not be taken in; who applies tells of them."""
         self.flow = Flow()
         self._just_ended: list[str] = []
         self._handlers: dict[str, list[Handler]] = {}
@@ -139,16 +141,19 @@ class Brain:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def apply(self, events: Sequence[FeedEvent]) -> None:
-        """Take in events, in order and without a gap."""
+        """Take in events, in order and without a gap. One that does not say what it should is set aside."""
         for event in events:
             if event.position != self.position + 1:
                 raise Corruption(f"position {event.position} does not follow {self.position}", position=event.position)
             self.position = event.position
-            effect = _EFFECTS.get(event.type)
-            if effect is not None:
-                effect(self, event, event.data)
-            for handler in self._handlers.get(event.type, ()):
-                handler(event)
+            try:
+                effect = _EFFECTS.get(event.type)
+                if effect is not None:
+                    effect(self, event, event.data)
+                for handler in self._handlers.get(event.type, ()):
+                    handler(event)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, Unreadable) as error:
+                self.unreadable.append((event, repr(error)))
         if self._just_ended:
             at = datetime.fromisoformat(events[-1].recorded_at).timestamp()
             for queue in self._just_ended:

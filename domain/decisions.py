@@ -13,7 +13,7 @@ from uuid import UUID
 
 from domain import commands as c
 from domain import events as e
-from domain.errors import Conflict, NotPossible
+from domain.errors import Conflict, NotPossible, Unreadable
 from domain.events import Event
 from domain.jobs import Job, foresee, head_of
 from domain.log import Meta, StreamWrite
@@ -26,6 +26,7 @@ def decide(job: Job | None, command: c.Command, now: datetime) -> Events:
 
     Raises:
         NotPossible: the state does not allow what a caller asked for.
+        Unreadable: the job's stream holds an event that this version of Rota cannot read.
         Conflict: the job exists already (SubmitJob) or does not exist yet (everything else).
     """
     if isinstance(command, c.SubmitJob):
@@ -41,6 +42,8 @@ def decide(job: Job | None, command: c.Command, now: datetime) -> Events:
         ]
     if job is None:
         raise Conflict("the job does not exist")
+    if job.unreadable is not None:
+        raise Unreadable(job.unreadable, stream_id=job.id)
     return _DECISIONS[type(command)](job, command, now)
 
 

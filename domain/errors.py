@@ -89,8 +89,20 @@ class NotLeader(RotaError):
         self.current_term = current_term
 
 
+class Unreadable(NotPossible):
+    """One stream holds an event that this version of Rota cannot read or place: decide nothing about that stream.
+
+    Whoever works on many streams sets this one aside, says so, and goes on with the others.
+    """
+
+    def __init__(self, message: str, *, stream_id: UUID | None = None, position: int | None = None) -> None:
+        super().__init__(message, code="unreadable")
+        self.stream_id = stream_id
+        self.position = position
+
+
 class Corruption(RotaError):
-    """The log is not what it must be (a gap, a wrong version, an unreadable event): stop, never skip."""
+    """The log is not what it must be (a gap in the positions, another log's feed): stop, never skip."""
 
     def __init__(self, message: str, *, position: int | None = None) -> None:
         super().__init__(message)

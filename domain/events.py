@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 from uuid import UUID
 
-from domain.errors import Corruption
+from domain.errors import Unreadable
 from domain.retry import RetryPolicy
 from domain.specs import After, JobSpec, Origin, Predecessor, Priority, Unique
 
@@ -27,10 +27,12 @@ class Event:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Event:
         """Build the event from its decoded JSON object in the current schema."""
-        return cls(**data)
+        return made(cls, data)
 
 
 E = TypeVar("E", bound=type[Event])
+T = TypeVar("T")
+REASON_LIMIT_CHARS = 500
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 DispatchReason = Literal["due", "retry", "manual", "missing", "admitted", "dependencies"]
 Waits = Literal["limits", "dependencies"]
@@ -63,45 +65,76 @@ def event_types() -> Mapping[str, type[Event]]:
     return _registry
 
 
+def unreadable_types(schemas: Mapping[str, int]) -> list[str]:
+    """Those of the types, stored up to these schemas, that this version of Rota cannot read."""
+    return sorted(
+        name for name, schema in schemas.items() if (cls := _registry.get(name)) is None or schema > cls.schema
+    )
+
+
 def event_from_json(event_type: str, data: dict[str, Any], schema: int = 1) -> Event:
     """The event that this stored JSON object stands for.
 
+    Fields that are not known are left out: what may not be ignored raises the schema.
+
     Raises:
-        Corruption: the type is unknown, the schema is newer than this program, or the data do not fit.
+        Unreadable: the type is unknown, the schema is newer than this program, or the data do not fit.
     """
     cls = _registry.get(event_type)
     if cls is None:
-        raise Corruption(f"event type {event_type!r} is not known to this version of Rota")
+        raise Unreadable(f"event type {event_type[:100]!r} is not known to this version of Rota")
     if schema > cls.schema:
-        raise Corruption(f"{event_type} has schema {schema}; this version of Rota knows up to {cls.schema}")
+        raise Unreadable(f"{event_type} has schema {schema}; this version of Rota knows up to {cls.schema}")
     try:
         while schema < cls.schema:
             data = _upcasters[event_type, schema](data)
             schema += 1
         return cls.from_json(data)
-    except (TypeError, ValueError, KeyError) as error:
-        raise Corruption(f"a stored {event_type} can not be read: {error!r}") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise Unreadable(f"a stored {event_type} can not be read: {error!r}"[:REASON_LIMIT_CHARS]) from error
+
+
+def made(cls: Callable[..., T], data: Mapping[str, Any], **nested: Any) -> T:
+    """An instance of a dataclass from its JSON object, without what it does not know; `nested` replaces values."""
+    try:
+        return cls(**{**data, **nested})
+    except TypeError:
+        known = {found.name for found in fields(cast("Any", cls))}
+        return cls(**{key: value for key, value in {**data, **nested}.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableEvent(Event):
+    """Stands in a history for an event that this version of Rota cannot read; never written."""
+
+    type: str
+    reason: str
+
+
+def named(found: Event) -> str:
+    """The event's type, with the reason if it cannot be read."""
+    return f"{found.type} ({found.reason})" if isinstance(found, UnreadableEvent) else type(found).__name__
 
 
 def spec_from_json(data: Mapping[str, Any]) -> JobSpec:
     """The job that this JSON object, as an event or a resource keeps it, stands for. Raises TypeError, ValueError."""
     spec = dict(data)
-    spec["retry"] = RetryPolicy(**spec["retry"])
+    spec["retry"] = made(RetryPolicy, spec["retry"])
     if spec.get("after") is not None:
         spec["after"] = after_from_json(spec["after"])
     if spec.get("unique") is not None:
-        spec["unique"] = Unique(**spec["unique"])
+        spec["unique"] = made(Unique, spec["unique"])
     if spec.get("origin") is not None:
-        spec["origin"] = Origin(**{**spec["origin"], "id": UUID(spec["origin"]["id"])})
+        spec["origin"] = made(Origin, spec["origin"], id=UUID(spec["origin"]["id"]))
     spec["run_at"] = _instant(spec["run_at"])
     spec["expires_at"] = _instant(spec["expires_at"])
-    return JobSpec(**spec)
+    return made(JobSpec, spec)
 
 
 def after_from_json(data: Mapping[str, Any]) -> After:
     """What a job waits for, as its specification keeps it. Raises TypeError, ValueError."""
-    predecessors = tuple(Predecessor(**{**p, "id": UUID(p["id"])}) for p in data["predecessors"])
-    return After(**{**data, "predecessors": predecessors})
+    predecessors = tuple(made(Predecessor, p, id=UUID(p["id"])) for p in data["predecessors"])
+    return made(After, data, predecessors=predecessors)
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -124,7 +157,7 @@ class JobSubmitted(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobSubmitted:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "spec": spec_from_json(data["spec"])})
+        return made(cls, data, spec=spec_from_json(data["spec"]))
 
 
 @event
@@ -171,7 +204,7 @@ class DependenciesMet(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DependenciesMet:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "run_at": _instant(data.get("run_at"))})
+        return made(cls, data, run_at=_instant(data.get("run_at")))
 
 
 @event
@@ -218,8 +251,8 @@ class AttemptFailed(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AttemptFailed:
         """Build nested values from their JSON objects."""
-        error = AttemptError(**data["error"])
-        return cls(**{**data, "error": error, "retry_at": _instant(data["retry_at"])})
+        error = made(AttemptError, data["error"])
+        return made(cls, data, error=error, retry_at=_instant(data["retry_at"]))
 
 
 @event
@@ -235,7 +268,7 @@ class AttemptLost(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AttemptLost:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "retry_at": _instant(data["retry_at"])})
+        return made(cls, data, retry_at=_instant(data["retry_at"]))
 
 
 @event
@@ -304,7 +337,7 @@ class JobExpired(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobExpired:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "expires_at": datetime.fromisoformat(data["expires_at"])})
+        return made(cls, data, expires_at=datetime.fromisoformat(data["expires_at"]))
 
 
 @event
@@ -339,7 +372,7 @@ class JobRescheduled(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> JobRescheduled:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "run_at": datetime.fromisoformat(data["run_at"])})
+        return made(cls, data, run_at=datetime.fromisoformat(data["run_at"]))
 
 
 @event
@@ -371,7 +404,7 @@ class EventPublished(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> EventPublished:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "time": _instant(data.get("time"))})
+        return made(cls, data, time=_instant(data.get("time")))
 
 
 @event
@@ -386,7 +419,7 @@ class UniqueClaimed(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> UniqueClaimed:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "released": tuple(data["released"])})
+        return made(cls, data, released=tuple(data["released"]))
 
 
 @event

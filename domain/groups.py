@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from domain.errors import Corruption, NotPossible
-from domain.events import Event, event
+from domain.errors import NotPossible, Unreadable
+from domain.events import Event, event, made, named
 from domain.ids import NAMESPACE
 from domain.jobs import ENDED
 from domain.log import ResourceHead
@@ -135,7 +135,7 @@ class Group:
 
 
 def evolve_group(group: Group | None, happened: Event) -> Group:
-    """The group after this event. Raises Corruption when it can not follow."""
+    """The group after this event. Raises Unreadable when it can not follow."""
     match happened:
         case WorkflowSubmitted() | BatchSubmitted() if group is None:
             return Group(
@@ -152,7 +152,7 @@ def evolve_group(group: Group | None, happened: Event) -> Group:
             return replace(group, state=happened.state, counts=happened.counts)
         case WorkflowReopened() | BatchReopened() if group is not None:
             return replace(group, state="running", counts=None, reason=happened.reason)
-    raise Corruption(f"{type(happened).__name__} has no place here in the stream of a workflow or batch")
+    raise Unreadable(f"{named(happened)} has no place here in the stream of a workflow or batch")
 
 
 def fold_group(history: Iterable[Event]) -> Group | None:
@@ -181,7 +181,7 @@ def head_of_group(group: Group, group_id: UUID) -> ResourceHead:
 
 def group_of(doc: Mapping[str, Any]) -> Group:
     """The group that this row's doc stands for."""
-    return Group(**doc)
+    return made(Group, doc)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from domain import events as e
-from domain.errors import Corruption
+from domain.errors import Unreadable
 from domain.events import AttemptError, Event
 from domain.ids import Position, Version
 from domain.log import JobHead, Meta, Recorded
@@ -41,6 +41,7 @@ class Job:
     `attempt` numbers the current or last attempt, from 1; 0 before the first. `failures` counts the attempts
     that used up the retry budget since the job was last requeued. `due_at` is the next instant at which the
     clock matters. Instants are the log's (`recorded_at`). `dispatch_traceparent` is what led to the last dispatch.
+    `unreadable` says which event of the stream this version of Rota cannot read, if there is one.
     """
 
     id: UUID
@@ -70,6 +71,7 @@ class Job:
     cancel_cause: str | None = None
     reason: str | None = None
     progress: tuple[float | None, str | None] | None = None
+    unreadable: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -88,17 +90,26 @@ class Job:
 
 
 def evolve(job: Job | None, recorded: Recorded) -> Job:
-    """The job after this event. Raises Corruption when the event can not follow."""
+    """The job after this event.
+
+    An event that cannot be read or cannot follow leaves the job as it was but for `unreadable`, which says so: from
+    there on nothing is decided about it. Raises Unreadable when that is the first event.
+    """
     event = recorded.event
     if job is None:
         if type(event) is not e.JobSubmitted:
-            raise Corruption(f"a job's stream starts with {type(event).__name__}", position=recorded.position)
+            message = f"a job's stream starts with {e.named(event)}"
+            raise Unreadable(message, stream_id=recorded.stream_id, position=recorded.position)
         return _submitted(event, recorded)
     change = _CHANGES.get(type(event))
-    if change is None:
-        raise Corruption(f"{type(event).__name__} has no place in a job's stream", position=recorded.position)
-    if recorded.version != job.version + 1:
-        raise Corruption(f"job {job.id}: version {recorded.version} follows {job.version}", position=recorded.position)
+    why = job.unreadable
+    if why is None and change is None:
+        why = f"position {recorded.position}: {e.named(event)} has no place in a job's stream"
+    if why is None and recorded.version != job.version + 1:
+        why = f"position {recorded.position}: version {recorded.version} follows {job.version}"
+    if why is not None or change is None:
+        place = {"version": recorded.version, "position": recorded.position, "changed_at": recorded.recorded_at}
+        return _changed(job, {**place, "unreadable": why})
     changed = _changed(job, change(job, event, recorded.recorded_at))
     return _changed(
         changed,

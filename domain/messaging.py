@@ -43,7 +43,7 @@ class WorkQueue(Protocol):
         """Acknowledge and delete: each was claimed in the log, or has lost its point."""
 
     async def park(self, items: Sequence[tuple[WorkItem, str]]) -> None:
-        """Leave items to executors that know their tasks; each with the name of its task."""
+        """Leave items to executors that know their tasks; each with its task, "" for one that cannot be read here."""
 
     async def reclaim(self, limit: int) -> list[WorkItem]:
         """Take over items that another executor took but neither claimed nor dropped for a while.

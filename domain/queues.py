@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from domain.events import Event, event
+from domain.events import Event, event, made
 from domain.log import ResourceHead
 
 KIND = "queue"
@@ -90,7 +90,7 @@ def settings_from_json(data: Mapping[str, Any]) -> QueueSettings:
     values = {f.name: data[f.name] for f in fields(QueueSettings)}
     for name in ("rate", "rate_per_key"):
         if values[name] is not None:
-            values[name] = RateLimit(**values[name])
+            values[name] = made(RateLimit, values[name])
     if values["paused_since"] is not None:
         values["paused_since"] = datetime.fromisoformat(values["paused_since"])
     return QueueSettings(**values)

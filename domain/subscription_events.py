@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.events import Event, event
+from domain.events import Event, event, made
 
 
 @event
@@ -32,7 +32,7 @@ class SubscriptionCreated(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SubscriptionCreated:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "secret_id": UUID(data["secret_id"])})
+        return made(cls, data, secret_id=UUID(data["secret_id"]))
 
 
 @event
@@ -86,7 +86,7 @@ class SubscriptionSecretChanged(Event):
     def from_json(cls, data: dict[str, Any]) -> SubscriptionSecretChanged:
         """Build nested values from their JSON objects."""
         until = datetime.fromisoformat(data["old_until"])
-        return cls(**{**data, "secret_id": UUID(data["secret_id"]), "old_until": until})
+        return made(cls, data, secret_id=UUID(data["secret_id"]), old_until=until)
 
 
 @event
@@ -102,4 +102,4 @@ class RedeliveryRequested(Event):
     def from_json(cls, data: dict[str, Any]) -> RedeliveryRequested:
         """Build nested values from their JSON objects."""
         positions = data["positions"]
-        return cls(**{**data, "positions": None if positions is None else tuple(positions)})
+        return made(cls, data, positions=None if positions is None else tuple(positions))

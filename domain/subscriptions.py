@@ -13,8 +13,8 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from domain import subscription_events as e
-from domain.errors import Corruption, NotPossible
-from domain.events import Event
+from domain.errors import NotPossible, Unreadable
+from domain.events import Event, named
 from domain.ids import Position
 from domain.log import Recorded, ResourceHead
 from domain.ports import HeadRow
@@ -54,12 +54,12 @@ class Definition:
 
 
 def evolve_subscription(doc: Doc | None, event: Event) -> dict[str, Any]:
-    """The subscription's state after this event. Raises Corruption when it can not follow."""
+    """The subscription's state after this event. Raises Unreadable when it can not follow."""
     if isinstance(event, e.SubscriptionCreated) and doc is None:
         fields = {**asdict(event), "secret_id": str(event.secret_id)}
         return {**fields, "state": "active", "old_secret_id": None, "old_until": None}
     if doc is None:
-        raise Corruption(f"a subscription's stream begins with {type(event).__name__}")
+        raise Unreadable(f"a subscription's stream begins with {type(event).__name__}")
     match event:
         case e.SubscriptionChanged():
             fields = asdict(event)
@@ -72,7 +72,7 @@ def evolve_subscription(doc: Doc | None, event: Event) -> dict[str, Any]:
             return {**doc, **old, "secret_id": str(event.secret_id)}
         case e.RedeliveryRequested():
             return dict(doc)
-    raise Corruption(f"{type(event).__name__} has no place in a subscription's stream")
+    raise Unreadable(f"{named(event)} has no place in a subscription's stream")
 
 
 _STATES: Mapping[type[Event], str] = {

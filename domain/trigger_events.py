@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.events import Event, event
+from domain.events import Event, event, made
 
 
 @event
@@ -83,4 +83,4 @@ class TriggerFailed(Event):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TriggerFailed:
         """Build nested values from their JSON objects."""
-        return cls(**{**data, "at": datetime.fromisoformat(data["at"])})
+        return made(cls, data, at=datetime.fromisoformat(data["at"]))

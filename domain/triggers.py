@@ -17,9 +17,9 @@ from uuid import UUID, uuid5
 
 from domain import trigger_events as t
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
-from domain.errors import Corruption, NotPossible, Rejected
+from domain.errors import NotPossible, Rejected, Unreadable
 from domain.event_templates import render, sample
-from domain.events import Event, spec_from_json
+from domain.events import Event, named, spec_from_json
 from domain.log import Recorded, ResourceHead
 from domain.secret_references import refuse_foreign_secrets, secrets_in
 from domain.specs import JobSpec, Origin
@@ -57,11 +57,11 @@ class Definition:
 
 
 def evolve_trigger(doc: Doc | None, event: Event) -> dict[str, Any]:
-    """The trigger's state after this event. Raises Corruption when it can not follow."""
+    """The trigger's state after this event. Raises Unreadable when it can not follow."""
     if isinstance(event, t.TriggerCreated) and doc is None:
         return {**asdict(event), "state": "active", "failures": 0, "last_failure": None}
     if doc is None:
-        raise Corruption(f"a trigger's stream begins with {type(event).__name__}")
+        raise Unreadable(f"a trigger's stream begins with {type(event).__name__}")
     match event:
         case t.TriggerChanged():
             fields = asdict(event)
@@ -77,7 +77,7 @@ def evolve_trigger(doc: Doc | None, event: Event) -> dict[str, Any]:
             last = asdict(event)
             last["at"] = event.at.isoformat()
             return {**doc, "failures": doc["failures"] + last.pop("count"), "last_failure": last}
-    raise Corruption(f"{type(event).__name__} has no place in a trigger's stream")
+    raise Unreadable(f"{named(event)} has no place in a trigger's stream")
 
 
 def fold_trigger(history: Iterable[Recorded]) -> dict[str, Any] | None:

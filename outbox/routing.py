@@ -9,26 +9,24 @@ from typing import Any
 
 import orjson
 
-from domain.errors import Corruption
 from domain.log import RawEvent
 from domain.messaging import CancelNotice, Dispatch, Route
+from observability import unreadable
 
 
 def route(raw: RawEvent) -> Route:
     """Where this event goes besides the feed.
 
-    Raises:
-        Corruption: the event is of a routed type and its data can not be read.
+    Nowhere when it is of a routed type and its data cannot be read: that one job is not dispatched, the others are.
     """
     decide = _ROUTES.get(raw.type)
     if decide is None:
         return None
     try:
         return decide(raw, orjson.loads(raw.data))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Corruption(
-            f"{raw.type} at position {raw.position} is not readable: {error!r}", position=raw.position
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        unreadable.note("relay", raw.stream_id, f"{raw.type} at position {raw.position} is not readable: {error!r}")
+        return None
 
 
 def _submitted(_raw: RawEvent, data: dict[str, Any]) -> Route:

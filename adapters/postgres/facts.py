@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -9,10 +10,21 @@ from sqlalchemy import text
 from adapters.postgres.connection import Database
 from adapters.postgres.migrate import current_revision
 
+RECENT_EVENTS = 100_000
+"""So many of the last events are looked at for what this version cannot read."""
+
+_RECENT = text(
+    """select type, max(case when meta::text like '%"schema":%' then (meta->>'schema')::int else 1 end)
+    from events where position > :after group by type"""
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """The server as it is. `clock` in seconds since the epoch."""
+    """The server as it is. `clock` in seconds since the epoch.
+
+    `event_schemas`: the types of the last events, each with the greatest schema in which it is stored.
+    """
 
     version: str
     major: int
@@ -21,6 +33,7 @@ class Facts:
     fsync: str
     synchronous_commit: str
     last_position: int
+    event_schemas: Mapping[str, int]
 
 
 async def database_facts(database: Database) -> Facts:
@@ -31,8 +44,12 @@ async def database_facts(database: Database) -> Facts:
         fsync = (await connection.execute(text("show fsync"))).scalar_one()
         commit = (await connection.execute(text("show synchronous_commit"))).scalar_one()
         last = 0
+        schemas: dict[str, int] = {}
         if revision is not None:
             last = (await connection.execute(text("select coalesce(max(position), 0) from events"))).scalar_one()
+            if last:
+                recent = (await connection.execute(_RECENT, {"after": last - RECENT_EVENTS})).all()
+                schemas = {row[0]: row[1] for row in recent}
         clock = (await connection.execute(text("select extract(epoch from clock_timestamp())"))).scalar_one()
     return Facts(
         version=version,
@@ -42,4 +59,5 @@ async def database_facts(database: Database) -> Facts:
         fsync=fsync,
         synchronous_commit=commit,
         last_position=int(last),
+        event_schemas=schemas,
     )

@@ -65,6 +65,15 @@ def expected_revision() -> str:
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
+def older_than(revision: str | None, needed: str) -> bool:
+    """Whether a schema at this revision lacks something. A newer one does not: migrations take nothing away."""
+    if revision is None:
+        return True
+    if revision.isdecimal() and needed.isdecimal():
+        return int(revision) < int(needed)
+    return revision != needed
+
+
 async def current_revision(database: Database) -> str | None:
     """The revision that the database is at, None when Rota has never been set up there."""
     async with database.begin() as connection:

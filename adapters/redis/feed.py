@@ -18,7 +18,7 @@ from adapters.codec import feed_event, feed_event_of
 from adapters.redis.connection import last_id, translated
 from adapters.redis.streams import FEED, entry_id, position_of
 from adapters.redis.subscription import Entry, Subscription, subscribed
-from domain.errors import Corruption, Unavailable
+from domain.errors import Unavailable
 from domain.ids import Position
 from domain.messaging import FeedBatch, FeedEvent
 from domain.ports import EventLog
@@ -148,7 +148,7 @@ def _events(identity: bytes, fields: dict[bytes, bytes] | None, after: Position)
         found: list[Any] = orjson.loads((fields or {})[b"events"])
         events = [feed_event(event) for event in found if event["position"] > after]
         dense = [event.position for event in events] == list(range(max(first, after + 1), last + 1))
-    except (Corruption, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         log.warning("the feed's entry %r can not be read, asking the log: %r", identity, error)
         return None
     if not dense or not events:

@@ -5,7 +5,7 @@
 -- ARGV[4..] for each triple: number of entries, pairs of id and task
 --
 -- An entry stays in its stream, pending for a consumer that is named after the task: whatever asks whether it is there
--- finds it. An entry that is not pending any more (somebody has claimed it) is left alone. Tasks beyond the limit share
+-- finds it. An entry that is not pending any more (somebody has claimed it) is left alone. Tasks beyond the limit, and the task "", share
 -- one consumer without a name; those entries are looked at again as whatever lies parked for long.
 local group, prefix, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local i = 4
@@ -17,7 +17,7 @@ for index = 1, #KEYS, 3 do
   i = i + 1
   while i <= stop do
     local task = ARGV[i + 1]
-    local named = redis.call('SISMEMBER', registry, task) == 1 or redis.call('SCARD', registry) < most
+    local named = task ~= '' and (redis.call('SISMEMBER', registry, task) == 1 or redis.call('SCARD', registry) < most)
     local moved = redis.pcall('XCLAIM', key, group, prefix .. (named and task or ''), 0, ARGV[i], 'JUSTID')
     if not moved.err and #moved > 0 and named then
       redis.call('SADD', registry, task)

@@ -34,7 +34,7 @@ from adapters.redis.streams import (
     work_stream,
     work_streams,
 )
-from domain.errors import Corruption
+from domain.errors import Unreadable
 from domain.ids import Position, Version
 from domain.lines.turns import order_of
 from domain.log import Recorded
@@ -235,7 +235,7 @@ def _submitted(text: bytes, job_id: UUID, version: Version, position: Position) 
     """The event that came with the dispatch. None when it is not what the entry says: then the log is asked."""
     try:
         event = from_json(orjson.loads(text))
-    except (Corruption, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except (Unreadable, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         log.warning("the event at %d can not be read from its work entry: %r", position, error)
         return None
     fits = event.stream_id == job_id and event.version == version and event.position == position

@@ -10,12 +10,13 @@ from typing import Any
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, database_facts
-from adapters.postgres.migrate import expected_revision, forget_term, migrate
+from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
 from adapters.redis.address import RedisAddress
 from adapters.redis.facts import redis_facts
 from apps.cli.output import Failure, print_fields, print_json
 from apps.settings import Settings
 from domain.errors import Refused, RotaError, Unavailable, WrongSetting
+from domain.events import unreadable_types
 
 CLOCK_LIMIT_SECONDS = 1.0
 POSTGRES_FLOOR = 15
@@ -100,12 +101,14 @@ async def _postgres(settings: Settings) -> str:
     problems = []
     if facts.major < POSTGRES_FLOOR:
         problems.append(f"version {facts.version} is older than {POSTGRES_FLOOR}")
-    if facts.revision != expected_revision():
+    if older_than(facts.revision, expected_revision()):
         problems.append(f"schema revision {facts.revision or 'none'}, {expected_revision()} is needed: rota migrate")
     if abs(skew) > CLOCK_LIMIT_SECONDS:
         problems.append(f"its clock differs from this machine's by {skew:.3f} s")
     if facts.fsync != "on" or facts.synchronous_commit == "off":
         problems.append("fsync or synchronous_commit is off: accepted jobs could be lost")
+    if unknown := unreadable_types(facts.event_schemas):
+        problems.append(f"recent events that this version cannot read: {', '.join(unknown)}; their jobs wait")
     if problems:
         raise Unavailable("; ".join(problems), server="postgres")
     return (

@@ -19,15 +19,18 @@ from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Conflict
+from domain.errors import Conflict, Unreadable
 from domain.events import JobSubmitted
 from domain.jobs import Job, evolve, fold
 from domain.log import Appended
 from domain.messaging import WorkItem
 from domain.ports import EventLog
-from observability import tracing
+from observability import tracing, unreadable
 
 log = logging.getLogger("rota.executor.claiming")
+
+UNREADABLE = ""
+"""Instead of a task's name: nobody can ask for the entry by name, so it is looked at again after a while."""
 
 MAX_ROUNDS = 3
 """How often a job that is still queued after a lost conflict is tried; then its dispatch is found missing one day."""
@@ -69,20 +72,21 @@ class Claimer:
         A job whose task is not known here is never claimed. Waits for as long as the log is away.
         """
         jobs: dict[UUID, Job] = {}
+        foreign: dict[UUID, str] = {}
         for item in items:
             if item.submitted is not None and type(item.submitted.event) is JobSubmitted:
                 jobs[item.job_id] = evolve(None, item.submitted)
         unknown = {item.job_id for item in items}.difference(jobs)
         if unknown:
-            jobs.update(await self._queued(unknown))
+            jobs.update(await self._queued(unknown, foreign))
         won: list[Claimed] = []
-        foreign = {job.id: job.spec.task for job in jobs.values() if not self._knows(job.spec.task)}
+        foreign.update((job.id, job.spec.task) for job in jobs.values() if not self._knows(job.spec.task))
         jobs = {job_id: job for job_id, job in jobs.items() if job_id not in foreign}
         for _ in range(MAX_ROUNDS):
             lost = await self._claim_once(jobs.values(), executor, won)
             if not lost:
                 break
-            jobs = await self._queued(lost)
+            jobs = await self._queued(lost, foreign)
         return Claims(won, [(item, foreign[item.job_id]) for item in items if item.job_id in foreign])
 
     async def _claim_once(self, jobs: Iterable[Job], executor: str, won: list[Claimed]) -> list[UUID]:
@@ -110,14 +114,24 @@ class Claimer:
                 lost.append(claimed.job.id)
         return lost
 
-    async def _queued(self, job_ids: Iterable[UUID]) -> dict[UUID, Job]:
-        """Those of the jobs that are queued, as the log has them."""
+    async def _queued(self, job_ids: Iterable[UUID], foreign: dict[UUID, str]) -> dict[UUID, Job]:
+        """Those of the jobs that are queued, as the log has them.
+
+        One whose stream this version cannot read is left to executors of another one, in `foreign` without a task.
+        """
         wanted = list(job_ids)
         histories = await until_available("claiming", lambda: self._log.read_streams(wanted))
         found = {}
         for job_id in wanted:
-            job = fold(histories.get(job_id, ()))
-            if job is None:
+            try:
+                job = fold(histories.get(job_id, ()))
+                problem = None if job is None else job.unreadable
+            except Unreadable as error:
+                job, problem = None, error.message
+            if problem is not None:
+                unreadable.note("executor", job_id, problem)
+                foreign[job_id] = UNREADABLE
+            elif job is None:
                 log.error("job %s was dispatched but is not in the log; its entry is dropped", job_id)
             elif job.state == "queued":
                 found[job_id] = job

@@ -17,11 +17,12 @@ from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Conflict, Corruption
-from domain.events import AttemptError
+from domain.errors import Conflict, Corruption, Unreadable
+from domain.events import AttemptError, Event
 from domain.jobs import Job, fold
 from domain.log import Appended, Unit
 from domain.ports import EventLog
+from observability import unreadable
 
 RESULT_LIMIT_BYTES = 256 * 1024
 MESSAGE_LIMIT_CHARS = 8_000
@@ -76,7 +77,7 @@ class Reporter:
         afters: list[Job] = []
         places: list[int | None] = []
         for job, command, traceparent in wanted:
-            events = decide(job, command, now)
+            events = _decided(job, command, now)
             places.append(len(units) if events else None)
             if events:
                 unit, after = unit_for(job, events, actor, now, traceparent)
@@ -94,6 +95,15 @@ class Reporter:
         if reloaded is None:
             raise Corruption(f"job {job.id} is not in the log any more")
         return reloaded
+
+
+def _decided(job: Job, command: c.Command, now: datetime) -> Sequence[Event]:
+    """As `decide`; nothing for a job whose stream cannot be read."""
+    try:
+        return decide(job, command, now)
+    except Unreadable as error:
+        unreadable.note("executor", job.id, error)
+        return ()
 
 
 def _command(job: Job, attempt: int, outcome: Outcome, executor: str) -> c.Command:

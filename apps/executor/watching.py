@@ -9,15 +9,18 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Protocol
+from uuid import UUID
 
 from apps.executor.attempt_runs import AttemptRuns, Running
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from domain import commands as c
 from domain.brain import RunningAttempt
-from domain.jobs import fold
+from domain.errors import Unreadable
+from domain.jobs import Job, fold
 from domain.messaging import ControlChannel
 from domain.ports import EventLog, JobIndex
+from observability import unreadable
 
 log = logging.getLogger("rota.executor")
 
@@ -72,7 +75,7 @@ class Watcher:
 
     async def _look_closer(self, running: Running) -> None:
         """Somebody wrote to the job's stream: take that in, and end the attempt if it was a wish to cancel."""
-        job = fold(await self.event_log.read_stream(running.job.id))
+        job = await self._job(running.job.id)
         if job is None or job.attempt != running.attempt.number or job.state != "running":
             return
         if job.version > running.job.version:
@@ -80,13 +83,20 @@ class Watcher:
         if job.cancel_requested:
             self.runs.cancel(job.id, running.attempt.number)
 
+    async def _job(self, job_id: UUID) -> Job | None:
+        try:
+            return fold(await self.event_log.read_stream(job_id))
+        except Unreadable as error:
+            unreadable.note("executor", job_id, error)
+            return None
+
     async def give_up_what_is_unknown(self) -> None:
         """Declare lost what stands in the log as running here and is not."""
         identity = self.executor.identity
         for found in await self.attempts.of_executor(identity, older_than_seconds=UNKNOWN_SECONDS):
             if (found.job_id, found.attempt) in self.runs.running or found.job_id in self.executor.claiming:
                 continue
-            job = fold(await self.event_log.read_stream(found.job_id))
+            job = await self._job(found.job_id)
             if job is None or job.executor != identity or job.attempt != found.attempt:
                 continue
             command = c.LoseAttempt(attempt=found.attempt, reason="its executor does not know it")

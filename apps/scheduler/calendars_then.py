@@ -19,6 +19,7 @@ from domain.ports import EventLog, ResourceIndex
 from domain.recurrence.calendars import Calendar, parse_calendar
 from domain.schedules import calendars
 from domain.schedules.schedule import Schedule
+from observability import unreadable
 
 RENEW_SECONDS = 10.0
 """How old the knowledge of a calendar may be before its row is read again."""
@@ -91,16 +92,26 @@ class CalendarsThen:
             if known is not None and known.version == row.version:
                 known.read_at = read_at
                 continue
-            calendar = calendars.from_json(row.id, row.name, row.version, row.doc)
-            present = parse_calendar({**calendar.definition, "name": row.name})
+            try:
+                calendar = calendars.from_json(row.id, row.name, row.version, row.doc)
+                present = parse_calendar({**calendar.definition, "name": row.name})
+            except (KeyError, TypeError, ValueError, AttributeError, Rejected) as error:
+                # Whoever names it waits, as for one that is not there; the others tick.
+                unreadable.note("scheduler", row.id, f"calendar {row.name} can not be read: {error!r}")
+                self._known.pop(row.id, None)
+                continue
             self._known[row.id] = _Known(row.version, calendar.at, read_at, present)
 
     async def _read_past(self, stream_id: UUID) -> list[tuple[datetime, Calendar]]:
         past: list[tuple[datetime, Calendar]] = []
         calendar: calendars.SharedCalendar | None = None
-        for recorded in await self._log.read_stream(stream_id):
-            following = calendars.evolve(calendar, recorded)
-            if calendar is not None:
-                past.append((following.at, parse_calendar({**calendar.definition, "name": calendar.name})))
-            calendar = following
+        try:
+            for recorded in await self._log.read_stream(stream_id):
+                following = calendars.evolve(calendar, recorded)
+                if calendar is not None:
+                    past.append((following.at, parse_calendar({**calendar.definition, "name": calendar.name})))
+                calendar = following
+        except Rejected as error:
+            unreadable.note("scheduler", stream_id, f"the calendar's history can not be read: {error}")
+            self._known.pop(stream_id, None)
         return past

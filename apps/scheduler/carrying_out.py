@@ -16,13 +16,13 @@ from apps.scheduler.metrics import SchedulerMetrics
 from domain import commands as c
 from domain.brain import Brain, Decision
 from domain.decisions import decide, write_for
-from domain.errors import NotPossible
+from domain.errors import NotPossible, Unreadable
 from domain.events import Event, JobDispatched
 from domain.ids import Term
 from domain.jobs import Job, fold
-from domain.log import Appended, AppendResult, Meta, Unit
+from domain.log import Appended, AppendResult, Meta, Recorded, Unit
 from domain.ports import EventLog
-from observability import tracing
+from observability import tracing, unreadable
 
 BATCH = 500
 """Decisions that share an append."""
@@ -69,7 +69,7 @@ class CarriesOut:
         after: list[Job] = []
         spans: list[tracing.SpanHandle] = []
         for decision in decisions:
-            job = fold(histories.get(decision.job_id, ()))
+            job = self._readable(decision, histories.get(decision.job_id, ()))
             if job is None:
                 continue
             if self._nobody_knows(job, decision.command):
@@ -133,6 +133,21 @@ class CarriesOut:
         if isinstance(command, c.ActOnTime | c.MeetDependencies):
             return replace(command, managed=job.spec.queue in self._brain.managed)
         return command
+
+    def _readable(self, decision: Decision, history: Sequence[Recorded]) -> Job | None:
+        """The job as its stream says; None, and told of, when that cannot be read: nothing is decided about it."""
+        try:
+            job = fold(history)
+        except Unreadable as error:
+            reason = error.message
+        else:
+            if job is None or job.unreadable is None:
+                return job
+            reason = job.unreadable
+        unreadable.note("scheduler", decision.job_id, reason)
+        if isinstance(decision.command, c.DispatchJob):
+            self._brain.lines.over(str(decision.job_id))
+        return None
 
     def _nobody_knows(self, job: Job, command: c.Command) -> bool:
         """Whether the job would only use up its queue's limits: no living executor there has its task."""

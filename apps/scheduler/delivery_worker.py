@@ -29,6 +29,7 @@ from domain.ids import Position, Term
 from domain.log import RawEvent
 from domain.ports import HeadRow, ResourceRow
 from domain.subscriptions import NAMES, delivery_id, retry_policy, wanted_view
+from observability import unreadable
 
 log = logging.getLogger("rota.deliveries")
 
@@ -184,9 +185,13 @@ class DeliveryWorker:
         jobs = await self._index.get(list({raw.stream_id for raw in raws}))
         found = []
         for raw in raws:
-            meta, job = orjson.loads(raw.meta), jobs.get(raw.stream_id)
-            if self._pattern.matches(wanted_view(raw.type, raw.stream_id, orjson.loads(raw.data), meta, job)):
-                found.append(Wanted(raw, meta, job))
+            try:
+                meta, job = orjson.loads(raw.meta), jobs.get(raw.stream_id)
+                if self._pattern.matches(wanted_view(raw.type, raw.stream_id, orjson.loads(raw.data), meta, job)):
+                    found.append(Wanted(raw, meta, job))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                reason = f"{raw.type} at position {raw.position} is not delivered, it can not be read: {error!r}"
+                unreadable.note("deliveries", raw.stream_id, reason)
         return found
 
     async def _fetch(self, position: Position) -> Wanted:

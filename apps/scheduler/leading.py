@@ -22,6 +22,7 @@ from domain.errors import NotLeader, Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
 from domain.ports import Member
+from observability import unreadable
 
 log = logging.getLogger("rota.scheduler")
 
@@ -96,10 +97,17 @@ class Leading:
         self._note_catching_up()
         async for batch in self._around.feed.follow(self.brain.position):
             self.brain.apply(batch.events)
+            self._tell_unreadable()
             self._taken_in_at = batch.events[-1].recorded_at
             self._changed.set()
             self._wake_for_timers()
             self._note_catching_up()
+
+    def _tell_unreadable(self) -> None:
+        for event, reason in self.brain.unreadable:
+            message = f"{event.type} at position {event.position} can not be taken in: {reason}"
+            unreadable.note("scheduler", event.stream_id, message)
+        self.brain.unreadable.clear()
 
     def _note_catching_up(self) -> None:
         if self.brain.position >= self._knows_all_at:

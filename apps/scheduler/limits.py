@@ -22,8 +22,10 @@ from domain.errors import Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
 from domain.messaging import FeedEvent
+from domain.ports import ResourceRow
 from domain.queues import KIND, QueueSettings, settings_from_json
 from domain.specs import PRIORITIES
+from observability import unreadable
 
 log = logging.getLogger("rota.scheduler")
 
@@ -63,8 +65,18 @@ async def begin_lines(brain: Brain, around: Surroundings) -> None:
     lanes = [lane for lane, _ in await around.index.lanes()]
     settings: dict[str, tuple[QueueSettings, Position]] = {}
     for row in await around.resources.find(KIND, active=True, limit=QUEUES_LIMIT):
-        settings[row.name] = (settings_from_json(row.doc), row.position)
+        settings[row.name] = (_settings(row), row.position)
     brain.begin_lines(settings, lanes, admitted, meters)
+
+
+def _settings(row: ResourceRow) -> QueueSettings:
+    """The queue's settings; where they cannot be read, a pause: limits that nobody knows cannot be kept."""
+    try:
+        return settings_from_json(row.doc)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"the settings of queue {row.name} can not be read: {error!r}"
+        unreadable.note("scheduler", row.id, reason)
+        return QueueSettings(paused=True, pause_reason=reason[:200])
 
 
 class Limits:

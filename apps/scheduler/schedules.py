@@ -21,17 +21,18 @@ from apps.scheduler.extensions import Office
 from domain import commands as c
 from domain.brain import HORIZON, End
 from domain.decisions import decide, write_for
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, Unavailable, Unreadable
 from domain.ids import Position
-from domain.jobs import ENDED, Job, fold
-from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.jobs import ENDED, fold
+from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
 from domain.messaging import FeedEvent
+from domain.ports import ResourceRow
 from domain.schedules import ticking
 from domain.schedules.definition import Timings
 from domain.schedules.events import ScheduleTicked
 from domain.schedules.schedule import KIND, Schedule, from_json
 from domain.timers import Timers
-from observability import tracing
+from observability import tracing, unreadable
 
 log = logging.getLogger("rota.scheduler.schedules")
 
@@ -158,7 +159,7 @@ class Schedules:
 
     async def _try_to_decide(self, due: Sequence[UUID]) -> None:
         rows = await self._around.resources.get(due)
-        schedules = [from_json(r.id, r.name, r.version, r.doc) for r in rows.values() if r.kind == KIND]
+        schedules = [s for row in rows.values() if row.kind == KIND and (s := self._read(row)) is not None]
         for schedule in schedules:
             # Before their jobs are read: an end that comes later is not missed then.
             self._note_waiting(schedule)
@@ -179,6 +180,15 @@ class Schedules:
             else:
                 self._conflicted.add(d.schedule.id)
                 self._timers.again(str(d.schedule.id), self._now())  # somebody was quicker: decide anew
+
+    def _read(self, row: ResourceRow) -> Schedule | None:
+        """The schedule of its row; None, and told of, when this version cannot read it: its ticks wait."""
+        try:
+            return from_json(row.id, row.name, row.version, row.doc)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            unreadable.note("scheduler", row.id, f"schedule {row.name} can not be read from its row: {error!r}")
+            self._timers.again(str(row.id), self._now() + UNUSABLE_PAUSE)
+            return None
 
     def _note_waiting(self, schedule: Schedule) -> None:
         if schedule.queued:
@@ -238,7 +248,7 @@ class Schedules:
             ]
             writes += [self._submission(job, d.meta, now) for job in step.jobs if job.id not in there]
             for job_id in step.cancels:
-                write = _cancellation(fold(histories.get(job_id, ())), schedule, d.meta, now)
+                write = _cancellation(histories.get(job_id, ()), schedule, d.meta, now)
                 if write is not None:
                     writes.append(write)
             units.append(Unit(id=uuid7(), writes=writes, meta=d.meta))
@@ -275,10 +285,15 @@ class Schedules:
         return tracing.start_span("scheduler.tick", attributes=attributes, kind="producer")
 
 
-def _cancellation(job: Job | None, schedule: Schedule, meta: Meta, now: datetime) -> StreamWrite | None:
+def _cancellation(history: Sequence[Recorded], schedule: Schedule, meta: Meta, now: datetime) -> StreamWrite | None:
     """The wish that the job ends, because of the schedule's next tick; None when there is nothing to ask for."""
-    if job is None or job.ended:
-        return None
     reason = f"the next tick of schedule {schedule.name}"
-    events = decide(job, c.RequestCancel(reason=reason, cause="replaced"), now)
+    try:
+        job = fold(history)
+        if job is None or job.ended:
+            return None
+        events = decide(job, c.RequestCancel(reason=reason, cause="replaced"), now)
+    except Unreadable as error:
+        unreadable.note("scheduler", history[0].stream_id, error)
+        return None
     return write_for(job, job.id, events, meta, now)[0] if events else None

@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from apps.scheduler.extensions import Office
 from domain import commands as c
 from domain.decisions import decide, write_for
-from domain.errors import Corruption, Rejected
+from domain.errors import Rejected, Unreadable
 from domain.event_paths import event_view
 from domain.event_patterns import Pattern, compile_pattern
 from domain.events import event_from_json
@@ -42,7 +42,7 @@ from domain.triggers import (
     triggered_job,
     triggered_job_id,
 )
-from observability import tracing
+from observability import tracing, unreadable
 
 log = logging.getLogger("rota.triggers")
 
@@ -134,8 +134,12 @@ class Triggers:
             moved = await self._log.read_streams([row.id for row in old if row.position > self._begins_at])
             for row in old:
                 doc: Doc | None = row.doc
-                if row.id in moved:
-                    doc = fold_trigger(r for r in moved[row.id] if r.position <= self._begins_at)
+                try:
+                    if row.id in moved:
+                        doc = fold_trigger(r for r in moved[row.id] if r.position <= self._begins_at)
+                except Unreadable as error:
+                    unreadable.note("scheduler", row.id, f"trigger {row.name}: {error}")
+                    continue
                 if doc is not None:
                     self._set(row.id, doc)
             before = rows[-1].first_position if rows else Position(0)
@@ -150,16 +154,26 @@ class Triggers:
         elif event.type == "EventPublished":
             self._match(event)
         else:
-            identity = UUID(event.stream_id)
-            schema = event.meta.get("schema", 1)
-            change = event_from_json(event.type, dict(event.data), schema)
-            self._set(identity, evolve_trigger(self._docs.get(identity), change))
+            self._change(event)
 
-    def _set(self, identity: UUID, doc: Doc) -> None:
-        """Have the trigger be like this from now on."""
+    def _change(self, event: FeedEvent) -> None:
+        """Take in what happened to a trigger; one that cannot be understood any more takes no events."""
+        identity = UUID(event.stream_id)
+        try:
+            change = event_from_json(event.type, dict(event.data), event.meta.get("schema", 1))
+            self._set(identity, evolve_trigger(self._docs.get(identity), change))
+        except (Unreadable, KeyError) as error:
+            unreadable.note("scheduler", identity, f"the trigger's {event.type} at position {event.position}: {error}")
+            self._drop(identity)
+
+    def _drop(self, identity: UUID) -> None:
         for triggers in (self._of_any_type, *self._by_type.values()):
             triggers.pop(identity, None)
         self._docs.pop(identity, None)
+
+    def _set(self, identity: UUID, doc: Doc) -> None:
+        """Have the trigger be like this from now on."""
+        self._drop(identity)
         if doc["state"] == "archived":
             self._failures.pop(identity, None)
             return
@@ -169,7 +183,8 @@ class Triggers:
         try:
             trigger = Trigger(identity, doc, compile_pattern(doc["match"]))
         except Rejected as error:
-            raise Corruption(f"trigger {identity} can not be understood: {error}") from error
+            unreadable.note("scheduler", identity, f"its pattern can not be understood: {error.message}")
+            return
         if trigger.pattern.types is None:
             self._of_any_type[identity] = trigger
         else:
@@ -197,6 +212,9 @@ class Triggers:
                 unit, span = self._unit(match)
             except Rejected as error:
                 self._note_failure(match, error.message)
+                continue
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self._note_failure(match, f"it can not be understood: {error!r}")
                 continue
             units.append(unit)
             spans.append(span)

@@ -24,7 +24,7 @@ from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.task_names import TaskNames
 from domain import commands as c
 from domain.decisions import decide, write_for
-from domain.errors import Corruption, NotPossible, Rejected, Unavailable
+from domain.errors import NotPossible, Rejected, Unavailable, Unreadable
 from domain.events import Event
 from domain.groups import (
     BatchSubmitted,
@@ -150,7 +150,7 @@ class Groups:
         first = await self._log.read_stream_page(row.id, 0, 1)
         submitted = decode(first[0]).event if first else None
         if not isinstance(submitted, WorkflowSubmitted):
-            raise Corruption(f"the stream of workflow {row.id} does not begin with its submission")
+            raise Unreadable(f"the stream of workflow {row.id} does not begin with its submission")
         ids = {node: member_id(row.id, node) for node in submitted.nodes}
         heads = await self._heads(list(ids.values()))
         return {node: (after, ids[node], heads.get(ids[node])) for node, after in submitted.nodes.items()}

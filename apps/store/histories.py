@@ -9,7 +9,7 @@ from uuid import UUID
 from adapters.codec import decode
 from apps.store.parts import StoreLog
 from apps.store.submissions import job_of
-from domain.events import JobSubmitted
+from domain.events import JobSubmitted, UnreadableEvent
 from domain.jobs import Job, evolve
 from domain.log import Recorded
 
@@ -31,10 +31,13 @@ async def history_of(log: StoreLog, stream_id: UUID) -> AsyncIterator[Recorded]:
 
 
 async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = None) -> Job | None:
-    """The job as it is, or was at a position or instant; None when the stream is no job's."""
+    """The job as it is, or was at a position or instant; None when the stream is no job's.
+
+    Raises Unreadable when its first event cannot be read.
+    """
     job: Job | None = None
     async for recorded in history_of(log, job_id):
-        if job is None and not isinstance(recorded.event, JobSubmitted):
+        if job is None and not isinstance(recorded.event, JobSubmitted | UnreadableEvent):
             return None
         if at is not None and _later(recorded, at):
             break

@@ -21,7 +21,7 @@ from adapters.postgres.inbox_bell import InboxBell
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.limit_facts import PostgresLimitFacts
-from adapters.postgres.migrate import current_revision, expected_revision
+from adapters.postgres.migrate import current_revision, expected_revision, older_than
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
@@ -115,7 +115,7 @@ def compose(
 
     async def ready() -> str:
         revision = await current_revision(database)
-        if revision != expected_revision():
+        if older_than(revision, expected_revision()):
             raise Unavailable(f"the schema is at {revision}, not at {expected_revision()}", server="postgres")
         return str(revision)
 

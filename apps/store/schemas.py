@@ -254,6 +254,7 @@ def _components() -> dict[str, Schema]:
         error={"type": ["object", "null"]},
         executor={"type": ["string", "null"]},
         trace_id={"type": ["string", "null"]},
+        unreadable={"type": ["string", "null"]},
         **read,
         **asked,
     )

@@ -93,7 +93,7 @@ def spec_of(request: Any, known: Known, now: datetime, streams: Streams) -> JobS
 
 
 def job_of(history: Sequence[Recorded]) -> Job | None:
-    """The job with this history; None when it is no job's."""
+    """The job with this history; None when it is no job's, or when not even its submission can be read."""
     if not history or not isinstance(history[0].event, JobSubmitted):
         return None
     return fold(history)

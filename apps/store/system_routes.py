@@ -19,6 +19,7 @@ from apps.store.problems import problem, problem_response
 from apps.store.routing import Routes
 from domain.errors import Unavailable
 from domain.ports import Member
+from observability import unreadable
 
 READY_SECONDS = 3.0
 ROLES = ("store", "relay", "scheduler", "executor")
@@ -69,7 +70,10 @@ class SystemRoutes:
         return json_response({"status": "alive"})
 
     async def readyz(self, _request: Request) -> Response:
-        """The store is able to serve: PostgreSQL answers, with the right schema."""
+        """The store is able to serve: PostgreSQL answers, with the right schema or a newer one.
+
+        `unreadable` counts the streams that this process has met and cannot read; they make it no less ready.
+        """
         try:
             async with asyncio.timeout(READY_SECONDS):
                 revision = await self._parts.ready()
@@ -78,7 +82,7 @@ class SystemRoutes:
         except TimeoutError:
             detail = f"PostgreSQL does not answer within {READY_SECONDS} s"
             return problem_response(problem(503, detail, code="not-ready"))
-        return json_response({"status": "ready", "revision": revision})
+        return json_response({"status": "ready", "revision": revision, "unreadable": len(unreadable.told())})
 
     async def get_metrics(self, _request: Request) -> Response:
         """Metrics as Prometheus text."""

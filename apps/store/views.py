@@ -56,6 +56,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "idempotency_key": job.idempotency_key,
         "trace_id": trace_id_of(job.submitted_meta.traceparent),
+        "unreadable": job.unreadable,
         "correlation_id": job.submitted_meta.correlation_id,
         "caused_by": _cause(job),
     }

@@ -15,7 +15,7 @@ from apps.store.histories import history_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
 from domain.errors import NotFound, Unavailable
-from domain.events import JobSubmitted
+from domain.events import JobSubmitted, UnreadableEvent
 from domain.executors import Abilities, knows, serves
 from domain.ids import Position
 from domain.jobs import Job, evolve
@@ -50,7 +50,7 @@ class Why:
         """What is known about why. Raises NotFound, Unavailable."""
         job, history = await self._told(job_id)
         explain: Callable[[Job, Sequence[Recorded]], Awaitable[list[Reason]]] = getattr(self, f"_{job.state}")
-        reasons = await explain(job, history)
+        reasons = _unreadable(job) or await explain(job, history)
         origin = job.spec.origin
         return {
             "id": job.id,
@@ -66,7 +66,7 @@ class Why:
         job: Job | None = None
         last: dict[type, Recorded] = {}
         async for recorded in history_of(self._parts.log, job_id):
-            if job is None and not isinstance(recorded.event, JobSubmitted):
+            if job is None and not isinstance(recorded.event, JobSubmitted | UnreadableEvent):
                 break
             job = evolve(job, recorded)
             last[type(recorded.event)] = recorded
@@ -256,6 +256,13 @@ class Why:
 
 def _reason(code: str, text: str, **facts: Any) -> Reason:
     return {"code": code, "text": text, **facts}
+
+
+def _unreadable(job: Job) -> list[Reason]:
+    if job.unreadable is None:
+        return []
+    text = f"Its history cannot be read by this version of Rota, which decides nothing about it: {job.unreadable}."
+    return [_reason("unreadable", text, because=job.unreadable, last_known=job.state)]
 
 
 def _nobody_knows(spec: JobSpec, serving: Sequence[Member]) -> Reason:

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.errors import Corruption, NotPossible
-from domain.events import Event
+from domain.errors import NotPossible, Unreadable
+from domain.events import Event, named
 from domain.ids import Position, Version
 from domain.log import Meta, Recorded, ResourceHead
 from domain.schedules import events as e
@@ -46,7 +46,7 @@ class WrittenCalendar(NamedTuple):
 
 
 def evolve(calendar: SharedCalendar | None, recorded: Recorded) -> SharedCalendar:
-    """The calendar after this event. Raises Corruption when the event can not follow."""
+    """The calendar after this event. Raises Unreadable when the event can not follow."""
     event = recorded.event
     actor = recorded.meta.actor
     if isinstance(event, e.CalendarCreated) and (calendar is None or calendar.archived):
@@ -62,7 +62,7 @@ def evolve(calendar: SharedCalendar | None, recorded: Recorded) -> SharedCalenda
             reason=event.reason,
         )
     if calendar is None or recorded.version != calendar.version + 1:
-        raise Corruption("a calendar's stream is not as it must be", position=recorded.position)
+        raise Unreadable("a calendar's stream is not as it must be", position=recorded.position)
     if isinstance(event, e.CalendarChanged):
         return replace(
             calendar,
@@ -75,7 +75,7 @@ def evolve(calendar: SharedCalendar | None, recorded: Recorded) -> SharedCalenda
         )
     if isinstance(event, e.CalendarArchived):
         return replace(calendar, version=recorded.version, at=event.at, actor=actor, reason=event.reason, archived=True)
-    raise Corruption(f"{type(event).__name__} has no place in a calendar's stream", position=recorded.position)
+    raise Unreadable(f"{named(event)} has no place in a calendar's stream", position=recorded.position)
 
 
 def fold(history: Iterable[Recorded]) -> SharedCalendar | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from domain.events import Event, event
+from domain.events import Event, event, made
 
 TickCause = Literal["due", "catch_up", "manual", "backfill", "queued"]
 SkipReason = Literal["overlap", "paused", "calendar", "dst_gap", "past_catch_up", "limit", "ended"]
@@ -45,7 +45,7 @@ class ScheduleEvent(Event):
         for name in ("closed", "blocked_by", "open"):
             if name in read:
                 read[name] = tuple(read[name])
-        return cls(**read)
+        return made(cls, read)
 
 
 @event

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-from domain.errors import Corruption
-from domain.events import Event
+from domain.errors import Unreadable
+from domain.events import Event, named
 from domain.ids import Position, Version
 from domain.log import Meta, Recorded, ResourceHead
 from domain.recurrence.instants import utc_text
@@ -114,16 +114,16 @@ def manual_job_id(schedule_id: UUID, key: str) -> UUID:
 
 
 def evolve(schedule: Schedule | None, recorded: Recorded) -> Schedule:
-    """The schedule after this event. Raises Corruption when the event can not follow."""
+    """The schedule after this event. Raises Unreadable when the event can not follow."""
     event = recorded.event
     if isinstance(event, e.ScheduleCreated):
         return _created(schedule, event, recorded)
     change = _CHANGES.get(type(event))
     if schedule is None or change is None:
-        raise Corruption(f"{type(event).__name__} has no place in a schedule's stream", position=recorded.position)
+        raise Unreadable(f"{named(event)} has no place in a schedule's stream", position=recorded.position)
     if recorded.version != schedule.version + 1:
         message = f"schedule {schedule.id}: version {recorded.version} follows {schedule.version}"
-        raise Corruption(message, position=recorded.position)
+        raise Unreadable(message, position=recorded.position)
     return replace(change(schedule, event, recorded), version=recorded.version)
 
 
@@ -209,7 +209,7 @@ def from_json(stream_id: UUID, name: str, version: Version, doc: Mapping[str, An
 
 def _created(schedule: Schedule | None, event: e.ScheduleCreated, recorded: Recorded) -> Schedule:
     if schedule is not None and schedule.state != "archived":
-        raise Corruption(f"schedule {schedule.id} is created twice", position=recorded.position)
+        raise Unreadable(f"schedule {schedule.id} is created twice", position=recorded.position)
     known = () if schedule is None else schedule.revisions
     return Schedule(
         id=recorded.stream_id,

@@ -190,3 +190,13 @@ def test_nothing_grows_with_the_jobs_that_wait():
     assert len(brain.timers) == 0
     sizes = [len(value) for value in vars(brain).values() if isinstance(value, dict | set | list)]
     assert max(sizes) <= 1
+
+
+def test_an_event_that_does_not_say_what_it_should_is_set_aside_and_the_next_ones_count():
+    story = Story()
+    story.happens("JobTeleported", where="Mars")
+    for data in ({}, {"spec": None}, {"spec": {"queue": "q"}}):
+        story.happens("JobSubmitted", **data)
+    story.submitted()
+    assert story.brain.queued == {DEFAULT: 1}
+    assert [event.position for event, _ in story.brain.unreadable] == [2, 3, 4]

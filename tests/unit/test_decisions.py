@@ -14,7 +14,7 @@ from adapters.codec import decode, encode_event, encode_meta
 from domain import commands as c
 from domain import events as e
 from domain.decisions import decide
-from domain.errors import Conflict, Corruption, NotPossible
+from domain.errors import Conflict, NotPossible, Unreadable
 from domain.events import AttemptError, Event, event_from_json, event_types
 from domain.ids import Position, Version
 from domain.jobs import ENDED, Job, evolve, fold, foresee, head_of
@@ -228,22 +228,37 @@ def test_any_order_of_commands_leaves_a_story_that_makes_sense(
     assert len({r.event.attempt for r in wins}) == len(wins)  # type: ignore[union-attr]
 
 
-def test_a_stream_that_makes_no_sense_is_corruption() -> None:
+def test_nothing_is_decided_about_a_stream_that_makes_no_sense() -> None:
     story = Story(JobSpec(task="t"))
     torn = story.history[0]._replace(version=Version(5), event=e.JobDead(attempts=1, reason="x"))
-    with pytest.raises(Corruption):
-        evolve(story.job, torn)
-    with pytest.raises(Corruption):
+    strange = story.history[0]._replace(version=Version(2), event=e.UnreadableEvent(type="JobTeleported", reason="new"))
+    for event in (torn, strange):
+        after = evolve(story.job, event)
+        assert (after.state, after.version, after.position) == ("queued", event.version, event.position)
+        assert str(event.position) in (after.unreadable or "")
+        with pytest.raises(Unreadable):
+            decide(after, c.RequestCancel(), story.now)
+        later = evolve(after, story.history[0]._replace(version=Version(6), event=e.JobDead(attempts=1, reason="x")))
+        assert (later.state, later.version, later.unreadable) == ("queued", 6, after.unreadable)
+    with pytest.raises(Unreadable):
         fold([torn])
 
 
-def test_unknown_and_newer_events_are_corruption_and_never_skipped() -> None:
-    with pytest.raises(Corruption):
+def test_unknown_and_newer_events_are_unreadable_and_never_skipped() -> None:
+    with pytest.raises(Unreadable):
         event_from_json("NoSuchEvent", {})
-    with pytest.raises(Corruption):
+    with pytest.raises(Unreadable):
         event_from_json("JobDead", {"attempts": 1, "reason": "x"}, schema=99)
-    with pytest.raises(Corruption):
+    with pytest.raises(Unreadable):
         event_from_json("JobDead", {"attempts": 1})
+
+
+def test_fields_that_a_newer_version_has_added_are_left_out() -> None:
+    data = {"attempts": 1, "reason": "x", "mood": "sad"}
+    assert event_from_json("JobDead", data) == e.JobDead(attempts=1, reason="x")
+    spec = orjson.loads(orjson.dumps(e.JobSubmitted(spec=JobSpec(task="t"))))
+    spec["spec"] |= {"colour": "red", "retry": {**spec["spec"]["retry"], "patience": 3}}
+    assert event_from_json("JobSubmitted", {**spec, "more": {}}) == e.JobSubmitted(spec=JobSpec(task="t"))
 
 
 def test_an_old_shape_is_turned_into_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:

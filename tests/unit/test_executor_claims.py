@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from apps.executor.attempts import Failed
 from domain import commands as c
+from domain.events import UnreadableEvent
+from domain.ids import Position, Version
 from domain.messaging import WorkItem
 from tests.unit.executor_parts import NOW, MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
@@ -219,3 +221,21 @@ async def test_a_job_is_left_to_others_although_the_broker_is_away_at_that_momen
     assert await executor.executor.take_over() == 1
     assert log.job(job_id).state == "queued"
     assert executor.slots.free == executor.slots.total
+
+
+async def test_a_job_whose_stream_can_not_be_read_is_left_to_newer_executors_and_the_others_run() -> None:
+    log, queue = MemoryLog(), MemoryQueue()
+    strange, other = log.submit(), log.submit()
+    log.streams[strange].append(
+        log.streams[strange][0]._replace(
+            version=Version(2), position=Position(90), event=UnreadableEvent(type="JobTeleported", reason="newer")
+        )
+    )
+    torn = log.submit()
+    log.streams[torn][0] = log.streams[torn][0]._replace(event=UnreadableEvent(type="JobSubmitted", reason="newer"))
+    items = [item_of(log, strange, inline=False), item_of(log, torn, inline=False), item_of(log, other)]
+    queue.put(*items)
+    async with TestExecutor(log, queue).working():
+        await until(lambda: log.job(other).state == "succeeded")
+        await until(lambda: queue.acknowledged == [items[2]])
+    assert queue.parked == [(items[0], ""), (items[1], "")]

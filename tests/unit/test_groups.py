@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain import groups
-from domain.errors import Corruption, NotPossible
+from domain.errors import NotPossible, Unreadable
 from domain.graphs import find_circle, in_order
 from domain.group_watch import CANCEL_REPEAT, GroupWatch
 from domain.groups import Group, evolve_group, fold_group, group_of, head_of_group, reconcile
@@ -82,10 +82,10 @@ def test_the_doc_of_a_row_is_the_whole_state():
         assert head.active == (length != 3)
 
 
-def test_events_that_have_no_place_are_corruption():
-    with pytest.raises(Corruption):
+def test_events_that_have_no_place_are_unreadable():
+    with pytest.raises(Unreadable):
         evolve_group(None, groups.WorkflowEnded(state="failed", counts={}))
-    with pytest.raises(Corruption):
+    with pytest.raises(Unreadable):
         evolve_group(evolve_group(None, SUBMITTED), SUBMITTED)
 
 
