@@ -1,20 +1,24 @@
 """Coalesces the concurrent appends of a process into few calls: what makes a serialised log fast.
 
 One call is in flight at a time; what arrives meanwhile goes into the next one. Two units that touch the same
-stream never share a call. A call whose outcome is unknown is repeated until it is known: units are idempotent.
+stream never share a call. A call whose outcome is unknown is repeated until it is known: units are idempotent. A call
+that is refused for a reason nobody expected is made again unit by unit, so that the others do not pay for one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from domain.errors import Unavailable
+from domain.errors import RotaError, Unavailable, Unexpected
 from domain.ids import Term
 from domain.log import AppendResult, Unit
 from domain.ports import EventLog
+
+log = logging.getLogger("rota.commit")
 
 MAX_EVENTS = 500
 """Events in one call, unless a single unit is larger."""
@@ -48,11 +52,21 @@ class GroupCommit:
         Raises:
             NotLeader: `fence` is an old term.
             Unavailable: it is unknown whether the unit was written, after `give_up_seconds`.
+            Unexpected: the log refuses this unit, and says why in no way that anybody knows.
         """
         return (await self.append_all([unit], fence))[0]
 
     async def append_all(self, units: Sequence[Unit], fence: Term | None = None) -> list[AppendResult]:
         """As `append`, for several units, in order."""
+        results: list[AppendResult] = []
+        for result in await self.append_each(units, fence):
+            if isinstance(result, Exception):
+                raise result
+            results.append(result)
+        return results
+
+    async def append_each(self, units: Sequence[Unit], fence: Term | None = None) -> list[AppendResult | RotaError]:
+        """As `append_all`, with what `append` raises in the place of a unit's answer."""
         while len(self._waiting) >= MAX_WAITING:
             self._room.clear()
             await self._room.wait()
@@ -64,10 +78,13 @@ class GroupCommit:
             futures.append(future)
         if self._sender is None and futures:
             self._sender = loop.create_task(self._send_all())
-        results = []
+        results: list[AppendResult | RotaError] = []
         try:
             for future in futures:
-                results.append(await future)  # noqa: PERF401 - each is awaited in turn
+                try:
+                    results.append(await future)
+                except RotaError as error:
+                    results.append(error)
         finally:
             for future in futures[len(results) :]:
                 # Nobody asks for these any more; a failure of theirs must not be reported as never retrieved.
@@ -80,6 +97,7 @@ class GroupCommit:
             await asyncio.wait([self._sender])
 
     async def _send_all(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while self._waiting:
                 # A turn of the loop, so that whoever is about to append gets into this call.
@@ -87,6 +105,10 @@ class GroupCommit:
                 batch = self._next_batch()
                 if batch:
                     await self._send(batch)
+        except Exception as error:
+            # A defect of this loop: whoever waits would wait for ever.
+            log.exception("group commit has failed")
+            _fail((*batch, *self._take_waiting()), Unexpected(f"group commit has failed: {error!r}", server="postgres"))
         finally:
             self._sender = None
 
@@ -131,12 +153,24 @@ class GroupCommit:
         except Unavailable as error:
             # Those that wait have waited for as long; trying each call anew would make the last one wait for ever.
             _fail((*batch, *self._take_waiting()), error)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets to know, and the next call goes its way
+        except RotaError as error:
             _fail(batch, error)
+        except Exception as error:  # noqa: BLE001 - logged there
+            await self._refused(batch, error)
         else:
             for (_, _, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
+
+    async def _refused(self, batch: list[_Waiting], error: Exception) -> None:
+        """Find out whom an error concerns that nobody expected, and tell it to those alone."""
+        if len(batch) > 1:
+            log.warning("an append of %d units is made again unit by unit: %r", len(batch), error)
+            for entry in batch:
+                await self._send([entry])
+            return
+        log.error("the log refuses a unit", exc_info=error)
+        _fail(batch, Unexpected(f"the log refuses this with an unexpected error: {error!r}"[:500], server="postgres"))
 
     def _take_waiting(self) -> list[_Waiting]:
         taken = list(self._waiting)

@@ -80,6 +80,13 @@ class Refused(Unavailable):
     """
 
 
+class Unexpected(Unavailable):
+    """A server answers, with an error that nobody expected; nothing was written.
+
+    To be kept and tried again like any other answer that did not come: what is wrong may be mended meanwhile.
+    """
+
+
 class NotLeader(RotaError):
     """A newer term of leadership exists: step down, decide nothing more."""
 

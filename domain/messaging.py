@@ -53,7 +53,7 @@ class WorkQueue(Protocol):
 
 
 class CancelNotice(NamedTuple):
-    """A running attempt is to be ended."""
+    """A running attempt is to be ended: its cancellation is asked for, or it was declared lost."""
 
     job_id: UUID
     attempt: int
@@ -63,6 +63,9 @@ class CancelNotice(NamedTuple):
 
 class ControlChannel(Protocol):
     """Requests to the executors about attempts that run."""
+
+    heard_at: float | None
+    """When (`time.monotonic`) it was last asked whether there was more, and there was not; None: never yet."""
 
     def follow(self) -> AsyncIterator[CancelNotice]:
         """All notices from now on; after an outage some may be missing."""

@@ -208,11 +208,22 @@ class Member:
 
 
 class Registration(Protocol):
-    """This process's own entry among the members."""
+    """This process's own entry among the members.
+
+    In doubt is not lost: a server that does not answer for a while may have told nobody that this process is gone.
+    """
+
+    @property
+    def certain_since(self) -> float | None:
+        """Since when (`time.monotonic`) nobody can have taken this process for dead; None when somebody may.
+
+        By this process's own clock, from when it last asked for a proof and got one. It ends before others see the
+        entry vanish, and may begin again.
+        """
 
     @property
     def lost(self) -> bool:
-        """Whether others may take this process for dead: its session has ended or may have."""
+        """Whether the entry is known to be gone."""
 
     async def wait_lost(self) -> None:
         """Return when the registration is lost. It never comes back; register anew under another id."""

@@ -48,9 +48,15 @@ def _cancelled(raw: RawEvent, data: dict[str, Any]) -> Route:
     return CancelNotice(raw.stream_id, data["attempt"], data["executor"], data["reason"])
 
 
+def _lost(raw: RawEvent, data: dict[str, Any]) -> Route:
+    """Whoever runs it all the same, and may have lost sight of everything but the broker, is to end it."""
+    return CancelNotice(raw.stream_id, data["attempt"], data["executor"], data["reason"])
+
+
 _ROUTES = {
     "JobSubmitted": _submitted,
     "JobDispatched": _dispatched,
     "JobRequeued": _requeued,
     "CancelRequested": _cancelled,
+    "AttemptLost": _lost,
 }

@@ -28,7 +28,7 @@ CONNECT_SECONDS_A_HOST = 1.5
 
 COMMAND_SECONDS = 30.0
 SESSION = {"jit": "off"}
-"""Settings of every session; `options` of the address and the role's own go before them."""
+"""Settings of every session; those of a service (`sessions.py`) and `options` of the address go before them."""
 
 REFUSED_STATES = ("28", "3D", "42704", "22023")
 """A wrong password, role or database, or a setting in `options` that the server does not know."""

@@ -1,57 +1,31 @@
-"""Connections to PostgreSQL, and the translation of its errors into Rota's.
+"""Connections to PostgreSQL: a pool for everything that is not hot, and lasting ones for loops that are.
 
-Pooled connections (SQLAlchemy) serve everything that is not hot; `HotConnection` keeps one connection for a loop
-that sends the same prepared statement thousands of times a second.
+A connection that has met a server which may not be written to is not kept: the next one finds the primary, where the
+address has several hosts or leads elsewhere after a failover.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connecting import Connector
+from adapters.postgres.errors import means_read_only, translated
+from adapters.postgres.sessions import SESSION
 from domain.errors import Unavailable
 
 POOL_SECONDS = 5.0
-# connection errors, operator intervention (shutdown, crash, cancel), too many connections and the like, lock timeout
-UNAVAILABLE_STATES = ("08", "57", "53", "55P03")
-
-
-def _means_unavailable(error: BaseException | None) -> bool:
-    if error is None:
-        return False
-    state = getattr(error, "sqlstate", None) or ""
-    gone = OSError | TimeoutError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError
-    return isinstance(error, gone) or state.startswith(UNAVAILABLE_STATES) or _means_unavailable(error.__cause__)
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise Unavailable for whatever says that the server can not answer now; let the rest through."""
-    try:
-        yield
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if _means_unavailable(error):
-            raise Unavailable(f"PostgreSQL does not answer ({_brief(error)})", server="postgres") from error
-        raise
-    except (DBAPIError, DisconnectionError, PoolTimeoutError) as error:
-        orig = getattr(error, "orig", None)
-        invalid = getattr(error, "connection_invalidated", False) or isinstance(error, PoolTimeoutError)
-        if invalid or _means_unavailable(orig):
-            raise Unavailable(f"PostgreSQL does not answer ({_brief(orig or error)})", server="postgres") from error
-        raise
-
-
-def _brief(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
+CLOSE_SECONDS = 3.0
+"""How long a connection that is let go has to get the cancellation of its statement out."""
 
 
 class Database:
@@ -60,7 +34,10 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 4, application: str = "rota") -> None:
         """Opens nothing yet. Raises WrongSetting when `url` is not an address of PostgreSQL that can be honoured."""
         self.address = PostgresAddress.parse(url)
-        self._connector = Connector(self.address, application=application)
+        self._connector = Connector(self.address, application=application, session=SESSION)
+        self.failovers = 0
+        """How often a server was met that may not be written to. Older connections may lead to it, too."""
+        self._leaving: set[asyncio.Task[None]] = set()
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self._connector.connect,
@@ -69,6 +46,7 @@ class Database:
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=True,
         )
+        event.listen(self.engine.sync_engine, "handle_error", self._met_error)
 
     async def prove_access(self) -> None:
         """Connect once. Raises Refused when the server does not want us, Unavailable when it does not answer."""
@@ -89,9 +67,29 @@ class Database:
         """A connection for one loop's statements; opened at first use."""
         return HotConnection(self)
 
+    def _met_error(self, context: ExceptionContext) -> None:
+        if means_read_only(context.original_exception):
+            self.failovers += 1
+            context.is_disconnect = True  # the pool then lets go of all its connections
+
+    def let_go(self, connection: asyncpg.Connection[Any]) -> None:
+        """Close a connection in the background: the statement that it may be in the middle of is cancelled first.
+
+        Closing the socket alone would leave the statement running in the server, for nobody.
+        """
+        task = asyncio.get_running_loop().create_task(_close(connection))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the pool, and wait for connections that are being let go."""
+        await asyncio.gather(*self._leaving)
         await self.engine.dispose()
+
+
+async def _close(connection: asyncpg.Connection[Any]) -> None:
+    with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await connection.close(timeout=CLOSE_SECONDS)
 
 
 class HotConnection:
@@ -100,6 +98,7 @@ class HotConnection:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: asyncpg.Connection[Any] | None = None
+        self._opened_at = 0
         self._lock = asyncio.Lock()
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
@@ -110,7 +109,9 @@ class HotConnection:
                 with translated():
                     rows: list[Any] = await connection.fetch(statement, *arguments)
                     return rows
-            except Unavailable:
+            except Unavailable as error:
+                if means_read_only(error):
+                    self._database.failovers += 1
                 self._drop()
                 raise
             except asyncio.CancelledError:
@@ -119,17 +120,22 @@ class HotConnection:
                 raise
 
     async def _open(self) -> asyncpg.Connection[Any]:
+        if self._opened_at != self._database.failovers:
+            self._drop()
         if self._connection is None or self._connection.is_closed():
+            opened_at = self._database.failovers
             self._connection = await self._database.connect_raw()
+            self._opened_at = opened_at
         return self._connection
 
     def _drop(self) -> None:
         if self._connection is not None:
-            self._connection.terminate()
+            self._database.let_go(self._connection)
             self._connection = None
 
     async def close(self) -> None:
         """Close the connection if there is one."""
-        if self._connection is not None:
-            self._connection.terminate()
+        if self._connection is not None and not self._lock.locked():
+            self._connection.terminate()  # nothing runs on it, so there is nothing to cancel
             self._connection = None
+        self._drop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -17,10 +18,12 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.background import beside
 from adapters.postgres.connection import Database
 from adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock, Hold
 from adapters.postgres.fence import PostgresFence
 from adapters.postgres.tables import leadership, members
+from adapters.proofs import Proofs
 from domain.errors import Unavailable
 from domain.ids import Term
 from domain.ports import Member
@@ -31,7 +34,7 @@ TTL_SECONDS = 8.0
 """Who has not beaten for so long is not a member any more: three beats may fail."""
 
 OWN_BEAT_SECONDS = 2 * BEAT_SECONDS + 1.0
-"""Who has not got a beat through for so long can not judge others."""
+"""Who has not got a beat through for so long can not judge others, nor be sure to be seen by them."""
 
 WATCH_SECONDS = 0.5
 LOOK_SECONDS = 2.0
@@ -67,10 +70,20 @@ class _Registration:
         self._row = {"role": role, "id": member_id}
         self._info = dict(info)
         self._lost = asyncio.Event()
+        self._proofs = Proofs(OWN_BEAT_SECONDS)
+
+    @property
+    def certain_since(self) -> float | None:
+        return self._proofs.since
 
     @property
     def lost(self) -> bool:
         return self._lost.is_set()
+
+    def end(self) -> None:
+        """Whatever ended the beat has ended the place."""
+        self._proofs.end()
+        self._lost.set()
 
     async def wait_lost(self) -> None:
         await self._lost.wait()
@@ -80,40 +93,43 @@ class _Registration:
         await self._refresh()
 
     async def enter(self) -> None:
+        asked_at = time.monotonic()
         async with self._database.begin() as connection:
             await connection.execute(delete(members).where(members.c.beat_at < func.clock_timestamp() - FORGET))
             statement = insert(members).values(**self._row, info=self._info)
             renewed = {"info": statement.excluded.info, "beat_at": func.clock_timestamp()}
             await connection.execute(statement.on_conflict_do_update(index_elements=["role", "id"], set_=renewed))
+        self._proofs.add(asked_at)
 
     async def beat(self) -> None:
         """Beat for as long as the row is there.
 
-        While PostgreSQL is away nobody can be declared dead, so a beat that fails loses nothing. A process that was
-        cut off alone for longer than the time to live finds out by its attempts' heads that they were declared lost.
+        A beat that fails loses nothing: while PostgreSQL is away from everybody nobody can be declared dead. But who
+        is cut off alone can be, so without beats this place is in doubt.
         """
         pause = BEAT_SECONDS
-        while True:
+        alive = True
+        while alive:
             await asyncio.sleep(pause)
             try:
                 async with asyncio.timeout(BEAT_SECONDS):
                     alive = await self._refresh()
+                pause = BEAT_SECONDS
             except (Unavailable, TimeoutError):
                 pause = BEAT_RETRY_SECONDS
-                continue
-            pause = BEAT_SECONDS
-            if not alive:
-                self._lost.set()
-                return
 
     async def _refresh(self) -> bool:
+        asked_at = time.monotonic()
         async with self._database.begin() as connection:
             # A heartbeat need not survive a crash, and should not wait for the disk.
             await connection.execute(text("set local synchronous_commit to off"))
             result = await connection.execute(
                 members.update().where(*self._own).values(beat_at=func.clock_timestamp(), info=self._info)
             )
-        return result.rowcount == 1
+        alive = result.rowcount == 1
+        if alive:
+            self._proofs.add(asked_at)
+        return alive
 
     async def leave(self) -> None:
         with contextlib.suppress(Unavailable, TimeoutError):
@@ -144,14 +160,12 @@ class PostgresCoordination:
         """See the port."""
         registration = _Registration(self._database, role, member_id, info)
         await registration.enter()
-        beating = asyncio.create_task(registration.beat())
         self._own.append(member_id)
         try:
-            yield registration
+            async with beside("the heartbeat", registration.beat(), registration.end):
+                yield registration
         finally:
             self._own.remove(member_id)
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
             await registration.leave()
 
     async def members(self, role: str) -> list[Member]:

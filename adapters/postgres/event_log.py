@@ -18,6 +18,7 @@ import asyncpg
 from adapters.codec import decode
 from adapters.postgres.append import APPEND, AppendArrays
 from adapters.postgres.connection import Database
+from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
 from domain.ids import Position, Term
 from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
@@ -78,6 +79,7 @@ class PostgresEventLog:
         self._searcher = database.hot()
         self._database = database
         self._listener: asyncpg.Connection[Any] | None = None
+        self._listening_since = 0
         self._listening = asyncio.Lock()
         self._changed = asyncio.Event()
         self._seen = 0
@@ -270,10 +272,18 @@ class PostgresEventLog:
     async def _listen(self) -> None:
         async with self._listening:
             if self._listener is not None and not self._listener.is_closed():
-                return
+                if self._listening_since == self._database.failovers:
+                    return
+                self._listener.terminate()
+            failovers = self._database.failovers
             connection = await self._database.connect_raw()
-            await connection.add_listener(CHANNEL, self._notified)
-            self._listener = connection
+            try:
+                with translated():
+                    await connection.add_listener(CHANNEL, self._notified)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._listener, self._listening_since = connection, failovers
             self._seen = max(self._seen, await self.last_position())
 
     def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:

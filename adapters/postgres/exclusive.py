@@ -15,7 +15,9 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.connection import Database, translated
+from adapters.background import beside
+from adapters.postgres.connection import Database
+from adapters.postgres.errors import translated
 from domain.errors import Unavailable
 
 RELAY_LOCK = 7010210
@@ -68,12 +70,17 @@ class Hold:
             while self.certain:
                 asked_at = time.monotonic()
                 with translated():
-                    await connection.fetchval("select 1", timeout=TRUST_SECONDS)
+                    standby = await connection.fetchval("select pg_is_in_recovery()", timeout=TRUST_SECONDS)
+                if standby:
+                    return
                 if self.certain:
                     self._proven_at = asked_at
                 await asyncio.sleep(PULSE_SECONDS)
         except Unavailable:
             pass
+
+    def end(self) -> None:
+        """Whatever ended the pulse has ended the lock."""
         self._lost.set()
 
 
@@ -88,22 +95,20 @@ class ExclusiveLock:
     async def held(self) -> AsyncIterator[Hold]:
         """Wait for the lock and hold it during the context.
 
-        Raises Unavailable when PostgreSQL goes away while waiting.
+        Raises Unavailable when PostgreSQL goes away while waiting, or is a standby, where everybody gets any lock.
         """
         connection = await self._database.connect_raw()
         try:
             with translated():
                 await connection.execute(_SESSION)
+                if await connection.fetchval("select pg_is_in_recovery()"):
+                    raise Unavailable("this PostgreSQL is a standby", server="postgres")
                 # A session that waits inside PostgreSQL could not be told from one that hangs.
                 while not await connection.fetchval("select pg_try_advisory_lock($1)", self._key):  # noqa: ASYNC110
                     await asyncio.sleep(RETRY_SECONDS)
             hold = Hold()
-            pulse = asyncio.create_task(hold.pulse(connection))
-            try:
+            async with beside("the pulse of a lock", hold.pulse(connection), hold.end):
                 yield hold
-            finally:
-                pulse.cancel()
-                await asyncio.gather(pulse, return_exceptions=True)
         finally:
             connection.terminate()
 

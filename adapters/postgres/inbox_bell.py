@@ -13,7 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.connection import Database, translated
+from adapters.postgres.connection import Database
+from adapters.postgres.errors import translated
 from adapters.postgres.inbox import PostgresInbox
 
 CHANNEL = "rota_inbox"
@@ -61,10 +62,14 @@ class InboxBell:
     async def _listening(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
             connection = await self._database.connect_raw()
-            with translated():
-                # A frozen process must not pass for a sleeping one for ever: everybody would notify it.
-                await connection.execute(f"set idle_session_timeout = '{SILENCE_SECONDS} s'")
-                await connection.add_listener(CHANNEL, self._notified)
+            try:
+                with translated():
+                    # A frozen process must not pass for a sleeping one for ever: everybody would notify it.
+                    await connection.execute(f"set idle_session_timeout = '{SILENCE_SECONDS} s'")
+                    await connection.add_listener(CHANNEL, self._notified)
+            except BaseException:
+                connection.terminate()
+                raise
             self._connection = connection
         self._rung.clear()
         return self._connection

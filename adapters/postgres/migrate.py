@@ -20,7 +20,8 @@ from sqlalchemy.pool import NullPool
 
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connecting import Connector
-from adapters.postgres.connection import Database, translated
+from adapters.postgres.connection import Database
+from adapters.postgres.errors import translated
 
 APP_ROLE = "rota_app"
 ENQUEUE_ROLE = "rota_enqueue"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -23,6 +24,7 @@ class RedisControlChannel:
     """The port ControlChannel on one Redis."""
 
     def __init__(self, client: Redis) -> None:
+        self.heard_at: float | None = None
         self._client = client
         self._place: str | None = None
 
@@ -44,9 +46,17 @@ class RedisControlChannel:
                         notice = _notice(entry)
                         if notice is not None:
                             yield notice
-                    # Silent twice in a row with something there: the subscriber is dead.
-                    behind = not entries and _order(await self._end()) > _order(self._place)
-                    silences = silences + 1 if behind else 0
+                    if entries and not self._is_silent():
+                        continue
+                    asked_at = time.monotonic()
+                    if _order(await self._end()) <= _order(self._place):
+                        self.heard_at, silences = asked_at, 0
+                    elif not entries:
+                        # Silent twice in a row with something there: the subscriber is dead.
+                        silences += 1
+
+    def _is_silent(self) -> bool:
+        return self.heard_at is None or time.monotonic() - self.heard_at >= SILENCE_SECONDS
 
     async def _end(self) -> str:
         with translated("tell where the control stream ends"):

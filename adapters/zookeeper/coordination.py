@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
+from adapters.background import beside
 from adapters.zookeeper.holds import HeldLead, HeldPlace
 from adapters.zookeeper.session import Session
 from domain.errors import Unavailable
@@ -78,18 +79,14 @@ class ZooKeeperCoordination:
             await self._wait_for_turn(path.rpartition("/")[2])
             lead = HeldLead(session, path)
             forget = session.listen(lead.told)
-            proving = None
             try:
                 if not await lead.prove():
                     raise Unavailable("the session was lost during the election", server="zookeeper")
-                proving = asyncio.create_task(lead.keep_proving())
-                await self._fence.enter(lead.term, node)
-                yield lead
+                async with beside("the proving of the lead", lead.keep_proving(), lead.end):
+                    await self._fence.enter(lead.term, node)
+                    yield lead
             finally:
                 forget()
-                if proving is not None:
-                    proving.cancel()
-                    await asyncio.gather(proving, return_exceptions=True)
 
     async def _wait_for_turn(self, own: str) -> None:
         """Wait until no contender has a lower number."""
@@ -135,18 +132,15 @@ class ZooKeeperCoordination:
         value = _value(member_id, info)
         place = HeldPlace(session, path, value)
         forget = session.listen(place.told)  # before the node is there, so that no loss goes unnoticed
-        looking = None
         try:
             async with self._removed_after(path):
                 await session.ensure(_folder(role))
                 await self._create_own(path, value)
-                looking = asyncio.create_task(place.keep_looking())
-                yield place
+                await place.prove()
+                async with beside("the proving of a place", place.keep_proving(), place.end):
+                    yield place
         finally:
             forget()
-            if looking is not None:
-                looking.cancel()
-                await asyncio.gather(looking, return_exceptions=True)
 
     async def _create_own(self, path: str, value: bytes) -> None:
         session = self._session
@@ -235,9 +229,14 @@ class ZooKeeperCoordination:
             await self._left.wait()
             self._left.clear()
             while self._leftovers:
-                with contextlib.suppress(Unavailable):
-                    for prefix in list(self._leftovers):
+                for prefix in list(self._leftovers):
+                    try:
                         await self._remove(prefix)
+                    except Unavailable:
+                        break
+                    except Exception:
+                        # One node that cannot be removed must not keep the others, nor end this service unseen.
+                        log.exception("%s can not be removed", prefix)
                 if self._leftovers:
                     await asyncio.sleep(SWEEP_SECONDS)
 

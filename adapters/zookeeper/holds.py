@@ -12,12 +12,13 @@ from typing import Any
 from kazoo.client import KazooState
 from kazoo.exceptions import NoNodeError
 
+from adapters.proofs import Proofs
 from adapters.zookeeper.session import SESSION_SECONDS, Session
 from domain.errors import Unavailable
 from domain.ids import Term
 
 TRUST_SECONDS = SESSION_SECONDS * 2 / 3
-"""A leader that has not heard from ZooKeeper for so long no longer trusts that it leads."""
+"""Who has not heard from ZooKeeper for so long no longer trusts that it leads, or that others see it."""
 
 PROOF_SECONDS = 1.0
 
@@ -77,6 +78,10 @@ class HeldLead:
             with contextlib.suppress(Unavailable):
                 await self.prove()
 
+    def end(self) -> None:
+        """Whatever ended the proving has ended the lead."""
+        self._lost.set()
+
 
 class HeldPlace:
     """The port Registration: held while the session lives and nobody has removed the node."""
@@ -86,6 +91,12 @@ class HeldPlace:
         self._path = path
         self._value = value
         self._lost = asyncio.Event()
+        self._proofs = Proofs(TRUST_SECONDS)
+
+    @property
+    def certain_since(self) -> float | None:
+        """See the port."""
+        return self._proofs.since
 
     @property
     def lost(self) -> bool:
@@ -97,9 +108,14 @@ class HeldPlace:
         await self._lost.wait()
 
     def told(self, state: str) -> None:
-        """The session's state has changed. Suspended is not lost: the same session may come back."""
+        """The session's state has changed. Suspended is not lost: the same session may come back.
+
+        But it is in doubt: that a session is lost is only told once there is a connection again.
+        """
         if state == KazooState.LOST:
-            self._lost.set()
+            self.end()
+        elif state != KazooState.CONNECTED:
+            self._proofs.interrupt()
 
     async def update(self, info: Mapping[str, Any]) -> None:
         """See the port."""
@@ -107,12 +123,25 @@ class HeldPlace:
         try:
             await self._session.call(self._session.client.set_async, self._path, self._value)
         except NoNodeError:
-            self._lost.set()
+            self.end()
 
-    async def keep_looking(self) -> None:
-        """Look whether the node is there, until it is not: somebody may have removed it by hand."""
+    async def prove(self) -> None:
+        """Ask for our own node: it may be gone with the session, or removed by hand. Raises Unavailable."""
+        asked_at = time.monotonic()
+        stat = await self._session.call(self._session.client.exists_async, self._path)
+        if stat is None or stat.ephemeralOwner != self._session.id:
+            self.end()
+        else:
+            self._proofs.add(asked_at)
+
+    async def keep_proving(self) -> None:
+        """Prove it again and again, until it is lost."""
         while not self.lost:
             await asyncio.sleep(PROOF_SECONDS)
             with contextlib.suppress(Unavailable):
-                if await self._session.call(self._session.client.exists_async, self._path) is None:
-                    self._lost.set()
+                await self.prove()
+
+    def end(self) -> None:
+        """It is lost, by whatever ended it."""
+        self._proofs.end()
+        self._lost.set()

@@ -23,6 +23,7 @@ from apps.executor.predecessors import Predecessors
 from apps.executor.reporting import Reporter, text
 from apps.executor.secret_sources import NoSecret, SecretSources
 from apps.executor.slots import Slots
+from apps.service import Backoff
 from domain import commands as c
 from domain.errors import Rejected, RotaError
 from domain.jobs import Job
@@ -160,9 +161,8 @@ class AttemptRuns:
             self._slots.ended()
         ended = loop.time()
         try:
-            if self._output.holds(attempt):
-                await until_available("keeping output", lambda: self._output.finish(attempt))
-            said = await self._reporter.report(running.job, outcome, running.executor, running.span.traceparent)
+            await self._keep_output(attempt)
+            said = await self._record(running, outcome)
             self._metrics.ended(attempt.task, said, run_seconds=ended - began, report_seconds=loop.time() - ended)
             if said != "AttemptSucceeded":
                 running.span.failed(said or "it was over already")
@@ -176,6 +176,26 @@ class AttemptRuns:
             self._output.forget(attempt)
             self.running.pop((attempt.job_id, attempt.number), None)
             self._slots.reported()
+
+    async def _keep_output(self, attempt: Attempt) -> None:
+        try:
+            if self._output.holds(attempt):
+                await until_available("keeping output", lambda: self._output.finish(attempt))
+        except Exception:
+            # What was printed must not cost the result.
+            log.exception("output of attempt %d of job %s could not be kept", attempt.number, attempt.job_id)
+
+    async def _record(self, running: Running, outcome: Outcome) -> str:
+        """The type of the event that records the outcome. An error that nobody expected is no reason to lose it."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._reporter.report(running.job, outcome, running.executor, running.span.traceparent)
+            except RotaError:
+                raise
+            except Exception:
+                log.exception("the report of attempt %d of job %s is kept", running.attempt.number, running.job.id)
+            await backoff.pause()
 
     async def _run(self, running: Running) -> Outcome:
         if running.abandoned is not None:

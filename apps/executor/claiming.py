@@ -8,7 +8,7 @@ Never trusts the broker about a job: what an entry says is at most a version to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Conflict, Unreadable
+from domain.errors import Conflict, RotaError, Unreadable
 from domain.events import JobSubmitted
 from domain.jobs import Job, evolve, fold
 from domain.log import Appended
@@ -51,6 +51,10 @@ class Claimed:
     span: tracing.SpanHandle
 
 
+Name = Callable[[], Awaitable[str]]
+"""The name to claim under, as soon as it stands among the living beyond doubt."""
+
+
 class Claimer:
     """Claims work for one executor process. `now` is PostgreSQL's time, `knows` whether a task can run here now."""
 
@@ -66,10 +70,11 @@ class Claimer:
         self._now = now
         self._knows = knows
 
-    async def claim(self, items: Sequence[WorkItem], executor: str) -> Claims:
-        """The attempts that `executor` may now run, and what it leaves to others; the rest has lost its point.
+    async def claim(self, items: Sequence[WorkItem], name: Name) -> Claims:
+        """The attempts that this executor may now run, and what it leaves to others; the rest has lost its point.
 
-        A job whose task is not known here is never claimed. Waits for as long as the log is away.
+        A job whose task is not known here is never claimed. Waits for as long as the log is away, and asks for its name
+        right before each append.
         """
         jobs: dict[UUID, Job] = {}
         foreign: dict[UUID, str] = {}
@@ -83,7 +88,7 @@ class Claimer:
         foreign.update((job.id, job.spec.task) for job in jobs.values() if not self._knows(job.spec.task))
         jobs = {job_id: job for job_id, job in jobs.items() if job_id not in foreign}
         for _ in range(MAX_ROUNDS):
-            lost = await self._claim_once(jobs.values(), executor, won)
+            lost = await self._claim_once(jobs.values(), await name(), won)
             if not lost:
                 break
             jobs = await self._queued(lost, foreign)
@@ -104,15 +109,34 @@ class Claimer:
             unit, after = unit_for(job, events, actor, now, span.traceparent)
             units.append(unit)
             claims.append(Claimed(after, span))
-        for claimed, result in zip(claims, await self._commit.append_all(units), strict=True):
+        for claimed, result in zip(claims, await self._commit.append_each(units), strict=True):
             appended = isinstance(result, Appended)
             if appended and claimed.job.state == "running":
                 won.append(claimed)
                 continue
             claimed.span.end()
-            if not appended:
+            if isinstance(result, RotaError):
+                # Its entry is dropped here, and found missing one day.
+                log.error("job %s can not be claimed: %s", claimed.job.id, result)
+            elif not appended:
                 lost.append(claimed.job.id)
         return lost
+
+    async def still_ours(self, won: Sequence[Claimed]) -> list[Claimed]:
+        """Those of the won attempts that nobody has declared lost since, and whose jobs are not over."""
+        histories = await until_available("claiming", lambda: self._log.read_streams([one.job.id for one in won]))
+        ours = []
+        for claimed in won:
+            try:
+                job = fold(histories.get(claimed.job.id, ()))
+            except Unreadable:
+                job = claimed.job  # whoever wrote that knows whether it was lost; this version does not
+            if job is not None and (job.state, job.attempt) == ("running", claimed.job.attempt):
+                ours.append(Claimed(job, claimed.span))
+                continue
+            log.warning("attempt %d of job %s was over before it began", claimed.job.attempt, claimed.job.id)
+            claimed.span.end()
+        return ours
 
     async def _queued(self, job_ids: Iterable[UUID], foreign: dict[UUID, str]) -> dict[UUID, Job]:
         """Those of the jobs that are queued, as the log has them.

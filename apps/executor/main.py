@@ -139,6 +139,7 @@ class _Parts:
             metrics=counters,
         )
         self.watcher = Watcher(
+            control=RedisControlChannel(self.blocking_redis),
             executor=self.executor,
             runs=self.runs,
             reporter=reporter,
@@ -195,7 +196,6 @@ class _Parts:
 
 async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordination: Coordination) -> None:
     executor, output, runs, watcher = parts.executor, parts.output, parts.runs, parts.watcher
-    control = RedisControlChannel(parts.blocking_redis)
     await run_until(
         stop,
         liveness=keep_running("liveness", lambda: _stay_alive(parts, coordination)),
@@ -204,11 +204,12 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
         reclaim=keep_running("reclaim", executor.reclaim_work),
         output=keep_running("output", output.write_output),
         progress=keep_running("progress", lambda: output.report_progress(runs.report_progress)),
-        cancels=keep_running("cancels", lambda: watcher.heed_cancels(control)),
+        notices=keep_running("notices", watcher.heed_notices),
+        doubts=keep_running("doubts", watcher.heed_doubts),
         comparison=keep_running("comparison", watcher.compare),
         catalogue=keep_running("catalogue", parts.announce_changes),
         finish=lambda: executor.drain(settings.drain_seconds, kill=parts.kill),
-        keep={"liveness", "clock", "work", "output", "progress", "cancels", "comparison"},
+        keep={"liveness", "clock", "work", "output", "progress", "notices", "doubts", "comparison"},
     )
 
 
@@ -217,7 +218,7 @@ async def _stay_alive(parts: _Parts, coordination: Coordination) -> None:
     while True:
         async with coordination.register("executor", parts.executor.identity, parts.info()) as registration:
             parts.registration = registration
-            parts.executor.registered()
+            parts.executor.registered(registration)
             await registration.wait_lost()
             log.warning("the registration of executor %s is lost", parts.executor.identity)
             parts.executor.lost(new_identity())

@@ -6,6 +6,7 @@ can not hold: one such text would take down the whole group commit that it trave
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -15,19 +16,25 @@ from adapters.group_commit import GroupCommit
 from apps.executor.attempts import Cancelled, Failed, Lost, Outcome, Succeeded
 from apps.executor.patience import until_available
 from apps.executor.units import unit_for
+from apps.service import Backoff
 from domain import commands as c
 from domain.decisions import decide
-from domain.errors import Conflict, Corruption, Unreadable
+from domain.errors import Conflict, Corruption, Unexpected, Unreadable
 from domain.events import AttemptError, Event
 from domain.jobs import Job, fold
 from domain.log import Appended, Unit
 from domain.ports import EventLog
 from observability import unreadable
 
+log = logging.getLogger("rota.executor")
+
 RESULT_LIMIT_BYTES = 256 * 1024
 MESSAGE_LIMIT_CHARS = 8_000
 TRACEBACK_LIMIT_CHARS = 64_000
 TYPE_LIMIT_CHARS = 200
+MAX_REFUSALS = 8
+"""How often a report is tried as it is while the log refuses it with errors that nobody expected: 20 s or so."""
+
 MAX_ROUNDS = 20
 """How often a report is decided anew because somebody else wrote to the stream."""
 
@@ -54,15 +61,27 @@ class Reporter:
             # Whether it ended because somebody asked for that, only the log knows.
             job = await self.reload(job)
         actor = f"executor:{executor}"
-        for _ in range(MAX_ROUNDS):
+        backoff = Backoff()
+        rounds = refusals = 0
+        while rounds < MAX_ROUNDS:
             now = self._now()
             events = decide(job, _command(job, attempt, outcome, executor), now)
             if not events:
                 return ""
             unit, _ = unit_for(job, events, actor, now, traceparent)
-            if isinstance(await self._commit.append(unit), Appended):
+            try:
+                result = await self._commit.append(unit)
+            except Unexpected as error:
+                refusals += 1
+                log.error("the report of attempt %d of job %s is kept: %s", attempt, job.id, error)  # noqa: TRY400
+                if refusals == MAX_REFUSALS:
+                    outcome = Failed("ReportRefused", f"the log did not take how the attempt ended: {error}"[:500])
+                await backoff.pause()
+                continue
+            if isinstance(result, Appended):
                 return type(events[0]).__name__
             job = await self.reload(job)
+            rounds += 1
         raise Conflict(f"job {job.id} changed in every round", streams=[str(job.id)])
 
     async def commands(self, wanted: Sequence[tuple[Job, c.Command, str | None]], executor: str) -> list[Job | None]:

@@ -4,28 +4,34 @@ Dies at any point without harm: an entry that was taken but not claimed is taken
 that was claimed is declared lost by the leader once this executor is gone; a report that is not in the log yet is lost
 with the attempt, and the retry policy decides.
 
-Never claims under a name that is not registered: the leader would declare such an attempt lost at once.
+Never claims under a name that is not registered beyond doubt: the leader would declare such an attempt lost at once.
+What was claimed while that came into doubt is looked up in the log before it runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from apps.executor.attempt_runs import AttemptRuns
-from apps.executor.claiming import Claimer
+from apps.executor.claiming import Claimed, Claimer
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.slots import Slots
 from apps.service import Backoff
 from domain.errors import Unavailable
 from domain.messaging import WorkItem, WorkQueue
+from domain.ports import Registration
 
 log = logging.getLogger("rota.executor")
 
 WAIT_SECONDS = 1.0
 RECLAIM_SECONDS = 5.0
+DOUBT_SECONDS = 0.1
+"""How often one in doubt looks whether it still is."""
+
 GIVE_BACK_SECONDS = 4.0
 """How long a stop waits, after its deadline, until attempts that were ended by force are recorded as lost."""
 
@@ -48,7 +54,7 @@ class Executor:
         self._claimer = claimer
         self._runs = runs
         self._metrics = metrics
-        self._registered = asyncio.Event()
+        self._registration: Registration | None = None
         self._settled = asyncio.Event()
         self._filling = 0
         self._acknowledging: set[asyncio.Task[None]] = set()
@@ -56,15 +62,33 @@ class Executor:
 
     # -- liveness ----------------------------------------------------------------------------------------------------
 
-    def registered(self) -> None:
-        """Others see this executor under its present identity: it may claim."""
-        self._registered.set()
+    def registered(self, registration: Registration) -> None:
+        """Others see this executor under its present identity: it may claim for as long as that is beyond doubt."""
+        self._registration = registration
 
     def lost(self, new_identity: str) -> None:
-        """Others may take this executor for dead: end what runs, claim no more until registered anew."""
-        self._registered.clear()
+        """Others take this executor for dead: end what runs, claim no more until registered anew."""
+        self._registration = None
         self.identity = new_identity
         self._runs.abandon_all("its executor lost its session")
+
+    @property
+    def certain_since(self) -> float | None:
+        """Since when nobody can have taken this executor for dead; None when somebody may."""
+        return None if self._registration is None else self._registration.certain_since
+
+    async def _beyond_doubt(self) -> str:
+        """Wait until nobody can take this executor for dead; its name then.
+
+        Raises Unavailable when it is to stop meanwhile: others will take over what it has taken.
+        """
+        while self.certain_since is None:
+            if self._stopping is not None:
+                raise Unavailable(
+                    "this executor stops, and can not tell whether it is taken for dead", server="members"
+                )
+            await asyncio.sleep(DOUBT_SECONDS)
+        return self.identity
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -72,7 +96,9 @@ class Executor:
         """Take and start work for ever; returns when draining."""
         backoff = Backoff()
         while not self.draining:
-            await self._registered.wait()
+            if self.certain_since is None:
+                await asyncio.sleep(DOUBT_SECONDS)
+                continue
             if self._slots.free == 0:
                 await self._slots.wait_change()
                 continue
@@ -88,8 +114,8 @@ class Executor:
         """Take over what others took but did not claim, for ever."""
         while not self.draining:
             await asyncio.sleep(RECLAIM_SECONDS)
-            await self._registered.wait()
-            await self.take_over()
+            if self.certain_since is not None:
+                await self.take_over()
 
     async def take_over(self) -> int:
         """Take over and start what others left; how much there was."""
@@ -120,16 +146,18 @@ class Executor:
 
     async def _start(self, items: list[WorkItem]) -> int:
         """Claim the items, run what was won, acknowledge all; the number of slots in use for them."""
-        identity = self.identity
         self._metrics.claimed(len(items))
         claiming = {item.job_id for item in items}
         self.claiming |= claiming
         try:
-            won, unknown = await self._claimer.claim(items, identity)
-            abandoned = self._stopping
-            if abandoned is None and identity != self.identity:
-                abandoned = "its executor lost its session"
+            began = time.monotonic()
+            won, unknown = await self._claimer.claim(items, self._beyond_doubt)
+            won = await self._still_ours(won, began)
             for claimed in won:
+                identity = claimed.job.executor or ""
+                abandoned = self._stopping
+                if abandoned is None and identity != self.identity:
+                    abandoned = "its executor lost its session"
                 self._runs.start(claimed, identity, abandoned=abandoned)
         finally:
             self.claiming -= claiming
@@ -150,12 +178,28 @@ class Executor:
             # They will be taken over, and parked then.
             log.warning("%d entries could not be left to others: %s", len(unknown), error)
 
+    async def _still_ours(self, won: list[Claimed], began: float) -> list[Claimed]:
+        """Those that may run: all, unless this executor may have been taken for dead since the claim began."""
+        while won and self._stopping is None and not self._certain_throughout(began):
+            if any(claimed.job.executor != self.identity for claimed in won):
+                break  # they were claimed under a name that is lost
+            await self._beyond_doubt()
+            began = time.monotonic()
+            won = await self._claimer.still_ours(won)
+        return won
+
+    def _certain_throughout(self, began: float) -> bool:
+        since = self.certain_since
+        return since is not None and since <= began
+
     async def _acknowledge(self, items: list[WorkItem]) -> None:
         try:
             await self._queue.done(items)
         except Unavailable as error:
             # They will be taken over, found claimed, and dropped.
             log.warning("%d entries could not be acknowledged: %s", len(items), error)
+        except Exception:
+            log.exception("%d entries could not be acknowledged", len(items))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
-"""Compares what runs here with what the log says runs here, both ways, and heeds requests to cancel.
+"""Compares what runs here with what the log says runs here, both ways, and heeds requests to end it.
 
-The control stream is quick but may lose a notice; the comparison finds whatever it lost.
+The control stream is quick but may lose a notice; the comparison finds whatever it lost. In doubt whether others take
+this executor for dead, it looks more often: an attempt is lost when the log says so, and not before. Where nobody is
+left to ask, neither the log nor the broker, what runs is ended. See docs/decisions/0017-liveness.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -16,7 +20,7 @@ from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from domain import commands as c
 from domain.brain import RunningAttempt
-from domain.errors import Unreadable
+from domain.errors import Unavailable, Unreadable
 from domain.jobs import Job, fold
 from domain.messaging import ControlChannel
 from domain.ports import EventLog, JobIndex
@@ -28,6 +32,15 @@ COMPARE_SECONDS = 5.0
 ROWS = 1000
 UNKNOWN_SECONDS = 15.0
 """An attempt that stands as running here for so long without being known here is lost."""
+
+DOUBT_SECONDS = 0.5
+"""In doubt, how often the log is asked what has become of what runs here."""
+
+ANSWER_SECONDS = 2.0
+"""How long its answer may take."""
+
+SILENCE_SECONDS = 5.0
+"""Who has heard from nobody for so long ends what runs: less than others wait until they take it for dead."""
 
 
 class StandingAttempts(Protocol):
@@ -47,11 +60,33 @@ class Watcher:
     index: JobIndex
     event_log: EventLog
     attempts: StandingAttempts
+    control: ControlChannel
 
-    async def heed_cancels(self, control: ControlChannel) -> None:
-        """End attempts whose cancellation is requested, for ever."""
-        async for notice in control.follow():
+    async def heed_notices(self) -> None:
+        """End attempts whose cancellation is requested, or that were declared lost, for ever."""
+        async for notice in self.control.follow():
             self.runs.cancel(notice.job_id, notice.attempt)
+
+    async def heed_doubts(self) -> None:
+        """While others may take this executor for dead, look what they have made of it; for ever."""
+        heard_at = time.monotonic()
+        while True:
+            await asyncio.sleep(DOUBT_SECONDS)
+            asked_at = time.monotonic()
+            if self.executor.certain_since is not None:
+                heard_at = asked_at
+                continue
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await self.end_what_is_over()
+                    heard_at = asked_at
+            if time.monotonic() - max(heard_at, self.control.heard_at or 0.0) > SILENCE_SECONDS:
+                self._end_everything()
+
+    def _end_everything(self) -> None:
+        if any(running.abandoned is None for running in self.runs.running.values() if not running.ended):
+            log.warning("nobody can be asked whether this executor is taken for dead: what runs is ended")
+            self.runs.abandon_all("its executor was cut off from everybody")
 
     async def compare(self) -> None:
         """Compare every few seconds, for ever."""

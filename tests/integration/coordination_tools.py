@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy import text
+
 from adapters.postgres.connection import Database
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.fence import PostgresFence
 from adapters.zookeeper.coordination import ZooKeeperCoordination
-from domain.errors import NotLeader
+from domain.errors import NotLeader, Unavailable
 from domain.events import LeaderElected
 from domain.ids import Term, Version
 from domain.log import Appended, Meta, StreamWrite, Unit
@@ -73,7 +75,7 @@ class Peer:
                 if said[0] == what:
                     return said[1]
 
-    def ask_to_append(self) -> None:
+    def ask_to_go_on(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(b"append\n")
         self._process.stdin.flush()
@@ -102,8 +104,23 @@ def _say(what: str, detail: Any = None) -> None:
     print(json.dumps([what, detail]), flush=True)
 
 
+async def _hold_lock(database: Database, name: str) -> None:
+    """Hold the lock of a row within a transaction, and go on when told to."""
+    try:
+        async with database.begin() as connection:
+            await connection.execute(text("select id from members where id = :id for update"), {"id": name})
+            _say("locked")
+            await asyncio.to_thread(sys.stdin.readline)
+            await connection.execute(text("select 1"))
+    except Unavailable as error:
+        _say("unavailable", str(error))
+
+
 async def _live(database_url: str, hosts: str | None, action: str, name: str) -> None:
     database = Database(database_url)
+    if action == "lock":
+        await _hold_lock(database, name)
+        return
     async with coordinated(database, hosts) as coordination:
         if action == "register":
             async with coordination.register("executor", name, {"pid": 1}) as place:

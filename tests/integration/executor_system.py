@@ -114,7 +114,7 @@ class System:
             members = await self.coordination.members("executor")
             return any(member.info["pid"] == executor.pid for member in members)
 
-        await until(is_member, timeout_seconds=30, what="the executor's registration")
+        await until(is_member, timeout_seconds=90, what="the executor's registration")
         return executor
 
     # -- jobs --------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ class System:
     async def printed(self, job_id: UUID) -> str:
         return "".join(part.text for part in await self.logs.read(job_id))
 
-    async def in_state(self, state: str, ids: Sequence[UUID], *, timeout_seconds: float = 30.0) -> None:
+    async def in_state(self, state: str, ids: Sequence[UUID], *, timeout_seconds: float = 60.0) -> None:
         """Wait until all these jobs are in this state."""
 
         async def all_are() -> bool:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import pytest
+from sqlalchemy import make_url
 
 from adapters.postgres.connection import Database
+from adapters.postgres.coordination import _Registration
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.zookeeper.holds import HeldPlace
 from domain.errors import NotLeader
 from domain.ids import Term
 from domain.ports import Coordination, Leadership
+from tests.freezing_proxy import FreezingProxy
 from tests.integration.coordination_tools import SOON_SECONDS, append_as, coordinated, peer
 from tests.waiting import until
 
@@ -21,7 +26,8 @@ from tests.waiting import until
 class Place:
     """Where the coordination is, and sessions in it."""
 
-    def __init__(self, database: Database, hosts: str | None, stack: AsyncExitStack) -> None:
+    def __init__(self, url: str, database: Database, hosts: str | None, stack: AsyncExitStack) -> None:
+        self.url = url
         self.database = database
         self.hosts = hosts
         self._stack = stack
@@ -36,7 +42,7 @@ async def place(request: pytest.FixtureRequest, postgres_url: str) -> AsyncItera
     database = Database(postgres_url, pool_size=10)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        yield Place(database, hosts, stack)
+        yield Place(postgres_url, database, hosts, stack)
 
 
 async def lead(coordination: Coordination, node: str, leads: asyncio.Queue[Leadership], end: asyncio.Event) -> None:
@@ -100,10 +106,10 @@ async def test_a_killed_leader_is_followed_and_can_not_append(place: Place, post
 async def test_a_frozen_leader_wakes_up_to_a_refusal(place: Place, postgres_url: str):
     with peer(postgres_url, place.hosts, "elect", "a") as other:
         term = await other.says("leads")
-        other.ask_to_append()
+        other.ask_to_go_on()
         await other.says("appended")
         other.signal(signal.SIGSTOP)
-        other.ask_to_append()
+        other.ask_to_go_on()
         async with asyncio.timeout(SOON_SECONDS), (await place.session()).elect("b", {}) as leadership:
             assert leadership.term > term
             other.signal(signal.SIGCONT)
@@ -168,6 +174,81 @@ async def test_a_killed_member_vanishes(place: Place, postgres_url: str):
             return await names(coordination) == []
 
         await until(gone, timeout_seconds=12, what="the member's end")
+
+
+@contextmanager
+def way_to(place: Place) -> Iterator[tuple[FreezingProxy, str, str | None]]:
+    """A way to the coordination that can be frozen, and the addresses that lead along it."""
+    url = make_url(place.url)
+    host, port = (url.host or "", url.port or 0) if place.hosts is None else (place.hosts.split(":")[0], 0)
+    if place.hosts is not None:
+        port = int(place.hosts.split(":")[1].partition("/")[0])
+    with FreezingProxy(host, port) as proxy:
+        if place.hosts is None:
+            along = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+            yield proxy, along, None
+        else:
+            yield proxy, place.url, f"127.0.0.1:{proxy.port}/{place.hosts.partition('/')[2]}"
+
+
+async def test_a_place_that_can_not_be_proven_is_in_doubt_before_others_see_it_go(place: Place):
+    """Nothing is closed on a frozen way, so no driver tells: only the own clock does."""
+    other = await place.session()
+    with way_to(place) as (proxy, url, hosts):
+        database = Database(url)
+        async with coordinated(database, hosts) as cut, cut.register("executor", "e1", {}) as registration:
+            assert registration.certain_since is not None
+            began = time.monotonic()
+            with proxy.frozen():
+                await until(lambda: registration.certain_since is None, timeout_seconds=10, what="the doubt")
+                assert await names(other) == ["e1"], "others saw it go while it was still sure"
+
+                async def gone() -> bool:
+                    return await names(other) == []
+
+                await until(gone, timeout_seconds=20, what="its end in others' eyes")
+                assert registration.certain_since is None
+
+            def settled() -> bool:
+                since = registration.certain_since
+                return registration.lost or (since is not None and since > began)
+
+            await until(settled, timeout_seconds=20, what="its loss, or a new proof")
+            assert registration.lost or await names(other) == ["e1"]
+        await database.close()
+
+
+async def test_a_place_that_is_proven_in_time_again_was_never_lost(place: Place):
+    other = await place.session()
+    with way_to(place) as (proxy, url, hosts):
+        database = Database(url)
+        async with coordinated(database, hosts) as cut, cut.register("executor", "e1", {}) as registration:
+            with proxy.frozen():
+                await until(lambda: registration.certain_since is None, timeout_seconds=10, what="the doubt")
+            await until(lambda: registration.certain_since is not None, timeout_seconds=20, what="a new proof")
+            assert not registration.lost
+            assert await names(other) == ["e1"]
+        await database.close()
+
+
+async def test_a_place_ends_with_the_task_that_keeps_it(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """Whatever ends it: nobody goes on claiming whom others no longer see."""
+    kind, method = (_Registration, "_refresh") if place.hosts is None else (HeldPlace, "prove")
+    coordination = await place.session()
+
+    async def ends_badly() -> None:
+        async with coordination.register("executor", "e1", {}) as registration:
+            monkeypatch.setattr(kind, method, broken)
+            await registration.wait_lost()
+            assert registration.lost
+            assert registration.certain_since is None
+
+    async def broken(_self: object) -> bool:
+        raise ValueError("a driver's surprise")
+
+    async with asyncio.timeout(SOON_SECONDS):
+        with pytest.raises(ValueError, match="a driver's surprise"):
+            await ends_badly()
 
 
 async def test_a_cancelled_contender_stands_in_nobodys_way(place: Place):

@@ -35,7 +35,7 @@ from domain.events import Event
 from domain.ids import Position, Term, Version
 from domain.jobs import Job, fold
 from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
-from domain.messaging import WorkItem
+from domain.messaging import CancelNotice, WorkItem
 from domain.ports import HeadRow
 from domain.specs import JobSpec
 
@@ -125,6 +125,8 @@ class MemoryLog:
         return self.types(job_id).count("AttemptStarted")
 
     async def get(self, job_ids: Sequence[UUID]) -> dict[UUID, HeadRow]:
+        if self.away:
+            raise Unavailable("the log is away", server="postgres")
         return {job_id: _row(self.job(job_id)) for job_id in job_ids if job_id in self.streams}
 
     async def sizes(self, ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -274,6 +276,31 @@ class MemoryLogs:
         return "".join(part.text for name, part in sorted(self.parts.items()) if name[0] == job_id)
 
 
+class MemoryRegistration:
+    """A place among the members that the test brings into doubt."""
+
+    def __init__(self) -> None:
+        self.certain_since: float | None = 0.0
+        self.lost = False
+
+    async def wait_lost(self) -> None:
+        await asyncio.Event().wait()
+
+    async def update(self, info: Any) -> None:
+        """Nobody looks."""
+
+
+class MemoryControl:
+    """A control stream on which nothing comes; `heard_at` as the test says."""
+
+    def __init__(self) -> None:
+        self.heard_at: float | None = None
+
+    async def follow(self) -> AsyncIterator[CancelNotice]:
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+
 class TestExecutor:
     """The executor's parts, wired as in its composition root."""
 
@@ -303,14 +330,22 @@ class TestExecutor:
             identity=identity, slots=self.slots, queue=queue, claimer=Claimer(log, commit, log.now, knows),
             runs=self.runs, metrics=metrics,
         )  # fmt: skip
+        self.control = MemoryControl()
+        self.registration = MemoryRegistration()
         self.watcher = Watcher(
-            executor=self.executor, runs=self.runs, reporter=self.reporter, index=log, event_log=log, attempts=log
-        )
+            executor=self.executor, runs=self.runs, reporter=self.reporter, index=log, event_log=log, attempts=log,
+            control=self.control,
+        )  # fmt: skip
+
+    def registered(self) -> None:
+        """Stand among the members anew."""
+        self.registration = MemoryRegistration()
+        self.executor.registered(self.registration)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[TestExecutor]:
         """Take work while the context lasts."""
-        self.executor.registered()
+        self.registered()
         taking = asyncio.create_task(self.executor.take_work())
         try:
             yield self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,8 @@ import pytest
 from apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
 from apps.executor.reporting import RESULT_LIMIT_BYTES, writable
 from domain import commands as c
+from domain.events import AttemptSucceeded
+from domain.log import Unit
 from domain.retry import RetryPolicy
 from tests.unit.executor_parts import FAILED, MemoryLog, MemoryQueue, TestExecutor, TestRunner, item_of
 from tests.waiting import until
@@ -137,6 +140,47 @@ async def test_a_result_waits_for_the_log_and_is_recorded_once() -> None:
         assert world.log.starts(other) == 1
 
 
+@pytest.mark.parametrize("times", [1, 2, 20])
+async def test_a_result_that_the_log_refuses_unexpectedly_is_kept(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def soon(_backoff: object) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("apps.service.Backoff.pause", soon)
+    world = World()
+    refusals = iter(range(times))
+
+    def refuse(units: Sequence[Unit]) -> None:
+        success = any(isinstance(event, AttemptSucceeded) for unit in units for event in unit.writes[0].events)
+        if success and next(refusals, None) is not None:
+            raise ValueError("a driver's surprise")
+
+    async with world.parts.working():
+        job_id = await world.started()
+        world.log.before_append = refuse
+        world.runner.end(job_id, Succeeded(42))
+        await world.parts.settled()
+    if times < 8:
+        assert world.log.job(job_id).result == 42
+    else:
+        error = world.log.job(job_id).error
+        assert error is not None
+        assert error.type == "ReportRefused"
+
+
+async def test_output_that_can_not_be_kept_costs_no_result() -> None:
+    world = World()
+
+    async def refuse(_parts: object) -> None:
+        raise ValueError("a driver's surprise")
+
+    world.parts.logs.write = refuse  # type: ignore[assignment, method-assign]
+    async with world.parts.working():
+        job_id = await world.started()
+        world.runner.sinks[job_id].output(world.runner.started[-1], "stdout", "said")
+        world.runner.end(job_id, Succeeded(42))
+        await until(lambda: world.log.job(job_id).state == "succeeded", timeout_seconds=5)
+
+
 async def test_unrecorded_results_stop_the_taking_of_new_work() -> None:
     world = World(slots=2)
     log, slots = world.log, world.parts.slots
@@ -248,7 +292,7 @@ async def test_a_lost_session_ends_what_runs_and_claims_under_the_new_name() -> 
         assert await world.ended(job_id) == ["AttemptLost"]
         waiting = world.log.submit()
         world.queue.put(item_of(world.log, waiting))
-        world.parts.executor.registered()
+        world.parts.registered()
         await until(lambda: world.log.job(waiting).state == "succeeded")
     assert world.log.job(waiting).executor == "e2"
 

@@ -156,7 +156,7 @@ async def test_nothing_is_claimed_before_the_executor_is_registered() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert queue.asked == []
-    parts.executor.registered()
+    parts.registered()
     await until(lambda: log.job(job_id).state == "succeeded")
     taking.cancel()
 
@@ -178,7 +178,7 @@ async def test_abandoned_entries_are_taken_over() -> None:
     job_id = log.submit()
     queue.abandoned.append(item_of(log, job_id))
     parts = TestExecutor(log, queue)
-    parts.executor.registered()
+    parts.registered()
     assert await parts.executor.take_over() == 1
     await parts.settled()
     assert log.job(job_id).state == "succeeded"
@@ -217,7 +217,7 @@ async def test_a_job_is_left_to_others_although_the_broker_is_away_at_that_momen
     queue.put(item_of(log, job_id))
     queue.away = True
     queue.abandoned, queue.waiting = queue.waiting, []
-    executor.executor.registered()
+    executor.registered()
     assert await executor.executor.take_over() == 1
     assert log.job(job_id).state == "queued"
     assert executor.slots.free == executor.slots.total

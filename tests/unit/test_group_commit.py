@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from adapters.group_commit import GroupCommit
-from domain.errors import Unavailable
+from domain.errors import Unavailable, Unexpected
 from domain.events import LeaderElected
 from domain.ids import Position, Term, Version
 from domain.log import Appended, AppendResult, Meta, StreamWrite, Unit
@@ -99,9 +99,43 @@ async def test_a_unit_that_nobody_waits_for_any_more_is_not_written():
     assert abandoned.id not in [unit_id for call in log.calls for unit_id in call]
 
 
-async def test_an_unexpected_error_reaches_its_callers_and_leaves_the_others_alone():
-    log = ScriptedLog(ValueError("a driver's surprise"))
-    commit = GroupCommit(log, max_events=1)
-    answers = await asyncio.gather(*(commit.append(unit()) for _ in range(3)), return_exceptions=True)
-    assert isinstance(answers[0], ValueError)
-    assert all(isinstance(answer, Appended) for answer in answers[1:])
+class PickyLog(ScriptedLog):
+    """Refuses calls with one unit, as a driver does that can not send it."""
+
+    def __init__(self, poison: UUID) -> None:
+        super().__init__()
+        self.poison = poison
+
+    async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
+        if self.poison in [unit.id for unit in units]:
+            self.calls.append([unit.id for unit in units])
+            raise ValueError("a driver's surprise")
+        return await super().append(units, fence=fence)
+
+
+async def test_an_unexpected_error_is_told_to_whom_it_concerns_and_to_nobody_else():
+    units = [unit() for _ in range(5)]
+    log = PickyLog(units[2].id)
+    commit = GroupCommit(log)
+    answers = await asyncio.gather(*(commit.append(one) for one in units), return_exceptions=True)
+    assert isinstance(answers[2], Unexpected)
+    assert isinstance(answers[2], Unavailable), "so that it is kept, and tried again"
+    assert all(isinstance(answer, Appended) for answer in (*answers[:2], *answers[3:]))
+    assert len(log.calls[0]) == 5
+
+
+async def test_of_several_units_each_gets_its_own_answer():
+    units = [unit() for _ in range(3)]
+    answers = await GroupCommit(PickyLog(units[1].id)).append_each(units)
+    assert [type(answer) for answer in answers] == [Appended, Unexpected, Appended]
+
+
+async def test_a_defect_of_the_commit_itself_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch):
+    def broken(_commit: GroupCommit) -> list[object]:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(GroupCommit, "_next_batch", broken)
+    commit = GroupCommit(ScriptedLog())
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*(commit.append(unit()) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, Unexpected) for answer in answers)

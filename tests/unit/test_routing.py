@@ -51,8 +51,13 @@ def test_a_cancel_request_goes_to_the_control_stream(reason: str | None):
     assert route(event) == CancelNotice(event.stream_id, 2, "e1", reason)
 
 
+def test_a_loss_goes_to_the_control_stream():
+    event = raw(e.AttemptLost(attempt=2, executor="e1", reason="executor e1 is gone", retry_at=None))
+    assert route(event) == CancelNotice(event.stream_id, 2, "e1", "executor e1 is gone")
+
+
 def test_all_other_events_go_to_the_feed_only_and_are_not_even_parsed():
-    routed = {"JobSubmitted", "JobDispatched", "JobRequeued", "CancelRequested"}
+    routed = {"JobSubmitted", "JobDispatched", "JobRequeued", "CancelRequested", "AttemptLost"}
     for name in e.event_types():
         if name not in routed:
             assert route(RawEvent(Position(1), uuid4(), Version(1), name, NOW, "not JSON", "{}")) is None
