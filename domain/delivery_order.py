@@ -50,6 +50,9 @@ class _Lane:
     waiting: list[Item] = field(default_factory=list)
 
 
+_Due = tuple[datetime, int, Item]
+
+
 class DeliveryOrder:
     """The events of one subscription from its cursor on."""
 
@@ -58,7 +61,8 @@ class DeliveryOrder:
         """Everything up to here is known to this order."""
         self._lanes: dict[UUID, _Lane] = {}
         self._open: set[Position] = set()
-        self._due: list[tuple[datetime, int, Item]] = []
+        self._due: list[_Due] = []
+        self._due_again: list[_Due] = []
         self._numbers = count()
         self._kept: dict[Position, Delivery] = {}
         self._done: set[Position] = set()
@@ -108,11 +112,18 @@ class DeliveryOrder:
         item.attempts, item.next_at, item.error = delivery.attempts, delivery.next_at, delivery.error
         self._schedule(lane)
 
-    def take(self, now: datetime, limit: int) -> list[Item]:
-        """Events to attempt now, of each stream at most one; they are on their way until it is said how it went."""
+    def take(self, now: datetime, limit: int, again: int | None = None) -> list[Item]:
+        """Events to attempt now, of each stream at most one; they are on their way until it is said how it went.
+
+        `again`: how many of them may have failed before, when not all may.
+        """
+        repeated = self._take(self._due_again, now, limit if again is None else min(limit, again))
+        return repeated + self._take(self._due, now, limit - len(repeated))
+
+    def _take(self, due: list[_Due], now: datetime, limit: int) -> list[Item]:
         taken: list[Item] = []
-        while self._due and len(taken) < limit and self._due[0][0] <= now:
-            at, _, item = heapq.heappop(self._due)
+        while due and len(taken) < limit and due[0][0] <= now:
+            at, _, item = heapq.heappop(due)
             lane = self._lanes.get(item.stream_id)
             if lane is None or lane.busy is not None or not lane.waiting:
                 continue
@@ -125,6 +136,11 @@ class DeliveryOrder:
     @property
     def next_at(self) -> datetime | None:
         """When something may have to be attempted, None while nothing waits for its time."""
+        return min((due[0][0] for due in (self._due, self._due_again) if due), default=None)
+
+    @property
+    def next_first_at(self) -> datetime | None:
+        """The same of events that have not failed yet."""
         return self._due[0][0] if self._due else None
 
     # -- how it went -------------------------------------------------------------------------------------------------
@@ -201,7 +217,8 @@ class DeliveryOrder:
     def _schedule(self, lane: _Lane) -> None:
         if lane.busy is None and lane.waiting:
             head = lane.waiting[0]
-            heapq.heappush(self._due, (head.next_at, next(self._numbers), head))
+            due = self._due_again if head.attempts else self._due
+            heapq.heappush(due, (head.next_at, next(self._numbers), head))
 
 
 def _row(item: Item, state: str) -> Delivery:

@@ -125,7 +125,7 @@ def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def checked_pool(*, refuse_private: bool, max_connections: int) -> httpcore.AsyncConnectionPool:
+def checked_pool(*, refuse_private: bool, max_connections: int | None) -> httpcore.AsyncConnectionPool:
     """Kept connections to checked addresses. Knows no proxy and no settings of the machine's."""
     return httpcore.AsyncConnectionPool(
         ssl_context=_trusted(),

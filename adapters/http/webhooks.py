@@ -26,7 +26,6 @@ ANSWER_LIMIT_BYTES = 2048
 """How much of an answer is read: enough for an error's text."""
 
 SAID_LIMIT_CHARS = 300
-MAX_CONNECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +49,10 @@ class Sent:
 
 
 class Webhooks:
-    """One pool of connections to all receivers."""
+    """Connections to all receivers. Who sends bounds their number: what waited here would wait for other receivers."""
 
     def __init__(self, *, refuse_private: bool) -> None:
-        self._pool = checked_pool(refuse_private=refuse_private, max_connections=MAX_CONNECTIONS)
+        self._pool = checked_pool(refuse_private=refuse_private, max_connections=None)
 
     async def send(self, message: Message, now_seconds: float) -> Sent:
         """Make one attempt, at this Unix time. Never raises for what the receiver or the network does."""

@@ -20,9 +20,6 @@ from domain.subscriptions import KIND, OWN_EVENTS
 
 log = logging.getLogger("rota.deliveries")
 
-SENDING_LIMIT = 32
-"""Messages on their way at the same time, of all subscriptions together."""
-
 LEAST_PAUSE_SECONDS = 0.02
 """Between two looks at the log's end, so that a busy log wakes nobody for each commit."""
 
@@ -49,7 +46,7 @@ class DeliveryService:
 
     async def run(self) -> None:
         """See Extension."""
-        tail = Tail(await self._log.last_position(), asyncio.Semaphore(SENDING_LIMIT))
+        tail = Tail(await self._log.last_position())
         webhooks = Webhooks(refuse_private=self._office.around.refuse_private)
         watching = asyncio.get_running_loop().create_task(self._watch(tail))
         try:
@@ -73,6 +70,7 @@ class DeliveryService:
         """One worker for each active subscription as it is now."""
         self._changed.clear()
         active = {row.id: row for row in await self._active()}
+        tail.divide(len(active))
         gone = [one for one, (worker, _) in self._workers.items() if _differs(worker.row, active.get(one))]
         stopped = [self._workers.pop(one)[1] for one in gone]
         for task in stopped:

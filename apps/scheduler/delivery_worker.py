@@ -34,7 +34,10 @@ from observability import unreadable
 log = logging.getLogger("rota.deliveries")
 
 STREAMS_AT_ONCE = 8
-"""Messages of one subscription that are on their way together, each of another stream."""
+"""Messages of one subscription that are on their way together, each of another stream; half of them second attempts."""
+
+SENDING_LIMIT = 256
+"""Messages that are on their way, of all subscriptions together; but each may always have one."""
 
 WINDOW = 256
 """Events that were read, are wanted, and are neither delivered nor kept: what a crash delivers again at most."""
@@ -68,11 +71,19 @@ class Wanted(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Tail:
-    """Where the log ends, as far as is known; what all workers share."""
+    """Where the log ends, as far as is known; what all workers share.
+
+    `share`: how many messages each subscription may have on their way. Nobody waits for what others have on theirs: a
+    receiver that never answers holds its own share alone.
+    """
 
     last: Position
-    sending: asyncio.Semaphore
+    share: int = STREAMS_AT_ONCE
     _next_turn: float = 0.0
+
+    def divide(self, subscriptions: int) -> None:
+        """There are so many subscriptions now."""
+        self.share = max(1, min(STREAMS_AT_ONCE, SENDING_LIMIT // max(1, subscriptions)))
 
     async def turn(self) -> None:
         """Wait until another message may be sent: the leader has more to do than this."""
@@ -101,6 +112,7 @@ class DeliveryWorker:
         self._order = DeliveryOrder(row.first_position)
         self._fresh: dict[Position, Wanted] = {}
         self._sends: set[asyncio.Task[None]] = set()
+        self._sending_again = 0
         self._unsaved: Change | None = None
         self._saved = Position(0)
         self._saved_at = self._looked_at = float("-inf")
@@ -204,10 +216,21 @@ class DeliveryWorker:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        for item in self._order.take(self._now(), STREAMS_AT_ONCE - len(self._sends)):
+        for item in self._order.take(self._now(), self._free, self._free_again):
+            self._sending_again += item.attempts > 0
             send = asyncio.get_running_loop().create_task(self._send(item))
             self._sends.add(send)
             send.add_done_callback(self._sent)
+
+    @property
+    def _free(self) -> int:
+        """How many more messages may be on their way."""
+        return max(0, self._tail.share - len(self._sends))
+
+    @property
+    def _free_again(self) -> int:
+        """How many of them second attempts: events that their receiver does not take must not hold up all others."""
+        return max(0, max(1, self._tail.share // 2) - self._sending_again)
 
     def _sent(self, send: asyncio.Task[None]) -> None:
         self._sends.discard(send)
@@ -216,16 +239,18 @@ class DeliveryWorker:
             self._broken = error
 
     async def _send(self, item: Item) -> None:
+        again = item.attempts > 0
         try:
-            async with self._tail.sending:
-                await self._tail.turn()
-                sent = await self._attempt(item)
+            await self._tail.turn()
+            sent = await self._attempt(item)
         except Unavailable as error:
             # Ours is away, not theirs: this is no attempt of theirs.
             log.warning("a delivery to %s waits: %s", self.row.name, error)
             item.attempts -= 1
             self._order.failed(item, item.error or "not attempted", self._now() + timedelta(seconds=PAUSE_SECONDS))
             return
+        finally:
+            self._sending_again -= again
         if sent.error is None:
             self._metrics.succeeded()
             self._order.succeeded(item)
@@ -307,8 +332,9 @@ class DeliveryWorker:
             return
         if self._order.cursor != self._saved:
             timeout = SAVE_SECONDS
-        if self._order.next_at is not None and len(self._sends) < STREAMS_AT_ONCE:
-            timeout = min(timeout, max(0.0, (self._order.next_at - self._now()).total_seconds()))
+        next_at = self._order.next_at if self._free_again else self._order.next_first_at
+        if next_at is not None and self._free:
+            timeout = min(timeout, max(0.0, (next_at - self._now()).total_seconds()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._woken.wait()

@@ -13,8 +13,9 @@ from apps.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[2]
 OF_CLIENTS = {"URL", "TOKEN"}
 OF_TESTS = {"TEST_SERVERS", "DRILL_JOBS", "DRILL_FAIR_JOBS"}
-OF_SECRETS = {"SECRET_BILLING_TOKEN"}  # the one that the documents name; see apps/executor/secret_sources.py
 """Of the suite and its drills; CONTRIBUTING.md and the README speak of them."""
+
+OF_SECRETS = {"SECRET_BILLING_TOKEN"}  # the one that the documents name; see apps/executor/secret_sources.py
 
 PAGES = [
     *ROOT.glob("*.md"),
