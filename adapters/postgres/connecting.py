@@ -27,8 +27,9 @@ CONNECT_SECONDS_A_HOST = 1.5
 """With several hosts: who needs a connection waits two seconds for a heartbeat's, and one host may be frozen."""
 
 COMMAND_SECONDS = 30.0
-SESSION = {"jit": "off"}
-"""Settings of every session; those of a service (`sessions.py`) and `options` of the address go before them."""
+SESSION = {"jit": "off", "search_path": "public, pg_temp"}
+"""Settings of every session; those of a service (`sessions.py`) and `options` of the address go before them. The search
+path is set, since whoever has our role's password could change what it begins with."""
 
 REFUSED_STATES = ("28", "3D", "42704", "22023")
 """A wrong password, role or database, or a setting in `options` that the server does not know."""

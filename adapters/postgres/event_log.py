@@ -7,7 +7,6 @@ lock until its commit is visible. Never skips an event: a gap is Corruption.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +82,10 @@ class PostgresEventLog:
         self._listening = asyncio.Lock()
         self._changed = asyncio.Event()
         self._seen = 0
+        """Up to where the log is known to go."""
+
+        self._rung = False
+        """Whether there was a notification since the log's end was looked up."""
 
     async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
         """See the port."""
@@ -92,7 +95,11 @@ class PostgresEventLog:
             if not pending:
                 break
             arrays = AppendArrays(pending)
-            (row,) = await self._appender.fetch(APPEND, fence, *arrays.arguments)
+            try:
+                (row,) = await self._appender.fetch(APPEND, fence, *arrays.arguments)
+            except asyncpg.UniqueViolationError as error:
+                # Two positions of one number: another version of the append, which takes another lock, was under way.
+                raise Unavailable("the append met another version's", server="postgres") from error
             if row["current_term"] is not None:
                 raise NotLeader(
                     f"term {fence} is over; {row['current_term']} is in force",
@@ -260,14 +267,21 @@ class PostgresEventLog:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return
+            if self._rung:
+                await self._look()
+                continue
             self._changed.clear()
-            if self._seen > after:
-                return
             try:
                 async with asyncio.timeout(min(left, POLL_SECONDS)):
                     await self._changed.wait()
             except TimeoutError:
-                self._seen = max(self._seen, await self.last_position())
+                await self._look()
+
+    async def _look(self) -> None:
+        """Look up where the log ends. A notification is no more than a reason to look: anybody may send one."""
+        self._rung = False
+        self._seen = max(self._seen, await self.last_position())
+        self._changed.set()
 
     async def _listen(self) -> None:
         async with self._listening:
@@ -284,11 +298,11 @@ class PostgresEventLog:
                 connection.terminate()
                 raise
             self._listener, self._listening_since = connection, failovers
-            self._seen = max(self._seen, await self.last_position())
+            # Not the greater one of both: after a failover the log may end earlier.
+            self._seen = await self.last_position()
 
-    def _notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        with contextlib.suppress(ValueError):
-            self._seen = max(self._seen, int(str(payload)))
+    def _notified(self, *_: object) -> None:
+        self._rung = True
         self._changed.set()
 
     async def ensure_partitions(self) -> int:

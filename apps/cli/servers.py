@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from adapters.postgres.address import PostgresAddress
+from adapters.postgres.blocks import blocks
 from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
@@ -95,10 +96,11 @@ async def _postgres(settings: Settings) -> str:
     database = Database(settings.database_url, pool_size=1, application="rota-doctor")
     try:
         facts: Facts = await database_facts(database)
+        obstacles = await blocks(database)
     finally:
         await database.close()
     skew = facts.clock - time.time()
-    problems = []
+    problems = [str(block) for block in obstacles]
     if facts.major < POSTGRES_FLOOR:
         problems.append(f"version {facts.version} is older than {POSTGRES_FLOOR}")
     if older_than(facts.revision, expected_revision()):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from adapters.group_commit import GroupCommit
+from adapters.postgres.blocks import blocks
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.connection import Database
 from adapters.postgres.deliveries import PostgresDeliveries
@@ -117,6 +118,9 @@ def compose(
         revision = await current_revision(database)
         if older_than(revision, expected_revision()):
             raise Unavailable(f"the schema is at {revision}, not at {expected_revision()}", server="postgres")
+        for block in await blocks(database):
+            if block.what == "writing":
+                raise Unavailable(str(block), server="postgres")
         return str(revision)
 
     return Parts(
@@ -134,6 +138,7 @@ def compose(
         now=clock.now,
         ready=ready,
         count=_Counting(database, event_log).count,
+        obstacles=lambda: blocks(database),
         asyncapi=lambda: asyncapi_document(VERSION),
     )
 
@@ -146,6 +151,7 @@ class _Counting:
         self._running = PostgresRunningAttempts(database)
         self._inbox = PostgresInbox(database)
         self._log = event_log
+        self._database = database
         self._states: dict[str, int] = {}
         self._states_at = float("-inf")
 
@@ -161,4 +167,5 @@ class _Counting:
             queued=queued,
             states=self._states,
             inbox=await self._inbox.state(),
+            obstacles=await blocks(self._database),
         )

@@ -78,6 +78,10 @@ def _system(counts: SystemCounts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "rota_scheduler_position", "Position up to which the leader has followed the log", counts.scheduler_position
     )
+    blocked = GaugeMetricFamily("rota_blocked", "Whether a foreign session keeps Rota from this", labels=["what"])
+    for what in ("writing", "leadership", "publishing", "the inbox"):
+        blocked.add_metric([what], float(any(obstacle.what == what for obstacle in counts.obstacles)))
+    yield blocked
     yield GaugeMetricFamily("rota_attempts_running", "Attempts that run", counts.running)
     queued = GaugeMetricFamily("rota_jobs_queued", "Jobs that are queued", labels=["queue", "priority"])
     for (queue, priority), number in sorted(counts.queued.items()):

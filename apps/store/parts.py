@@ -81,6 +81,18 @@ class TaskCatalog(Protocol):
         """Every announced task with its options."""
 
 
+class Obstacle(Protocol):
+    """A session at the database that keeps Rota from `what`; as text a sentence that says who it is."""
+
+    @property
+    def what(self) -> str:
+        """`writing`, `leadership`, `publishing` or `the inbox`."""
+
+    @property
+    def pid(self) -> int:
+        """PostgreSQL's process."""
+
+
 class LimitFacts(Protocol):
     """What the leader has kept of the limits. Every method may raise Unavailable."""
 
@@ -104,6 +116,7 @@ class SystemCounts:
     queued: dict[tuple[str, str], int]
     states: dict[str, int]
     inbox: InboxState
+    obstacles: Sequence[Obstacle] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,4 +140,5 @@ class Parts:
     now: Callable[[], datetime]
     ready: Callable[[], Awaitable[str]]
     count: Callable[[], Awaitable[SystemCounts]]
+    obstacles: Callable[[], Awaitable[Sequence[Obstacle]]]
     asyncapi: Callable[[], dict[str, Any]]

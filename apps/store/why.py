@@ -18,7 +18,7 @@ from domain.errors import NotFound, Unavailable
 from domain.events import JobSubmitted, UnreadableEvent
 from domain.executors import Abilities, knows, serves
 from domain.ids import Position
-from domain.jobs import Job, evolve
+from domain.jobs import ENDED, Job, evolve
 from domain.lines.rates import meter_for, meter_from
 from domain.log import Recorded
 from domain.ports import Member, QueueFigures, ResourceRow
@@ -51,6 +51,8 @@ class Why:
         job, history = await self._told(job_id)
         explain: Callable[[Job, Sequence[Recorded]], Awaitable[list[Reason]]] = getattr(self, f"_{job.state}")
         reasons = _unreadable(job) or await explain(job, history)
+        if job.state not in ENDED:
+            reasons += await self._obstacles()
         origin = job.spec.origin
         return {
             "id": job.id,
@@ -246,12 +248,21 @@ class Why:
             return [_reason("no_leader", "No scheduler leads now; nothing that needs a leader's decision goes on.")]
         return []
 
+    async def _obstacles(self) -> list[Reason]:
+        """Sessions at the database that keep all jobs, and so this one, from going on."""
+        found = await self._parts.obstacles()
+        return [_reason("blocked", f"{_upper(str(one))}.", what=one.what, session=one.pid) for one in found]
+
     async def _executors(self) -> list[Member] | None:
         """Who is alive; None: nobody can say."""
         try:
             return await self._parts.coordination.members("executor")
         except Unavailable:
             return None
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _reason(code: str, text: str, **facts: Any) -> Reason:
