@@ -3,33 +3,29 @@
 The vocabulary is that of Amazon EventBridge's event patterns, which many know: an object mirrors the event, a list
 names alternatives, and an alternative is a value or one of a few conditions. Everything in an object must hold. Two
 liberties: a value may stand without its list, and a key may be a dotted path. See docs/events.md.
+
+Matching is bounded in steps, not in time: see domain/work.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from domain.errors import Rejected
+from domain.event_leaves import CONDITIONS, SCALARS, Leaves, wrong
 from domain.event_paths import FIRST_PART, MISSING, Missing, split_name
+from domain.work import Work
 
 CONDITIONS_LIMIT = 200
 DEPTH_LIMIT = 20
-TEXT_LIMIT_CHARS = 1024
-WILDCARDS_LIMIT = 10
+MATCH_STEPS = 200_000
+"""Of one pattern and one event. Each value at a place is about one step, also where a place has many alternatives."""
 
-Test = Callable[[Any], bool]
-"""Of what stands at a place of the event, perhaps a list, perhaps MISSING."""
+Test = Callable[[Any, Work], bool]
+"""Of what stands at a place of the event, perhaps a list, perhaps MISSING. Raises TooMuchWork."""
 
-SCALARS = (str, int, float, bool, type(None))
-COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
-    "=": lambda value, limit: value == limit,
-    "<": lambda value, limit: value < limit,
-    "<=": lambda value, limit: value <= limit,
-    ">": lambda value, limit: value > limit,
-    ">=": lambda value, limit: value >= limit,
-}
+TEXT_CONDITIONS = ("prefix", "suffix", "equals-ignore-case", "wildcard")
+ALL_CONDITIONS = (*TEXT_CONDITIONS, "anything-but", "numeric", "exists")
 
 
 class Pattern:
@@ -39,9 +35,9 @@ class Pattern:
         self._test = test
         self.types = types
 
-    def matches(self, view: Mapping[str, Any]) -> bool:
-        """Whether the event, as `event_view` shows it, matches."""
-        return self._test(view)
+    def matches(self, view: Mapping[str, Any], work: Work | None = None) -> bool:
+        """Whether the event, as `event_view` shows it, matches. Raises TooMuchWork."""
+        return self._test(view, work or Work("matching the event", MATCH_STEPS))
 
 
 def compile_pattern(pattern: Any, field: str = "match", names: Collection[str] | None = None) -> Pattern:
@@ -50,7 +46,7 @@ def compile_pattern(pattern: Any, field: str = "match", names: Collection[str] |
     Raises Rejected that names the wrong part (`match.data.amount`).
     """
     if not isinstance(pattern, Mapping) or not pattern:
-        raise _wrong(field, "must be a JSON object with at least one condition")
+        raise wrong(field, "must be a JSON object with at least one condition")
     return Pattern(_Compiler(names).event(pattern, field), _types(pattern.get("type")))
 
 
@@ -70,16 +66,16 @@ class _Compiler:
                 continue
             first = split_name(name, f"{field}.{name}")[0]
             if self._names is not None and first not in self._names:
-                raise _wrong(f"{field}.{name}", f"must begin with one of {', '.join(sorted(self._names))}")
+                raise wrong(f"{field}.{name}", f"must begin with one of {', '.join(sorted(self._names))}")
             if self._names is None and FIRST_PART.fullmatch(first) is None:
-                raise _wrong(f"{field}.{name}", "must be an attribute's name, or begin with data")
+                raise wrong(f"{field}.{name}", "must be an attribute's name, or begin with data")
         return self.object(pattern, field, 1, top=True)
 
     def object(self, pattern: Mapping[str, Any], field: str, depth: int, *, top: bool = False) -> Test:
         if depth > DEPTH_LIMIT:
-            raise _wrong(field, f"nested deeper than {DEPTH_LIMIT}")
+            raise wrong(field, f"nested deeper than {DEPTH_LIMIT}")
         if not pattern:
-            raise _wrong(field, "must hold at least one condition")
+            raise wrong(field, "must hold at least one condition")
         tests = []
         for name, part in pattern.items():
             inner = f"{field}.{name}"
@@ -94,47 +90,58 @@ class _Compiler:
 
     def either(self, patterns: Any, field: str, depth: int, *, top: bool) -> Test:
         if not isinstance(patterns, list) or len(patterns) < 2:
-            raise _wrong(field, "must be a list of at least two patterns")
+            raise wrong(field, "must be a list of at least two patterns")
         tests = []
         for index, pattern in enumerate(patterns):
             inner = f"{field}.{index}"
             if not isinstance(pattern, Mapping):
-                raise _wrong(inner, "must be a JSON object")
+                raise wrong(inner, "must be a JSON object")
             tests.append(self.event(pattern, inner) if top else self.object(pattern, inner, depth + 1))
-        return lambda value: any(test(value) for test in tests)
+        return _either(tests)
 
     def alternatives(self, part: Any, field: str) -> Test:
         if not isinstance(part, list):
-            return self.alternative(part, field)
+            return self.any_of([(part, field)])
         if not part:
-            raise _wrong(field, "names no alternative")
-        tests = [self.alternative(one, f"{field}.{index}") for index, one in enumerate(part)]
-        return tests[0] if len(tests) == 1 else lambda value: any(test(value) for test in tests)
+            raise wrong(field, "names no alternative")
+        return self.any_of([(one, f"{field}.{index}") for index, one in enumerate(part)])
 
-    def alternative(self, part: Any, field: str) -> Test:
-        self._left -= 1
-        if self._left < 0:
-            raise _wrong(field, f"more than {CONDITIONS_LIMIT} conditions")
-        if isinstance(part, SCALARS):
-            return _any_equal(_scalar(part, field))
-        if not isinstance(part, Mapping) or len(part) != 1:
-            raise _wrong(field, "must be a value, or an object with exactly one condition")
-        ((name, argument),) = part.items()
-        make = _CONDITIONS.get(name)
-        if make is None:
-            raise _wrong(field, f"there is no condition {name!r}; there are {', '.join(_CONDITIONS)}")
-        return make(argument, f"{field}.{name}")
+    def any_of(self, parts: Sequence[tuple[Any, str]]) -> Test:
+        """One of the alternatives; those of single values are asked for together."""
+        together = Leaves()
+        tests: list[Test] = []
+        for part, field in parts:
+            self._left -= 1
+            if self._left < 0:
+                raise wrong(field, f"more than {CONDITIONS_LIMIT} conditions")
+            if isinstance(part, SCALARS):
+                together.equal(part, field)
+                continue
+            if not isinstance(part, Mapping) or len(part) != 1:
+                raise wrong(field, "must be a value, or an object with exactly one condition")
+            ((name, argument),) = part.items()
+            inner = f"{field}.{name}"
+            if name in CONDITIONS:
+                together.condition(name, argument, inner)
+            elif name == "exists":
+                tests.append(_exists(argument, inner))
+            elif name == "anything-but":
+                tests.append(_anything_but(argument, inner))
+            else:
+                raise wrong(field, f"there is no condition {name!r}; there are {', '.join(ALL_CONDITIONS)}")
+        return _either([together.any_of, *tests] if together else tests)
 
 
 def _at(key: str, test: Test) -> Test:
     """The test of what stands under `key`; of a list of objects, of any one's."""
 
-    def holds(value: Any) -> bool:
+    def holds(value: Any, work: Work) -> bool:
+        work.spend()
         if isinstance(value, Mapping):
-            return test(value.get(key, MISSING))
+            return test(value.get(key, MISSING), work)
         if isinstance(value, list):
-            return any(holds(element) for element in value)
-        return test(MISSING)
+            return any(holds(element, work) for element in value)
+        return test(MISSING, work)
 
     return holds
 
@@ -144,150 +151,43 @@ def _all(tests: list[Test]) -> Test:
     if len(tests) == 1:
         return tests[0]
 
-    def holds(value: Any) -> bool:
+    def holds(value: Any, work: Work) -> bool:
+        work.spend()
         if isinstance(value, list):
-            return any(holds(element) for element in value)
-        return all(test(value) for test in tests)
+            return any(holds(element, work) for element in value)
+        return all(test(value, work) for test in tests)
 
     return holds
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """A value itself, or a list's elements, however nested; nothing of what is not there."""
-    if isinstance(value, list):
-        for element in value:
-            yield from _leaves(element)
-    elif not isinstance(value, Missing):
-        yield value
-
-
-def _equal(value: Any, wanted: Any) -> bool:
-    """JSON's equality: 1 is 1.0, but true is not 1."""
-    if isinstance(value, bool) or isinstance(wanted, bool):
-        return value is wanted
-    return bool(value == wanted)
-
-
-def _any_equal(wanted: Any) -> Test:
-    return lambda value: any(_equal(leaf, wanted) for leaf in _leaves(value))
-
-
-def _any_text(test: Callable[[str], bool]) -> Test:
-    return lambda value: any(isinstance(leaf, str) and test(leaf) for leaf in _leaves(value))
-
-
-def _prefix(argument: Any, field: str) -> Test:
-    text = _text(argument, field)
-    return _any_text(lambda leaf: leaf.startswith(text))
-
-
-def _suffix(argument: Any, field: str) -> Test:
-    text = _text(argument, field)
-    return _any_text(lambda leaf: leaf.endswith(text))
-
-
-def _ignore_case(argument: Any, field: str) -> Test:
-    text = _text(argument, field).casefold()
-    return _any_text(lambda leaf: leaf.casefold() == text)
-
-
-def _wildcard(argument: Any, field: str) -> Test:
-    text = _text(argument, field)
-    pieces = [piece for piece in re.split(r"\*+", text) if piece]
-    if len(pieces) > WILDCARDS_LIMIT:
-        raise _wrong(field, f"more than {WILDCARDS_LIMIT} parts between wildcards")
-    if "*" not in text:
-        return _any_equal(text)
-    first, last = not text.startswith("*"), not text.endswith("*")
-
-    def fits(leaf: str) -> bool:
-        # Piece by piece, each as early as it can stand: linear, whatever the text.
-        place, end = 0, len(leaf)
-        middle = pieces[:]
-        if first:
-            if not leaf.startswith(middle[0]):
-                return False
-            place = len(middle.pop(0))
-        if last:
-            if not middle or not leaf.endswith(middle[-1]):
-                return False
-            end -= len(middle.pop())
-        for piece in middle:
-            found = leaf.find(piece, place, end)
-            if found < 0:
-                return False
-            place = found + len(piece)
-        return place <= end
-
-    return _any_text(fits)
+def _either(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+    return lambda value, work: any(test(value, work) for test in tests)
 
 
 def _exists(argument: Any, field: str) -> Test:
     if not isinstance(argument, bool):
-        raise _wrong(field, "must be true or false")
-    return lambda value: isinstance(value, Missing) is not argument
-
-
-def _numeric(argument: Any, field: str) -> Test:
-    if not isinstance(argument, list) or len(argument) not in (2, 4):
-        raise _wrong(field, 'must be one or two comparisons, such as [">", 0, "<=", 5]')
-    pairs = []
-    for index in range(0, len(argument), 2):
-        sign, limit = argument[index], argument[index + 1]
-        if not isinstance(sign, str) or sign not in COMPARISONS:
-            raise _wrong(f"{field}.{index}", f"must be one of {' '.join(COMPARISONS)}")
-        if isinstance(limit, bool) or not isinstance(limit, int | float):
-            raise _wrong(f"{field}.{index + 1}", "must be a number")
-        pairs.append((COMPARISONS[sign], limit))
-
-    def fits(leaf: Any) -> bool:
-        number = isinstance(leaf, int | float) and not isinstance(leaf, bool)
-        return number and all(compare(leaf, limit) for compare, limit in pairs)
-
-    return lambda value: any(fits(leaf) for leaf in _leaves(value))
+        raise wrong(field, "must be true or false")
+    return lambda value, _: isinstance(value, Missing) is not argument
 
 
 def _anything_but(argument: Any, field: str) -> Test:
     """It is there, and nothing of it is what is excluded."""
+    excluded = Leaves()
     if isinstance(argument, Mapping):
-        if len(argument) != 1 or next(iter(argument)) not in _TEXT_CONDITIONS:
-            raise _wrong(field, f"takes values, or one of {', '.join(_TEXT_CONDITIONS)}")
+        if len(argument) != 1 or next(iter(argument)) not in TEXT_CONDITIONS:
+            raise wrong(field, f"takes values, or one of {', '.join(TEXT_CONDITIONS)}")
         ((name, inner),) = argument.items()
         texts = inner if isinstance(inner, list) and inner else [inner]
-        excluded = [_TEXT_CONDITIONS[name](text, f"{field}.{name}") for text in texts]
+        if len(texts) > CONDITIONS_LIMIT:
+            raise wrong(field, f"more than {CONDITIONS_LIMIT} texts")
+        for text in texts:
+            excluded.condition(name, text, f"{field}.{name}")
     else:
         values = argument if isinstance(argument, list) else [argument]
         if not 0 < len(values) <= CONDITIONS_LIMIT or not all(isinstance(value, SCALARS) for value in values):
-            raise _wrong(field, "must be a value or a list of values")
-        excluded = [_any_equal(_scalar(value, field)) for value in values]
-    return lambda value: not isinstance(value, Missing) and not any(test(value) for test in excluded)
-
-
-def _text(argument: Any, field: str) -> str:
-    if not isinstance(argument, str) or not 0 < len(argument) <= TEXT_LIMIT_CHARS:
-        raise _wrong(field, f"must be a text of 1 to {TEXT_LIMIT_CHARS} characters")
-    return argument
-
-
-def _scalar(value: Any, field: str) -> Any:
-    if isinstance(value, str) and len(value) > TEXT_LIMIT_CHARS:
-        raise _wrong(field, f"longer than {TEXT_LIMIT_CHARS} characters")
-    return value
-
-
-_TEXT_CONDITIONS: dict[str, Callable[[Any, str], Test]] = {
-    "prefix": _prefix,
-    "suffix": _suffix,
-    "equals-ignore-case": _ignore_case,
-    "wildcard": _wildcard,
-}
-_CONDITIONS: dict[str, Callable[[Any, str], Test]] = {
-    **_TEXT_CONDITIONS,
-    "anything-but": _anything_but,
-    "numeric": _numeric,
-    "exists": _exists,
-}
-
-
-def _wrong(field: str, what: str) -> Rejected:
-    return Rejected(f"{field}: {what}", field=field, code="invalid-argument")
+            raise wrong(field, "must be a value or a list of values")
+        for value in values:
+            excluded.equal(value, field)
+    return lambda value, work: not isinstance(value, Missing) and not excluded.any_of(value, work)

@@ -12,8 +12,12 @@ from typing import Any
 
 from domain.errors import Rejected
 from domain.event_paths import Missing, Path, find, parse_path
+from domain.work import Work
 
 REFERENCES_LIMIT = 500
+RENDERED_LIMIT_CHARS = 256 * 1024
+"""Of one field. Counted while it is rendered: an event's value may be referred to many times."""
+
 REFERENCE = "$event"
 LITERAL = "$literal"
 IN_TEXT = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
@@ -54,19 +58,53 @@ def sample(value: Any) -> Any:
 def render(value: Any, view: Mapping[str, Any], field: str) -> Any:
     """The value with the event's in the places of the references. Raises Rejected (code `missing`) where there is none.
 
-    `view` is the event as `event_view` shows it.
+    `view` is the event as `event_view` shows it. Raises Rejected (code `too-large`) once there is more than
+    RENDERED_LIMIT_CHARS of the event in it.
     """
+    return _render(value, view, field, Room(field, RENDERED_LIMIT_CHARS))
+
+
+class Room(Work):
+    """How much of the event a rendered value may still take in, in characters."""
+
+    def spend(self, steps: int = 1) -> None:
+        """Take so much in."""
+        try:
+            super().spend(steps)
+        except Rejected:
+            message = f"{self._what}: more than {self._limit} characters once the event's values are in it"
+            raise Rejected(message, field=self._what, code="too-large") from None
+
+
+def _render(value: Any, view: Mapping[str, Any], field: str, room: Room) -> Any:
     if isinstance(value, str):
-        return IN_TEXT.sub(lambda found: _in_text(found, view, field), value) if "${" in value else value
+        return IN_TEXT.sub(lambda found: _in_text(found, view, field, room), value) if "${" in value else value
     if isinstance(value, Mapping):
         if value.keys() == {LITERAL}:
             return value[LITERAL]
         if REFERENCE in value:
-            return _referred(value, view, field)
-        return {name: render(part, view, f"{field}.{name}") for name, part in value.items()}
+            return _referred(value, view, field, room)
+        return {name: _render(part, view, f"{field}.{name}", room) for name, part in value.items()}
     if isinstance(value, list):
-        return [render(part, view, f"{field}.{index}") for index, part in enumerate(value)]
+        return [_render(part, view, f"{field}.{index}", room) for index, part in enumerate(value)]
     return value
+
+
+def _take_in(value: Any, room: Room) -> None:
+    """Count what the value has at least as JSON."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, str):
+            room.spend(2 + len(one))
+        elif isinstance(one, Mapping):
+            room.spend(2 + sum(len(name) + 4 for name in one))
+            pending.extend(one.values())
+        elif isinstance(one, list):
+            room.spend(1 + len(one))
+            pending.extend(one)
+        else:
+            room.spend()
 
 
 def _references(value: Any, place: Path) -> Iterator[tuple[Path, Any]]:
@@ -94,16 +132,17 @@ def _only_reference(value: Mapping[str, Any], field: str) -> Any:
     return value[REFERENCE]
 
 
-def _referred(value: Mapping[str, Any], view: Mapping[str, Any], field: str) -> Any:
+def _referred(value: Mapping[str, Any], view: Mapping[str, Any], field: str, room: Room) -> Any:
     found = find(view, parse_path(value[REFERENCE], field))
     if isinstance(found, Missing):
         if "default" in value:
             return value["default"]
         raise _missing(value[REFERENCE], field)
+    _take_in(found, room)
     return found
 
 
-def _in_text(found: re.Match[str], view: Mapping[str, Any], field: str) -> str:
+def _in_text(found: re.Match[str], view: Mapping[str, Any], field: str, room: Room) -> str:
     if found[1] is None:
         return "${"
     value = find(view, parse_path(found[1], field))
@@ -112,7 +151,9 @@ def _in_text(found: re.Match[str], view: Mapping[str, Any], field: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return str(value)
+        text = str(value)
+        room.spend(len(text))
+        return text
     message = f"{field}: the event's {found[1]} is {_kind(value)}, which has no place in a text"
     raise Rejected(message, field=field, code="invalid-argument")
 

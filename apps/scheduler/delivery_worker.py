@@ -29,6 +29,7 @@ from domain.ids import Position, Term
 from domain.log import RawEvent
 from domain.ports import HeadRow, ResourceRow
 from domain.subscriptions import NAMES, delivery_id, retry_policy, wanted_view
+from domain.work import TooMuchWork
 from observability import unreadable
 
 log = logging.getLogger("rota.deliveries")
@@ -47,6 +48,9 @@ BACKLOG = 10_000
 
 SENDS_PER_SECOND = 500
 """Of all subscriptions together: what bounds the share of the leader's process that deliveries take."""
+
+PIECE_SECONDS = 0.05
+"""So long may events be matched before the loop turns."""
 
 BURST_SECONDS = 0.1
 READ_EVENTS = 500
@@ -196,11 +200,17 @@ class DeliveryWorker:
             return []
         jobs = await self._index.get(list({raw.stream_id for raw in raws}))
         found = []
+        until = time.monotonic() + PIECE_SECONDS
         for raw in raws:
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + PIECE_SECONDS
             try:
                 meta, job = orjson.loads(raw.meta), jobs.get(raw.stream_id)
                 if self._pattern.matches(wanted_view(raw.type, raw.stream_id, orjson.loads(raw.data), meta, job)):
                     found.append(Wanted(raw, meta, job))
+            except TooMuchWork as error:
+                log.error("%s is not told of position %d: %s", self.row.name, raw.position, error)  # noqa: TRY400
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 reason = f"{raw.type} at position {raw.position} is not delivered, it can not be read: {error!r}"
                 unreadable.note("deliveries", raw.stream_id, reason)

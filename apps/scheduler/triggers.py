@@ -2,6 +2,9 @@
 
 A trigger takes the events that are published behind its creation, as its stream stood at each event's place in the log.
 So what a successor finds unhandled, it handles as the dead leader would have. Never decides by the clock.
+
+What events and triggers ask for is bounded in steps, and done in pieces between which the loop turns. What takes more
+is set aside as a TriggerFailed. An archived trigger takes no event that was not looked at before: archiving one helps.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,7 +27,7 @@ from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unreadable
 from domain.event_paths import event_view
-from domain.event_patterns import Pattern, compile_pattern
+from domain.event_patterns import MATCH_STEPS, Pattern, compile_pattern
 from domain.events import event_from_json
 from domain.ids import Position
 from domain.log import Appended, Meta, StreamWrite, Unit
@@ -42,12 +46,19 @@ from domain.triggers import (
     triggered_job,
     triggered_job_id,
 )
+from domain.work import TooMuchWork, Work
 from observability import tracing, unreadable
 
 log = logging.getLogger("rota.triggers")
 
 PAGE = 500
 BATCH = 500
+PIECE_STEPS = 10_000
+"""After so many steps of matching the loop turns."""
+
+PIECE_SECONDS = 0.05
+"""So long may jobs be made of events before the loop turns, and before what is made is appended."""
+
 TELL_SECONDS = 10.0
 """A trigger that fails again and again is told about so seldom; what fails in between is counted."""
 
@@ -92,8 +103,11 @@ class Triggers:
         self._docs: dict[UUID, Doc] = {}
         self._by_type: dict[str, dict[UUID, Trigger]] = {}
         self._of_any_type: dict[UUID, Trigger] = {}
-        self._early: deque[FeedEvent] | None = deque()
-        """What came before the triggers were loaded; None afterwards."""
+        self._loaded = False
+        self._queue: deque[FeedEvent] = deque()
+        """What has happened and was not looked at yet, in order."""
+        self._over: set[UUID] = set()
+        """Triggers that are archived further ahead in the log."""
         self._matches: deque[Match] = deque()
         self._failures: dict[UUID, Failures] = {}
         self._woken = asyncio.Event()
@@ -103,11 +117,13 @@ class Triggers:
 
     async def run(self) -> None:
         """See Extension."""
-        if self._early is not None:
+        if not self._loaded:
             await self._load()
         while True:
-            while self._matches:
-                await self._make_jobs()
+            while self._queue or self._matches:
+                await self._look()
+                if self._matches:
+                    await self._make_jobs()
             await self._tell_failures()
             await self._wait()
 
@@ -118,9 +134,9 @@ class Triggers:
             await self._progress.wait()
 
     def _first_pending(self) -> Position | None:
-        if self._early is not None:
-            return self._early[0].position if self._early else None
-        return self._matches[0].event.position if self._matches else None
+        if self._matches:
+            return self._matches[0].event.position
+        return self._queue[0].position if self._queue else None
 
     # -- the triggers as they are ------------------------------------------------------------------------------------
 
@@ -143,18 +159,27 @@ class Triggers:
                 if doc is not None:
                     self._set(row.id, doc)
             before = rows[-1].first_position if rows else Position(0)
-        early, self._early = self._early or deque(), None
-        for event in early:
-            self._see(event)
-        self._progress.set()
+        self._loaded = True
 
     def _see(self, event: FeedEvent) -> None:
-        if self._early is not None:
-            self._early.append(event)
-        elif event.type == "EventPublished":
-            self._match(event)
-        else:
-            self._change(event)
+        if event.type == "EventPublished" and self._loaded and not self._docs and not self._queue:
+            return  # there is no trigger
+        if event.type == "TriggerArchived":
+            self._over.add(UUID(event.stream_id))
+        self._queue.append(event)
+        self._woken.set()
+
+    async def _look(self) -> None:
+        """Find who takes what has happened, until there is enough to make jobs of."""
+        work = 0
+        while self._queue and len(self._matches) < BATCH:
+            event = self._queue[0]
+            if event.type == "EventPublished":
+                work = await self._match(event, work)
+            else:
+                self._change(event)
+            self._queue.popleft()
+        self._progress.set()
 
     def _change(self, event: FeedEvent) -> None:
         """Take in what happened to a trigger; one that cannot be understood any more takes no events."""
@@ -176,6 +201,7 @@ class Triggers:
         self._drop(identity)
         if doc["state"] == "archived":
             self._failures.pop(identity, None)
+            self._over.discard(identity)
             return
         self._docs[identity] = doc
         if doc["state"] != "active":
@@ -191,23 +217,44 @@ class Triggers:
             for event_type in trigger.pattern.types:
                 self._by_type.setdefault(event_type, {})[identity] = trigger
 
-    def _match(self, event: FeedEvent) -> None:
-        candidates = [*self._by_type.get(event.data["type"], {}).values(), *self._of_any_type.values()]
+    async def _match(self, event: FeedEvent, spent: int) -> int:
+        """Find the triggers that take the event; `spent` are steps since the loop has turned, answered anew."""
+        data = event.data
+        candidates = [*self._by_type.get(str(data.get("type")), {}).values(), *self._of_any_type.values()]
         if not candidates:
-            return
-        view = event_view(event.data)
-        found = [Match(event, trigger) for trigger in candidates if trigger.pattern.matches(view)]
-        if found:
-            self._matches.extend(found)
-            self._woken.set()
+            return spent
+        try:
+            view = event_view(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = f"EventPublished at position {event.position} can not be read: {error!r}"
+            unreadable.note("scheduler", event.stream_id, reason)
+            return spent
+        for trigger in candidates:
+            if trigger.id in self._over:
+                continue
+            match = Match(event, trigger)
+            work = Work("matching the event", MATCH_STEPS)
+            try:
+                if trigger.pattern.matches(view, work):
+                    self._matches.append(match)
+            except TooMuchWork as error:
+                self._note_failure(match, error.message)
+            spent += work.spent
+            if spent >= PIECE_STEPS:
+                spent = 0
+                await asyncio.sleep(0)
+        return spent
 
     # -- jobs --------------------------------------------------------------------------------------------------------
 
     async def _make_jobs(self) -> None:
-        batch = [self._matches[index] for index in range(min(BATCH, len(self._matches)))]
-        units = []
-        spans = []
-        for match in batch:
+        units: list[Unit] = []
+        spans: list[tracing.SpanHandle] = []
+        done, until = 0, time.monotonic() + PIECE_SECONDS
+        for match in islice(self._matches, BATCH):
+            if done and time.monotonic() > until:
+                break
+            done += 1
             try:
                 unit, span = self._unit(match)
             except Rejected as error:
@@ -225,7 +272,7 @@ class Triggers:
             for span in spans:
                 span.end()
         await self._tell_failures()
-        for _ in batch:
+        for _ in range(done):
             self._matches.popleft()
         self._progress.set()
 
@@ -305,7 +352,7 @@ class Triggers:
         waiting = [known.told_at + TELL_SECONDS for known in self._failures.values() if known.count]
         timeout = None if not waiting else max(0.05, min(waiting) - time.monotonic())
         self._woken.clear()
-        if self._matches:
+        if self._matches or self._queue:
             return
         try:
             async with asyncio.timeout(timeout):

@@ -207,3 +207,25 @@ async def test_an_outage_of_postgres_loses_no_event(system: EventSystem):
     await system.publish(*({**EVENT, "id": f"e-{n}"} for n in range(5)))
     for number in range(5):
         await system.job(trigger, f"e-{number}")
+
+
+async def test_an_event_that_is_too_much_work_is_set_aside_and_leader_and_other_triggers_go_on(system: EventSystem):
+    leader = await system.leader()
+    many = [{"numeric": [">", number + 2]} for number in range(199)]
+    await system.trigger("many", match={"data.a": many})
+    await system.trigger("much", match={"$or": [{"data.a": number} for number in range(2, 60)]})
+    trigger = await system.trigger()
+    await system.publish({**EVENT, "id": "big", "data": {"a": [1] * 120_000}}, EVENT)
+    await system.job(trigger)
+    await until(lambda: _is_told(system, "much"), what="the failure")
+    failure = (await read_trigger(system, "much"))["last_failure"]
+    assert (failure["event_id"], failure["reason"]) == ("big", "matching the event takes more than 200000 steps")
+    assert (await read_trigger(system, "many"))["failures"] == 0
+    assert not leader.task.done()
+    assert (await system.client.post("/v1/triggers/much/archive")).status_code == 200
+    await system.publish({**EVENT, "id": "big-2", "data": {"a": [1] * 120_000}}, {**EVENT, "id": "e-2"})
+    await system.job(trigger, "e-2")
+
+
+async def _is_told(system: EventSystem, name: str) -> bool:
+    return (await read_trigger(system, name))["last_failure"] is not None
