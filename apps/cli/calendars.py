@@ -14,7 +14,8 @@ from rota import Client
 app = App(name="calendars", help="Share times at which schedules do not tick.")
 
 Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
-PARTS = ("dates", "weekly", "intervals", "icalendar")
+PARTS = ("dates", "weekly", "intervals", "icalendar", "skip_invalid")
+TOLD = {"skipped": "skipped", "warnings": "warning"}
 
 
 @app.command
@@ -23,6 +24,7 @@ def create(
     *,
     date: Words = (),
     icalendar: Path | None = None,
+    skip_invalid: bool = False,
     set_: Annotated[str | None, Parameter(name="--set")] = None,
     reason: str | None = None,
     json: bool = False,
@@ -33,11 +35,12 @@ def create(
         name: Its name.
         date: A day that is left out, such as 2026-12-25; may be given several times.
         icalendar: An iCalendar file whose events are left out.
+        skip_invalid: Take the file without the events that can not be understood, and say which.
         set_: Further fields as a JSON object or @FILE: {"weekly": [{"days": ["sat", "sun"]}]}.
         reason: Why; kept in its history.
         json: Print JSON.
     """
-    fields = _fields(date, icalendar, set_)
+    fields = _fields(date, icalendar, set_, skip_invalid=skip_invalid)
     with Client() as client:
         _print(client.calendars.create(name, reason=reason, **fields), json)
 
@@ -79,6 +82,7 @@ def change(
     *,
     date: Words = (),
     icalendar: Path | None = None,
+    skip_invalid: bool = False,
     set_: Annotated[str | None, Parameter(name="--set")] = None,
     reason: str | None = None,
     json: bool = False,
@@ -89,11 +93,12 @@ def change(
         calendar: Its name or id.
         date: A day that is left out; may be given several times. They stand for all of its days.
         icalendar: An iCalendar file whose events are left out.
+        skip_invalid: Take the file without the events that can not be understood, and say which.
         set_: Further fields as a JSON object or @FILE; null takes one away.
         reason: Why; kept in its history.
         json: Print JSON.
     """
-    fields = _fields(date, icalendar, set_)
+    fields = _fields(date, icalendar, set_, skip_invalid=skip_invalid)
     if not fields:
         raise Failure("nothing to change was given", status=2)
     with Client() as client:
@@ -117,17 +122,20 @@ def archive(calendar: str, *, reason: str | None = None, json: bool = False) -> 
         print(f"{found['name']} is {found['state']}")
 
 
-def _fields(dates: tuple[str, ...], icalendar: Path | None, further: str | None) -> dict[str, Any]:
+def _fields(
+    dates: tuple[str, ...], icalendar: Path | None, further: str | None, *, skip_invalid: bool
+) -> dict[str, Any]:
     fields = object_of(further, "--set") if further is not None else {}
     unknown = sorted(set(fields) - set(PARTS))
     if unknown:
         raise Failure(f"--set: {unknown[0]} is none of {', '.join(PARTS)}", status=2)
-    return {**fields, **given(dates=list(dates) or None, icalendar=None if icalendar is None else _text(icalendar))}
+    text = None if icalendar is None else _text(icalendar)
+    return {**fields, **given(dates=list(dates) or None, icalendar=text, skip_invalid=skip_invalid or None)}
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"--icalendar: {error}", status=2) from None
 
@@ -141,5 +149,9 @@ def _held(calendar: dict[str, Any]) -> str:
 def _print(found: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - passed on
     if as_json:
         print_json(found)
-    else:
-        print_fields(found)
+        return
+    print_fields({name: value for name, value in found.items() if name not in TOLD})
+    for name, what in TOLD.items():
+        for told in found.get(name) or ():
+            event = f" ({told['event']})" if told.get("event") else ""
+            print(f"{what}: line {told['line']}{event}: {told['reason']}")

@@ -14,10 +14,15 @@ from domain.ids import resource_id
 from domain.log import Meta, Recorded
 from domain.ports import ResourceRow
 from domain.recurrence.calendars import Calendar, parse_calendar
+from domain.recurrence.icalendar import Told
 from domain.schedules import calendars
 from domain.schedules.calendars import KIND, SharedCalendar, WrittenCalendar
 
-FIELDS = ("dates", "weekly", "intervals", "icalendar")
+FIELDS = ("dates", "weekly", "intervals", "icalendar", "skip_invalid")
+TOLD = ("skipped", "warnings")
+"""What became of a file, told by the store and kept with the definition."""
+
+EVENT_SHOWN_CHARS = 200
 
 
 class Versions(NamedTuple):
@@ -57,7 +62,7 @@ class Calendars:
             if row is None:
                 raise NotFound(f"there is no calendar {reference!r}", field="id")
             before = calendar_of(row)
-            kept = {**before.definition, **value}
+            kept = {**{name: found for name, found in before.definition.items() if name not in TOLD}, **value}
             definition = definition_of({name: found for name, found in kept.items() if found is not None})
             return _change(calendars.change(before, definition, reason, meta, now))
 
@@ -118,11 +123,17 @@ def definition_of(value: Mapping[str, Any]) -> dict[str, Any]:
         if name not in FIELDS:
             raise Rejected(f"{shown(name)}: there is no such field", field=name, code="unknown-field")
     definition = {name: value[name] for name in FIELDS if value.get(name) is not None}
-    if not definition:
-        message = f"a calendar needs at least one of {', '.join(FIELDS)}"
+    if not definition.keys() - {"skip_invalid"}:
+        message = f"a calendar needs at least one of {', '.join(FIELDS[:4])}"
         raise Rejected(message, field=FIELDS[0], code="missing")
-    parse_calendar(definition)
-    return definition
+    events = parse_calendar(definition).events
+    told = {"skipped": events.skipped, "warnings": events.warnings}
+    return definition | {name: [_told(item) for item in found] for name, found in told.items() if found}
+
+
+def _told(told: Told) -> dict[str, Any]:
+    shown = {"line": told.line, "reason": told.text}
+    return shown if told.event is None else {**shown, "event": told.event[:EVENT_SHOWN_CHARS]}
 
 
 def calendar_of(row: ResourceRow) -> SharedCalendar:

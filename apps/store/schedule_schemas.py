@@ -108,12 +108,16 @@ CALENDAR_FIELDS: dict[str, Schema] = {
     "weekly": {"type": "array", "items": _object(days=TEXTS, **{"from": TEXT, "to": TEXT})},
     "intervals": {"type": "array", "items": _object(**{"from": INSTANT, "to": INSTANT})},
     "icalendar": TEXT,
+    "skip_invalid": BOOLEAN,
 }
+TOLD = {"type": "array", "items": _object(line=INTEGER, reason=TEXT, event=TEXT)}
 CALENDAR = _object(
     id=ID,
     name=TEXT,
     state={"type": "string", "enum": ["active", "archived"]},
     **CALENDAR_FIELDS,
+    skipped=TOLD,
+    warnings=TOLD,
     revision=INTEGER,
     version=INTEGER,
     position=INTEGER,

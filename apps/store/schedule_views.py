@@ -144,6 +144,8 @@ def calendar_view(calendar: SharedCalendar, position: int) -> dict[str, Any]:
         "id": calendar.id,
         "name": calendar.name,
         "state": "archived" if calendar.archived else "active",
+        "skipped": [],
+        "warnings": [],
         **calendar.definition,
         "revision": calendar.revision,
         "version": calendar.version,

@@ -31,7 +31,7 @@ _EPOCH_WEEKDAY = 3
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?|24:00(?::00)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_FIELDS = ("name", "dates", "weekly", "intervals", "icalendar")
+_FIELDS = ("name", "dates", "weekly", "intervals", "icalendar", "skip_invalid", "skipped", "warnings")
 _NAME_MAXIMUM = 200
 _SHOWN = 40
 
@@ -58,7 +58,7 @@ class Calendar:
         second = micros // MICROS
         local = second + zone.offset_at(second)
         found = self._on(local // DAY) or self.weekly.find((local + _EPOCH_WEEKDAY * DAY) % _WEEK)
-        found = found or self.intervals.find(micros) or self.events.find(second, local)
+        found = found or self.intervals.find(micros) or self.events.find(second, local, zone)
         return f"calendar {self.name}: {found}" if found and self.name else found
 
     def _on(self, day: int) -> str | None:
@@ -70,12 +70,15 @@ def parse_calendar(spec: Mapping[str, Any]) -> Calendar:
 
     `dates`: `["2026-12-25"]`. `weekly`: `[{"days": ["sat", "sun"], "from": "00:00", "to": "24:00"}]`; an end at or
     before the start is on the next day. `intervals`: `[{"from": INSTANT, "to": INSTANT}]`, the end excluded.
-    `icalendar`: the text of an iCalendar file. `name` is shown in the reason.
+    `icalendar`: the text of an iCalendar file; `skip_invalid`: without its events that can not be understood. `name` is
+    shown in the reason. `skipped` and `warnings`, which tell what became of a file, are passed over.
     """
     unknown = next((name for name in spec if name not in _FIELDS), None)
     if unknown is not None:
-        raise Rejected(f"a calendar has only {', '.join(_FIELDS)}", field=str(unknown)[:_SHOWN], code="calendar")
-    text = spec.get("icalendar")
+        raise Rejected(f"a calendar has only {', '.join(_FIELDS[:6])}", field=str(unknown)[:_SHOWN], code="calendar")
+    text, skips = spec.get("icalendar"), spec.get("skip_invalid", False)
+    if not isinstance(skips, bool):
+        raise Rejected("true or false is needed", field="skip_invalid", code="calendar")
     return Calendar(
         name=_parse_name(spec.get("name")),
         dates=frozenset(
@@ -90,7 +93,7 @@ def parse_calendar(spec: Mapping[str, Any]) -> Calendar:
             _parse_interval(item, f"intervals.{place}")
             for place, item in _items(spec, "intervals", CALENDAR_INTERVALS_MAXIMUM)
         ),
-        events=Events() if text is None else parse_icalendar(text, "icalendar"),
+        events=Events() if text is None else parse_icalendar(text, "icalendar", skip_invalid=skips),
     )
 
 

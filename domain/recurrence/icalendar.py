@@ -1,123 +1,86 @@
 """The events of an iCalendar file (RFC 5545), as far as they say when something is.
 
-Read are VEVENTs with DTSTART, DTEND or DURATION, RRULE, EXDATE, RDATE, RECURRENCE-ID, STATUS, UID and SUMMARY. A
-cancelled event is none. All else is passed over, TRANSP too: calendars of holidays mark their days as transparent.
+A cancelled event is none. TRANSP is passed over: calendars of holidays mark their days as transparent. What else would
+change when an event is, is honoured, refused with its line, or told.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from domain.errors import Rejected
-from domain.recurrence import rrule, zones
-from domain.recurrence.icalendar_lines import Line, event_lines
-from domain.recurrence.instants import DAY, END_SECOND
+from domain.recurrence import zones
+from domain.recurrence.dates import ListedDates
+from domain.recurrence.icalendar_events import Dated, Draft, More, titles
+from domain.recurrence.icalendar_lines import EVENT, UNREADABLE, Component, read_components
+from domain.recurrence.icalendar_series import Exceptions, RecurringEvent, Starts, readings_of, starts_of
+from domain.recurrence.icalendar_zones import Zones
+from domain.recurrence.instants import END_SECOND
 from domain.recurrence.limits import (
     CALENDAR_COUNT_MAXIMUM,
     CALENDAR_RECURRING_MAXIMUM,
-    EVENT_DAYS_MAXIMUM,
-    EXDATES_MAXIMUM,
     ICALENDAR_TEXT_MAXIMUM,
 )
-from domain.recurrence.rrule_text import Moment, Reader, RRule, parse_moment, parse_recur
+from domain.recurrence.rrule_text import Reader, RRule
 from domain.recurrence.spans import Span, Spans
 from domain.recurrence.zones import Zone
 
-_DURATION = re.compile(
-    r"([+-]?)P(?:(\d{1,4})W|(?:(\d{1,5})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,8})S)?)?)", re.ASCII
-)
-_SUMMARY_MAXIMUM = 100
+LIMIT = "icalendar-limit"
+TOLD_MAXIMUM = 1_000
+"""Skipped events, and warnings, that are told of one file."""
+_PLACE = re.compile(r"line (\d+): (.*)", re.DOTALL)
 _SHOWN = 40
-_LOOK_AHEAD = 400 * DAY
-"""How far a recurring event is searched for beyond what was asked."""
+_LONG_AGO = -END_SECOND * 8
 
 
-class _Known(NamedTuple):
-    """From `asked` on, the first start is `end` (`found`), or there is none before `end`."""
+class Told(NamedTuple):
+    """Something about a file that its reader should know: the line, the text, and of which event if of one."""
 
-    asked: int
-    end: int
-    found: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RecurringEvent:
-    """An event with a rule. `zone` None: it is meant on the clock of whoever asks.
-
-    It takes `seconds` on the wall clock from each time of the rule up to `last`, except from those in `excluded`.
-    """
-
+    line: int
     text: str
-    zone: Zone | None
-    seconds: int
-    rule: rrule.BoundRRule
-    last: int
-    excluded: frozenset[int]
-    _known: list[_Known] = field(default_factory=list, compare=False, repr=False)
-
-    def covers(self, second: int, local: int) -> bool:
-        """Whether the event is going on at an instant; `local` is that instant on the clock of who asks."""
-        offset = local - second
-        if self.zone is not None:
-            offset = self.zone.offset_at(second)
-            local = second + offset
-        last = min(local, self.last)
-        start = self._first(local - self.seconds + 1, last, offset)
-        while start is not None and start <= last:
-            if start not in self.excluded:
-                return True
-            start = self._first(start + 1, last, offset)
-        return False
-
-    def _first(self, earliest: int, last: int, offset: int) -> int | None:
-        """The first start at or after `earliest`, or None when there is none up to `last`.
-
-        What it was is remembered: ticks come in order, and most find the same next occurrence before them.
-        """
-        for known in self._known:
-            if known.asked <= earliest and (earliest <= known.end if known.found else last < known.end):
-                return known.end if known.found else None
-        limit = max(last, earliest) + _LOOK_AHEAD
-        start = self.rule.next_local(max(earliest, self.rule.start_local), offset, limit)
-        found = start is not None and start < limit
-        self._known[:] = [_Known(earliest, start if start is not None and found else limit, found)]
-        return start if found else None
+    event: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
-    """What a file says. `absolute` in seconds since 1970, `local` in such seconds on the clock of whoever asks."""
+    """What a file says. `absolute` in seconds since 1970, `local` in such seconds on the clock of whoever asks.
+
+    `skipped`: events that could not be understood. `warnings`: what was passed over in the others.
+    """
 
     absolute: Spans = field(default_factory=Spans)
     local: Spans = field(default_factory=Spans)
     recurring: tuple[RecurringEvent, ...] = ()
+    skipped: tuple[Told, ...] = field(default=(), compare=False)
+    warnings: tuple[Told, ...] = field(default=(), compare=False)
 
-    def find(self, second: int, local: int) -> str | None:
+    def find(self, second: int, local: int, asking: Zone) -> str | None:
         """The summary of an event that is going on at an instant, None when there is none."""
         found = self.absolute.find(second) or self.local.find(local)
-        return found or next((event.text for event in self.recurring if event.covers(second, local)), None)
+        return found or next((event.text for event in self.recurring if event.covers(second, local, asking)), None)
 
 
-def parse_icalendar(text: Any, field_name: str) -> Events:
-    """All events of a file. Raises Rejected naming the field, with line and reason."""
+def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False) -> Events:
+    """All events of a file. Raises Rejected naming the field, with line and reason.
+
+    `skip_invalid`: an event that can not be understood is left out and told; the file as a whole must still be one.
+    """
     if not isinstance(text, str):
         raise Rejected("an iCalendar file is a string", field=field_name, code="icalendar")
     if len(text) > ICALENDAR_TEXT_MAXIMUM:
         raise Rejected(f"longer than {ICALENDAR_TEXT_MAXIMUM} characters", field=field_name, code="icalendar")
-    drafts = [_Draft(lines, field_name) for lines in event_lines(text, field_name)]
-    replaced: dict[str, list[Moment]] = {}
-    for draft in drafts:
-        if draft.recurrence is not None:
-            replaced.setdefault(draft.uid, []).append(draft.recurrence)
     collected = _Collected()
-    for draft in drafts:
-        if not draft.cancelled:
-            draft.collect(collected, replaced.get(draft.uid, ()))
+    for calendar in read_components(text, field_name):
+        _File(calendar, field_name, collected, skip_invalid=skip_invalid).collect()
     return Events(
-        absolute=Spans(collected.absolute), local=Spans(collected.local), recurring=tuple(collected.recurring)
+        absolute=Spans(collected.absolute),
+        local=Spans(collected.local),
+        recurring=tuple(collected.recurring),
+        skipped=tuple(sorted(collected.skipped)[:TOLD_MAXIMUM]),
+        warnings=tuple(sorted(collected.warnings)[:TOLD_MAXIMUM]),
     )
 
 
@@ -126,159 +89,270 @@ class _Collected:
         self.absolute: list[Span] = []
         self.local: list[Span] = []
         self.recurring: list[RecurringEvent] = []
+        self.skipped: list[Told] = []
+        self.warnings: list[Told] = []
         self.counted = 0
 
-
-class _Draft:
-    """The lines of one VEVENT, read."""
-
-    def __init__(self, lines: list[Line], field_name: str) -> None:
-        self.uid = ""
-        self.recurrence: Moment | None = None
-        self.cancelled = False
-        self._begin = Reader(field_name, f"line {lines[0].number}")
-        self._summary = "event"
-        self._start: Moment | None = None
-        self._end: Moment | None = None
-        self._duration: int | None = None
-        self._rule: RRule | None = None
-        self._excluded: list[Moment] = []
-        self._more: list[Moment] = []
-        for line in lines[1:]:
-            read = _READERS.get(line.name)
-            if read is not None:
-                read(self, line, Reader(field_name, f"line {line.number}"))
-
-    def collect(self, into: _Collected, replaced: Iterable[Moment]) -> None:
-        """Add the event, without the occurrences that others of the same UID replace."""
-        start = self._start
-        if start is None:
-            self._refuse("the event has no DTSTART")
-        zone = None
-        if start.utc or start.zone is not None:
-            zone = zones.zone(start.zone or "UTC")
-        clock = zone or zones.zone("UTC")
-        seconds = self._seconds(start, clock)
-        replaced = replaced if self.recurrence is None else ()
-        excluded = frozenset(_excluded([*self._excluded, *replaced], clock, start.local % DAY))
-        for local in {rrule.local_of(moment, clock) for moment in (start, *self._more)} - excluded:
-            if zone is None:
-                into.local.append(Span(local, local + seconds, self._summary))
-            else:
-                into.absolute.append(Span(zone.earliest(local), zone.earliest(local + seconds), self._summary))
-        if self._rule is not None:
-            if self._rule.elapsed:
-                self._refuse("an event recurs daily or more rarely")
-            into.counted += self._rule.count or 0
-            if into.counted > CALENDAR_COUNT_MAXIMUM:
-                self._refuse(f"all COUNTs together are more than {CALENDAR_COUNT_MAXIMUM}")
-            if len(into.recurring) >= CALENDAR_RECURRING_MAXIMUM:
-                self._refuse(f"more than {CALENDAR_RECURRING_MAXIMUM} events with a rule")
-            rule = rrule.BoundRRule(self._rule, clock, start.local)
-            last = _last(self._rule, rule, clock)
-            into.recurring.append(RecurringEvent(self._summary, zone, seconds, rule, last, excluded))
-
-    def _seconds(self, start: Moment, clock: Zone) -> int:
-        """How long the event is on the wall clock."""
-        seconds = self._duration
-        if self._end is not None:
-            if self._end.all_day != start.all_day:
-                self._refuse("DTSTART and DTEND must both be dates, or both date-times")
-            seconds = rrule.local_of(self._end, clock) - start.local
-        if seconds is None:
-            seconds = DAY if start.all_day else 0
-        if seconds < 0 or (seconds == 0 and start.all_day):
-            self._refuse("the event ends before it begins")
-        if seconds > EVENT_DAYS_MAXIMUM * DAY:
-            self._refuse(f"the event is longer than {EVENT_DAYS_MAXIMUM} days")
-        return seconds
-
-    def _refuse(self, reason: str) -> NoReturn:
-        self._begin.refuse(reason)
-
-    def _read_start(self, line: Line, reader: Reader) -> None:
-        self._start = parse_moment(line.value, line.parameters, reader)
-
-    def _read_end(self, line: Line, reader: Reader) -> None:
-        self._end = parse_moment(line.value, line.parameters, reader)
-
-    def _read_duration(self, line: Line, reader: Reader) -> None:
-        self._duration = _duration(line.value, reader)
-
-    def _read_rule(self, line: Line, reader: Reader) -> None:
-        if self._rule is not None:
-            reader.refuse("a second RRULE")
-        self._rule = parse_recur(line.value, reader)
-
-    def _read_recurrence(self, line: Line, reader: Reader) -> None:
-        self.recurrence = parse_moment(line.value, line.parameters, reader)
-
-    def _read_excluded(self, line: Line, reader: Reader) -> None:
-        _extend(self._excluded, line, reader)
-
-    def _read_more(self, line: Line, reader: Reader) -> None:
-        _extend(self._more, line, reader)
-
-    def _read_status(self, line: Line, _reader: Reader) -> None:
-        self.cancelled = line.value.strip().upper() == "CANCELLED"
-
-    def _read_summary(self, line: Line, _reader: Reader) -> None:
-        self._summary = _plain(line.value) or "event"
-
-    def _read_uid(self, line: Line, _reader: Reader) -> None:
-        self.uid = line.value
+    def warn(self, line: int, text: str) -> None:
+        self.warnings.append(Told(line, text))
 
 
-_READERS: dict[str, Callable[[_Draft, Line, Reader], None]] = {
-    "DTSTART": _Draft._read_start,  # noqa: SLF001 # the table of the class above
-    "DTEND": _Draft._read_end,  # noqa: SLF001
-    "DURATION": _Draft._read_duration,  # noqa: SLF001
-    "RRULE": _Draft._read_rule,  # noqa: SLF001
-    "RECURRENCE-ID": _Draft._read_recurrence,  # noqa: SLF001
-    "EXDATE": _Draft._read_excluded,  # noqa: SLF001
-    "RDATE": _Draft._read_more,  # noqa: SLF001
-    "STATUS": _Draft._read_status,  # noqa: SLF001
-    "SUMMARY": _Draft._read_summary,  # noqa: SLF001
-    "UID": _Draft._read_uid,  # noqa: SLF001
-}
+class _File:
+    """One VCALENDAR, read event by event."""
+
+    def __init__(self, calendar: Component, field_name: str, into: _Collected, *, skip_invalid: bool) -> None:
+        self._calendar = calendar
+        self._field = field_name
+        self._into = into
+        self._skips = skip_invalid
+        self._zones = Zones(_defined_zones(calendar), field_name)
+        self._zone: Zone | None = None
+
+    def collect(self) -> None:
+        """Add its events to what is collected. Raises Rejected."""
+        cancels = self._read_properties()
+        drafts: list[Draft] = []
+        for component in self._calendar.components:
+            if component.name == EVENT:
+                drafts += self._draft(component)
+            elif component.name != "VTIMEZONE":
+                self._into.warn(component.number, f"{component.name[:_SHOWN]} is not read, only events are")
+        if cancels:
+            return
+        masters = {draft.uid for draft in drafts if draft.recurrence is None}
+        replacing: dict[str, list[Draft]] = {}
+        for draft in drafts:
+            if draft.recurrence is not None and draft.uid in masters:
+                replacing.setdefault(draft.uid, []).append(draft)
+        for draft in drafts:
+            if draft.recurrence is None:
+                self._add(draft, replacing.get(draft.uid, ()))
+            elif not (draft.this_and_future and draft.uid in masters):
+                self._add_alone(draft)
+
+    def _read_properties(self) -> bool:
+        """What the file says about all of its events; whether it is a list of cancellations."""
+        cancels = False
+        for line in self._calendar.lines:
+            reader = Reader(self._field, f"line {line.number}")
+            value = line.value.strip().upper()
+            if line.name == "CALSCALE" and value != "GREGORIAN":
+                reader.refuse(f"CALSCALE is GREGORIAN, not {line.value[:_SHOWN]!r}")
+            elif line.name == "METHOD" and value == "CANCEL":
+                self._into.warn(line.number, "the file cancels events (METHOD:CANCEL), so it leaves nothing out")
+                cancels = True
+            elif line.name == "X-WR-TIMEZONE" and line.value.strip():
+                try:
+                    self._zone = self._zones.named(line.value.strip(), reader)
+                except Rejected as error:
+                    self._into.warn(line.number, _place(error)[1])
+            elif line.name == UNREADABLE:
+                self._into.warn(line.number, f"{line.value[:_SHOWN]!r} is not of the form NAME:VALUE")
+        return cancels
+
+    def _draft(self, component: Component) -> list[Draft]:
+        try:
+            draft = Draft(component, self._field, self._zones, zones.zone("UTC"), self._into.warn)
+            if draft.start is None and not (draft.cancelled and draft.recurrence is not None):
+                draft.reader.refuse("the event has no DTSTART")
+        except Rejected as error:
+            self._skip(error, component)
+            return []
+        return [draft]
+
+    def _add(self, draft: Draft, replacing: Sequence[Draft]) -> None:
+        if draft.cancelled or draft.start is None:
+            return
+        try:
+            series = _Series(draft, draft.start, replacing, self._zone, self._into.counted)
+            series.collect()
+        except Rejected as error:
+            self._skip(error, draft)
+            return
+        self._take(series, draft)
+
+    def _add_alone(self, draft: Draft) -> None:
+        """An occurrence that another event's rule does not give."""
+        if draft.rules or draft.exception_rules or draft.more or draft.excluded:
+            self._into.warn(draft.line, "an exception to a series recurs by itself; its own time alone counts")
+            draft.rules, draft.exception_rules, draft.more, draft.excluded = [], [], [], []
+        self._add(draft, ())
+
+    def _take(self, series: _Series, draft: Draft) -> None:
+        into = self._into
+        into.absolute += series.absolute
+        into.local += series.local
+        into.recurring += series.recurring
+        into.counted = series.counted
+        if len(into.recurring) > CALENDAR_RECURRING_MAXIMUM:
+            message = f"more than {CALENDAR_RECURRING_MAXIMUM} events with a rule"
+            raise Rejected(f"line {draft.line}: {message}", field=self._field, code=LIMIT)
+        if not series.takes_time:
+            into.warn(draft.line, "the event takes no time, so it leaves nothing out")
+
+    def _skip(self, error: Rejected, event: Component | Draft) -> None:
+        if error.code == LIMIT:
+            raise error
+        line, text = _place(error)
+        if not self._skips:
+            message = f"{error.message}; skip_invalid would leave out such events and tell which"
+            raise Rejected(message, field=error.field, code=error.code) from None
+        uid, summary = titles(event) if isinstance(event, Component) else (event.uid, event.summary)
+        self._into.skipped.append(Told(line, text, uid or summary))
 
 
-def _extend(known: list[Moment], line: Line, reader: Reader) -> None:
-    known.extend(parse_moment(part, line.parameters, reader) for part in line.value.split(","))
-    if len(known) > EXDATES_MAXIMUM:
-        reader.refuse(f"more than {EXDATES_MAXIMUM} dates")
+class _Segment(NamedTuple):
+    """Starts of a series in [`first`, `end`), and what becomes of them; None: they are cancelled."""
+
+    first: int
+    end: int
+    shift: int
+    seconds: int
+    text: str
 
 
-def _last(rule: RRule, bound: rrule.BoundRRule, clock: Zone) -> int:
-    """The last wall-clock start of a rule."""
-    last = END_SECOND
-    if rule.until is not None:
-        last = rrule.local_of(rule.until, clock) + (DAY - 1 if rule.until.all_day else 0)
-    if rule.count is None:
-        return last
-    offset = clock.offset_at(bound.start_local)
-    local: int | None = bound.start_local - 1
-    for _ in range(rule.count):
-        local = None if local is None else bound.next_local(local + 1, offset, END_SECOND)
-    return last if local is None else min(last, local)
+class _Series:
+    """An event, with what others of its UID say about its occurrences."""
+
+    def __init__(
+        self, draft: Draft, start: Dated, replacing: Sequence[Draft], file_zone: Zone | None, counted: int
+    ) -> None:
+        self.absolute: list[Span] = []
+        self.local: list[Span] = []
+        self.recurring: list[RecurringEvent] = []
+        self.counted = counted
+        self._draft = draft
+        self._start = start
+        self._file_zone = file_zone
+        self._clock = start.zone or zones.zone("UTC")
+        self._segments = self._cut([other for other in replacing if other.this_and_future])
+        self._exceptions = self._excepted([other for other in replacing if not other.this_and_future])
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether anything of it can be going on at an instant."""
+        return any(segment.seconds for segment in self._segments) or any(more.seconds for more in self._draft.more)
+
+    def collect(self) -> None:
+        """Work out its occurrences. Raises Rejected."""
+        draft = self._draft
+        floating: list[int] = []
+        for more in (More(self._start, None), *draft.more):
+            self._add_one(more, floating)
+        if floating:
+            self._add_starts(Starts(ListedDates(floating, instants=False)), min(floating))
+        for rule in draft.rules:
+            self._count(rule)
+            self._add_starts(starts_of(rule, self._start, self._clock, self._file_zone), self._start.moment.local)
+
+    def _count(self, rule: RRule) -> None:
+        self.counted += rule.count or 0
+        if self.counted > CALENDAR_COUNT_MAXIMUM:
+            message = f"all COUNTs together are more than {CALENDAR_COUNT_MAXIMUM}"
+            raise Rejected(f"line {self._draft.line}: {message}", field=self._draft.reader.field, code=LIMIT)
+
+    def _add_starts(self, starts: Starts, first: int) -> None:
+        for segment in self._segments:
+            low = max(first, segment.first)
+            if low < segment.end and segment.seconds:
+                event = RecurringEvent(
+                    segment.text, self._start.zone, segment.seconds, starts, self._exceptions, low, segment.end,
+                    segment.shift,
+                )  # fmt: skip
+                self.recurring.append(event)
+
+    def _add_one(self, more: More, floating: list[int]) -> None:
+        """One occurrence that is listed; into `floating` when its exceptions depend on the clock of who asks."""
+        readings, instant = readings_of(more.start, self._start, self._file_zone)
+        zone, exact = self._start.zone, None
+        if more.start.zone is not zone and not readings:
+            exact = instant
+        if zone is not None and more.start.instant is not None and more.start.zone is not zone:
+            exact = more.start.instant
+            readings = [exact + zone.offset_at(exact)]
+        for reading in readings[:1]:
+            if self._is_excepted(reading):
+                return
+            if zone is None and self._exceptions.instants and more.seconds is None:
+                floating.append(reading)
+                return
+        segment = self._segment_of(readings[0]) if readings else self._segments[0]
+        if segment is None:
+            return
+        seconds = segment.seconds if more.seconds is None else more.seconds
+        if exact is not None and not segment.shift:
+            self.absolute.append(Span(exact, exact + seconds, segment.text))
+        elif zone is None:
+            low = readings[0] + segment.shift
+            self.local.append(Span(low, low + seconds, segment.text))
+        else:
+            low = readings[0] + segment.shift
+            self.absolute.append(Span(zone.earliest(low), zone.earliest(low + seconds), segment.text))
+
+    def _is_excepted(self, reading: int) -> bool:
+        return reading in self._exceptions.readings or self._exceptions.by_rule(reading, self._clock)
+
+    def _segment_of(self, reading: int) -> _Segment | None:
+        return next((found for found in self._segments if found.first <= reading < found.end), None)
+
+    def _excepted(self, replaced: Iterable[Draft]) -> Exceptions:
+        dates = [*self._draft.excluded, *(draft.recurrence for draft in replaced if draft.recurrence is not None)]
+        readings: set[int] = set()
+        instants: set[int] = set()
+        for dated in dates:
+            found, instant = readings_of(dated, self._start, self._file_zone)
+            readings.update(found)
+            if instant is not None:
+                instants.add(instant)
+        rules = []
+        for rule in self._draft.exception_rules:
+            self._count(rule)
+            rules.append(starts_of(rule, self._start, self._clock, self._file_zone))
+        whole_days = self._start.moment.all_day
+        return Exceptions(frozenset(readings), tuple(sorted(instants)), tuple(rules), whole_days)
+
+    def _cut(self, changes: Iterable[Draft]) -> list[_Segment]:
+        """The series cut where it is moved from there on (RANGE=THISANDFUTURE)."""
+        cuts = sorted(((self._reading(draft), draft) for draft in changes), key=lambda cut: cut[0])
+        ends = [at for at, _ in cuts] + [END_SECOND]
+        segments = [_Segment(_LONG_AGO, ends[0], 0, self._draft.seconds, self._draft.summary)]
+        for (at, draft), end in zip(cuts, ends[1:], strict=True):
+            if not draft.cancelled and draft.start is not None:
+                segments.append(
+                    _Segment(at, end, self._moved_to(draft, draft.start) - at, draft.seconds, draft.summary)
+                )
+        return segments
+
+    def _reading(self, draft: Draft) -> int:
+        found, _ = readings_of(draft.recurrence or self._start, self._start, self._file_zone)
+        if not found:
+            draft.reader.refuse("from where on the series changes must be written as its DTSTART is")
+        return found[0]
+
+    def _moved_to(self, draft: Draft, start: Dated) -> int:
+        """The new start on the clock of the series."""
+        if draft.rules:
+            draft.reader.refuse("a series that is changed from here on has no rule of its own")
+        if start.moment.all_day != self._start.moment.all_day:
+            draft.reader.refuse("the series must stay one of whole days, or of times")
+        if start.zone is self._start.zone:
+            return start.moment.local
+        instant = start.instant
+        if instant is None or self._start.zone is None:
+            draft.reader.refuse("the series must keep its clock")
+        return instant + self._start.zone.offset_at(instant)
 
 
-def _excluded(moments: list[Moment], clock: Zone, time: int) -> Iterator[int]:
-    """Excluded starts on the wall clock; a date without time stands for the start on that day."""
-    for moment in moments:
-        yield moment.local + time if moment.all_day else rrule.local_of(moment, clock)
+def _defined_zones(calendar: Component) -> dict[str, Component]:
+    defined: dict[str, Component] = {}
+    for component in calendar.components:
+        if component.name == "VTIMEZONE":
+            names = [line.value.strip() for line in component.lines if line.name == "TZID"]
+            if names:
+                defined.setdefault(names[0].strip('"'), component)
+    return defined
 
 
-def _duration(text: str, reader: Reader) -> int:
-    match = _DURATION.fullmatch(text.strip().upper())
-    if match is None or not any(match.groups()[1:]):
-        reader.refuse(f"{text[:_SHOWN]!r} is no duration such as PT1H30M")
-    sign, weeks, days, hours, minutes, seconds = match.groups()
-    total = int(weeks or 0) * 7 * DAY + int(days or 0) * DAY
-    total += int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
-    return -total if sign == "-" else total
-
-
-def _plain(text: str) -> str:
-    plain = text.replace("\\n", " ").replace("\\N", " ").replace("\\,", ",").replace("\\;", ";").replace("\\\\", "\\")
-    return "".join(character for character in plain if character.isprintable()).strip()[:_SUMMARY_MAXIMUM]
+def _place(error: Rejected) -> tuple[int, str]:
+    match = _PLACE.fullmatch(error.message)
+    return (0, error.message) if match is None else (int(match[1]), match[2])

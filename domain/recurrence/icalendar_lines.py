@@ -1,8 +1,9 @@
-"""The text of an iCalendar file (RFC 5545) as content lines, and the lines of each event in it."""
+"""The text of an iCalendar file (RFC 5545) as content lines, and these as components."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from domain.errors import Rejected
@@ -10,7 +11,9 @@ from domain.recurrence.limits import CALENDAR_EVENTS_MAXIMUM
 from domain.recurrence.rrule_text import Reader
 
 EVENT = "VEVENT"
-_CALENDAR = "VCALENDAR"
+CALENDAR = "VCALENDAR"
+UNREADABLE = ""
+"""The name of a line that is not of the form NAME:VALUE."""
 _DEPTH_MAXIMUM = 4
 _SHOWN = 40
 
@@ -24,72 +27,81 @@ class Line(NamedTuple):
     value: str
 
 
-def event_lines(text: str, field: str) -> Iterator[list[Line]]:
-    """For each VEVENT its BEGIN and the lines that stand directly in it. Raises Rejected naming field and line."""
-    components: list[str] = []
+@dataclass(slots=True)
+class Component:
+    """What stands between BEGIN and END: the number of the BEGIN's line, the lines directly in it, its components."""
+
+    name: str
+    number: int
+    lines: list[Line] = field(default_factory=list)
+    components: list[Component] = field(default_factory=list)
+
+
+def read_components(text: str, field_name: str) -> list[Component]:
+    """The VCALENDARs of a file. Raises Rejected naming field and line where they do not begin and end as they must."""
+    calendars: list[Component] = []
+    around: list[Component] = []
     events = 0
-    current: list[Line] = []
-    for line in _lines(text, field):
-        reader = Reader(field, f"line {line.number}")
+    for line in _lines(text):
+        reader = Reader(field_name, f"line {line.number}")
         if line.name == "BEGIN":
-            _enter(components, line, reader)
-            if components[-1] == EVENT:
-                events += 1
-                if events > CALENDAR_EVENTS_MAXIMUM:
-                    reader.refuse(f"more than {CALENDAR_EVENTS_MAXIMUM} events")
-                current = [line]
-        elif not components:
+            component = Component(line.value.strip().upper(), line.number)
+            _check_place(component, around, reader)
+            (around[-1].components if around else calendars).append(component)
+            around.append(component)
+            events += component.name == EVENT
+            if events > CALENDAR_EVENTS_MAXIMUM:
+                reader.refuse(f"more than {CALENDAR_EVENTS_MAXIMUM} events")
+        elif not around:
+            if line.name == UNREADABLE:
+                reader.refuse(f"{line.value[:_SHOWN]!r} is not of the form NAME:VALUE")
             reader.refuse("this is no iCalendar file: BEGIN:VCALENDAR must come first")
         elif line.name == "END":
-            if _leave(components, line, reader) == EVENT:
-                yield current
-        elif components[-1] == EVENT:
-            current.append(line)
-    if components or not text.strip():
-        raise Rejected("the file ends before END:VCALENDAR", field=field, code="icalendar")
+            name = line.value.strip().upper()
+            if around[-1].name != name:
+                reader.refuse(f"END:{name[:_SHOWN]} where END:{around[-1].name[:_SHOWN]} must stand")
+            around.pop()
+        else:
+            around[-1].lines.append(line)
+    if around or not calendars:
+        raise Rejected("the file ends before END:VCALENDAR", field=field_name, code="icalendar")
+    return calendars
 
 
-def _enter(components: list[str], line: Line, reader: Reader) -> None:
-    components.append(line.value.strip().upper())
-    if components[0] != _CALENDAR:
-        reader.refuse("BEGIN:VCALENDAR must come first")
-    if len(components) > _DEPTH_MAXIMUM:
+def _check_place(component: Component, around: list[Component], reader: Reader) -> None:
+    if (component.name == CALENDAR) == bool(around):
+        reader.refuse("a VCALENDAR stands in no other component" if around else "BEGIN:VCALENDAR must come first")
+    if len(around) >= _DEPTH_MAXIMUM:
         reader.refuse(f"components nest deeper than {_DEPTH_MAXIMUM}")
-    if components[-1] == EVENT and components[:-1] != [_CALENDAR]:
+    if component.name == EVENT and len(around) != 1:
         reader.refuse("an event must stand directly in VCALENDAR")
 
 
-def _leave(components: list[str], line: Line, reader: Reader) -> str:
-    name = line.value.strip().upper()
-    if components[-1] != name:
-        reader.refuse(f"END:{name[:_SHOWN]} where END:{components[-1][:_SHOWN]} must stand")
-    return components.pop()
-
-
-def _lines(text: str, field: str) -> Iterator[Line]:
+def _lines(text: str) -> Iterator[Line]:
     """Unfolded: a line that begins with a space continues the one before."""
     number, folded = 0, [""]
-    for place, raw in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+    plain = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for place, raw in enumerate(plain.split("\n"), start=1):
         if raw[:1] in {" ", "\t"} and number:
             folded.append(raw[1:])
             continue
         if number:
-            yield _content("".join(folded), Reader(field, f"line {number}"), number)
+            yield _content("".join(folded), number)
         number, folded = (place, [raw]) if raw.strip() else (0, [""])
     if number:
-        yield _content("".join(folded), Reader(field, f"line {number}"), number)
+        yield _content("".join(folded), number)
 
 
-def _content(text: str, reader: Reader, number: int) -> Line:
+def _content(text: str, number: int) -> Line:
     head, *rest = _outside_quotes(text, ":", 1)
     if not rest:
-        reader.refuse(f"{text[:_SHOWN]!r} is not of the form NAME:VALUE")
+        return Line(number, UNREADABLE, {}, text)
     name, *parts = _outside_quotes(head, ";")
     parameters = {}
     for part in parts:
         key, _, value = part.partition("=")
-        parameters[key.upper()] = value.strip('"')
-    return Line(number, name.upper(), parameters, rest[0])
+        parameters[key.strip().upper()] = value.strip().strip('"')
+    return Line(number, name.strip().upper(), parameters, rest[0])
 
 
 def _outside_quotes(text: str, separator: str, splits: int = -1) -> list[str]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from domain.errors import Rejected
-from domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from domain.recurrence.instants import DAY, EPOCH, EPOCH_ORDINAL
 from domain.recurrence.limits import (
     EXDATES_MAXIMUM,
     FIRST_YEAR,
@@ -213,7 +213,9 @@ def _property(line: str, reader: Reader) -> tuple[str, dict[str, str], str]:
     return name, parameters, content
 
 
-def parse_moment(text: str, parameters: dict[str, str], reader: Reader) -> Moment:
+def parse_moment(
+    text: str, parameters: dict[str, str], reader: Reader, *, earliest_year: int = FIRST_YEAR - 100
+) -> Moment:
     """A DATE or DATE-TIME with the property's parameters VALUE and TZID. Raises Rejected."""
     match = _MOMENT.fullmatch(text.strip().upper())
     if match is None:
@@ -223,8 +225,8 @@ def parse_moment(text: str, parameters: dict[str, str], reader: Reader) -> Momen
         at = datetime(*numbers[:3], *numbers[3:], tzinfo=UTC)  # type: ignore[arg-type,misc] # as many as were found
     except ValueError as error:
         reader.refuse(f"{text[:_SHOWN]!r} is no possible date: {error}")
-    if not FIRST_YEAR - 100 <= at.year <= LAST_YEAR:
-        reader.refuse(f"the year {at.year} is not between {FIRST_YEAR - 100} and {LAST_YEAR}")
+    if not earliest_year <= at.year <= LAST_YEAR:
+        reader.refuse(f"the year {at.year} is not between {earliest_year} and {LAST_YEAR}")
     all_day = match.group(4) is None
     if parameters.get("VALUE", "").upper() not in ({"DATE"} if all_day else {"", "DATE-TIME"}) and not (
         all_day and "VALUE" not in parameters
@@ -235,8 +237,11 @@ def parse_moment(text: str, parameters: dict[str, str], reader: Reader) -> Momen
     if zone is not None and (utc or all_day):
         reader.refuse(f"{text[:_SHOWN]!r} can not have a TZID")
     if zone is not None:
-        parse_zone_name(zone, reader.field)
-    return Moment(int(at.timestamp()), utc, all_day, zone)
+        try:
+            zone = parse_zone_name(zone)
+        except Rejected as error:
+            reader.refuse(error.message)
+    return Moment(int((at - EPOCH).total_seconds()), utc, all_day, zone)
 
 
 def parse_moments(text: str, parameters: dict[str, str], reader: Reader) -> list[Moment]:
@@ -261,6 +266,12 @@ def parse_recur(text: str, reader: Reader) -> RRule:
         reader.refuse("FREQ is missing")
     if frequency not in FREQUENCIES:
         reader.refuse(f"FREQ={frequency[:_SHOWN]} is none of {', '.join(FREQUENCIES)}")
+    if parts.pop("RSCALE", "GREGORIAN") != "GREGORIAN":
+        reader.refuse("RSCALE is GREGORIAN, no other calendar")
+    if (skip := parts.pop("SKIP", "OMIT")) != "OMIT":
+        reader.refuse(
+            f"SKIP={skip[:_SHOWN]} is not understood, OMIT alone; BYMONTHDAY=-1 is the last day of each month"
+        )
     if "COUNT" in parts and "UNTIL" in parts:
         reader.refuse("COUNT and UNTIL exclude each other")
     values = {name: _by(name, parts[name], reader) for name in _BY_PARTS if name in parts}
@@ -268,7 +279,7 @@ def parse_recur(text: str, reader: Reader) -> RRule:
         frequency=frequency,
         interval=_number("INTERVAL", parts.get("INTERVAL", "1"), 1, RRULE_INTERVAL_MAXIMUM, reader),
         count=_number("COUNT", parts["COUNT"], 1, RRULE_COUNT_MAXIMUM, reader) if "COUNT" in parts else None,
-        until=parse_moment(parts["UNTIL"], {}, reader) if "UNTIL" in parts else None,
+        until=_until(parts["UNTIL"], reader) if "UNTIL" in parts else None,
         week_start=_week_start(parts.get("WKST", "MO"), reader),
         by_day=_by_day(parts["BYDAY"], reader) if "BYDAY" in parts else (),
         by_second=values.get("BYSECOND", ()),
@@ -284,11 +295,19 @@ def parse_recur(text: str, reader: Reader) -> RRule:
     return rule
 
 
+def _until(text: str, reader: Reader) -> Moment | None:
+    """The end of a rule; one after the last year, which calendars write for "for ever", is none."""
+    year = text[:4]
+    if len(text) in {8, 15, 16} and year.isdigit() and int(year) > LAST_YEAR:
+        return None
+    return parse_moment(text, {}, reader, earliest_year=1)
+
+
 def _parts(text: str, reader: Reader) -> Iterator[tuple[str, str]]:
     column = 1
-    known = {"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY", *_BY_PARTS}
+    known = {"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY", "RSCALE", "SKIP", *_BY_PARTS}
     for part in text.split(";"):
-        name, equals, value = part.partition("=")
+        name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value:
             reader.refuse(f"position {column}: {part[:_SHOWN]!r} is not of the form NAME=VALUE")
         if name not in known:

@@ -6,8 +6,10 @@ must agree about every tick. Nothing outside this module asks for an offset.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -15,8 +17,11 @@ from zoneinfo import ZoneInfo
 
 from domain.errors import Rejected
 from domain.recurrence.instants import DAY, END_SECOND
+from domain.recurrence.windows_zones import WINDOWS_ZONES
 
 _NAME_MAXIMUM = 64
+_OFFSET = re.compile(r"(?:UTC|GMT|Z)?[+-]\d{1,2}(?::?\d\d)?", re.ASCII | re.IGNORECASE)
+_ABBREVIATION = re.compile(r"[A-Z]{3,5}", re.ASCII)
 _YEARS_KEPT = 32
 """Years of one zone whose pieces are kept; a walk through two centuries must not keep them all."""
 
@@ -120,16 +125,63 @@ class Zone:
 
 
 def parse_zone_name(value: Any, field: str = "timezone") -> str:
-    """The name, when it is one of the IANA database. Raises Rejected naming `field`."""
+    """The name, when it is one of the IANA database. Raises Rejected naming `field`, and the name that may be meant."""
     if not isinstance(value, str):
         raise Rejected("a time zone is a name such as Europe/Berlin", field=field, code="timezone")
-    if value not in zone_names():
+    name = value.strip()
+    if name not in zone_names():
         raise Rejected(
-            f"{value[:_NAME_MAXIMUM]!r} is no time zone of the IANA database, such as Europe/Berlin or UTC",
+            f"{name[:_NAME_MAXIMUM]!r} is no time zone of the IANA database, such as Europe/Berlin or UTC"
+            f"{lead_to(name)}",
             field=field,
             code="timezone",
         )
-    return value
+    return name
+
+
+def iana_name(name: str) -> str | None:
+    """The zone of the IANA database that is called so, upper and lower case aside."""
+    return _lower_names().get(name.lower()) if len(name) <= _NAME_MAXIMUM else None
+
+
+def of_windows(name: str) -> str | None:
+    """The zone that Windows calls so."""
+    return _windows_names().get(name.lower()) if len(name) <= _NAME_MAXIMUM else None
+
+
+def lead_to(name: str) -> str:
+    """What may be meant by the name of no zone, to stand at the end of a message; nothing when there is no guess."""
+    if len(name) > _NAME_MAXIMUM:
+        return ""
+    if _OFFSET.fullmatch(name):
+        return "; an offset is no zone: name a place, or Etc/GMT-2 for UTC+02:00"
+    meant = iana_name(name) or _by_last_part().get(name.lower().replace(" ", "_"))
+    if meant is None and (meant := of_windows(name)) is not None:
+        return f"; that is what Windows calls {meant}"
+    if meant is None:
+        close = get_close_matches(name.lower(), _lower_names(), n=1, cutoff=0.75)
+        meant = _lower_names()[close[0]] if close else None
+    if meant is not None:
+        return f"; did you mean {meant}?"
+    if _ABBREVIATION.fullmatch(name):
+        return "; an abbreviation stands for several zones: name a place"
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _lower_names() -> dict[str, str]:
+    return {name.lower(): name for name in sorted(zone_names())}
+
+
+@lru_cache(maxsize=1)
+def _by_last_part() -> dict[str, str]:
+    """Zones by the name of their city: `berlin`."""
+    return {name.rpartition("/")[2].lower(): name for name in sorted(zone_names(), reverse=True) if "/" in name}
+
+
+@lru_cache(maxsize=1)
+def _windows_names() -> dict[str, str]:
+    return {windows.lower(): name for windows, name in WINDOWS_ZONES.items()}
 
 
 @lru_cache(maxsize=1)

@@ -28,6 +28,9 @@ class Calendars:
     def create(self, name: str, *, reason: Optional[str] = None, **fields: Any) -> "Dict[str, Any]":
         """Create a calendar of `dates`, `weekly` windows, `intervals`, or the text of a file as `icalendar`.
 
+        `skip_invalid=True` takes a file without the events that can not be understood. The answer's `skipped` names
+        them, its `warnings` what was passed over in the others, each with `line` and `reason`.
+
         Raises:
             Refused: something is not as it must be, `field` says what; Conflict when the name is taken.
         """

@@ -320,7 +320,7 @@ def test_a_rule_that_never_comes_is_told_at_once(rule: str) -> None:
         ("DTSTART:20270101\nDTSTART:20270102\nRRULE:FREQ=DAILY", "line 2: a second DTSTART"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=DALY", "line 2: FREQ=DALY is none of YEARLY"),
         ("RRULE:FREQ=DAILY\nDTEND:20270101", "line 2: 'DTEND' is none of DTSTART, RRULE, EXRULE, RDATE, EXDATE"),
-        ("DTSTART;TZID=Mars/Olympus:20270101T000000\nRRULE:FREQ=DAILY", "'Mars/Olympus' is no time zone"),
+        ("DTSTART;TZID=Mars/Olympus:20270101T000000\nRRULE:FREQ=DAILY", "line 1: 'Mars/Olympus' is no time zone"),
         ("DTSTART;TZID=UTC:20270101T000000Z\nRRULE:FREQ=DAILY", "line 1: '20270101T000000Z' can not have a TZID"),
         ("DTSTART;VALUE=DATE:20270101T000000\nRRULE:FREQ=DAILY", "line 1: '20270101T000000' is not a DATE"),
         ("DTSTART;X:20270101T000000\nRRULE:FREQ=DAILY", "line 1: the parameter 'X' can not be read"),
