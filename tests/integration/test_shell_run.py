@@ -82,21 +82,96 @@ async def test_an_ended_command_takes_its_children_along(tmp_path: Path, how: st
     await tasks.close()
 
 
-async def test_a_daemon_that_stays_behind_holds_neither_the_attempt_nor_its_pipes(tmp_path: Path) -> None:
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.chdir("/")
+        if {closes}:
+            for fd in range(3):
+                os.close(fd)
+        with open({pid!r} + ".new", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename({pid!r} + ".new", {pid!r})
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+while not os.path.exists({pid!r}):
+    time.sleep(0.01)
+time.sleep({goes_on})
+"""
+"""As daemons are made: a session of its own, and no parent that lives."""
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_daemon_that_stays_behind_ends_with_its_job_and_holds_no_pipes(tmp_path: Path, *, closes: bool) -> None:
     pid = tmp_path / "pid"
-    code = (
-        "import subprocess, sys; "
-        "p = subprocess.Popen(['sleep', '1000'], start_new_session=True); "
-        f"open({str(pid)!r}, 'w').write(str(p.pid))"
-    )
     before = psutil.Process().num_fds()
-    command = {"command": [sys.executable, "-c", code]}
-    assert success(await asyncio.wait_for(run("shell.run", command, allow_shell=True), 30))
+    command = [sys.executable, "-c", DAEMON.format(pid=str(pid), goes_on=0, closes=closes)]
+    assert success(await asyncio.wait_for(run("shell.run", {"command": command}, allow_shell=True), 30))
+    assert not psutil.pid_exists(int(pid.read_text()))
+    await until(lambda: psutil.Process().num_fds() <= before, what="the pipes' end")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+async def test_a_daemon_ends_with_a_job_that_is_ended(tmp_path: Path, how: str) -> None:
+    pid = tmp_path / "pid"
+    command = [sys.executable, "-c", DAEMON.format(pid=str(pid), goes_on=1000, closes=True)]
+    limit = None if how == "cancelled" else 3.0
+    attempt = attempt_of("shell.run", {"command": command}, timeout_seconds=limit)
+    tasks = BuiltinTasks(nowhere, allow_shell=True)
+    running = asyncio.ensure_future(tasks.run(attempt, Kept()))
+    await until(pid.exists, what="the daemon")
     daemon = psutil.Process(int(pid.read_text()))
-    try:
-        await until(lambda: psutil.Process().num_fds() <= before, what="the pipes' end")
-    finally:
-        daemon.kill()
+    if how == "cancelled":
+        tasks.cancel(attempt)
+    assert isinstance(await asyncio.wait_for(running, 30), Cancelled if how == "cancelled" else Failed)
+    assert not lives(daemon)
+    await tasks.close()
+
+
+async def test_many_daemons_that_start_others_all_end(tmp_path: Path) -> None:
+    marker = f"1000.77{os.getpid()}"
+    script = f"""
+    for i in 1 2 3 4 5; do
+        (setsid sh -c 'trap "" TERM HUP; while :; do setsid sleep {marker} & sleep 0.01; done' &)
+    done
+    while [ $(ps -ef | grep -c "[s]leep {marker}") -lt 20 ]; do sleep 0.05; done
+    """
+    args = {"command": ["sh", "-c", script], "cwd": str(tmp_path)}
+    assert success(await asyncio.wait_for(run("shell.run", args, allow_shell=True), 60))
+    left = [p.pid for p in psutil.process_iter(["cmdline"]) if marker in " ".join(p.info["cmdline"] or ())]
+    assert left == []
+
+
+async def test_a_command_is_asked_to_end_before_it_is_killed(tmp_path: Path) -> None:
+    kept = Kept()
+    attempt = attempt_of(
+        "shell.run", {"command": ["sh", "-c", "trap 'echo cleaned; exit 0' TERM; echo up; sleep 1000 & wait"]}
+    )
+    tasks = BuiltinTasks(nowhere, allow_shell=True)
+    running = asyncio.ensure_future(tasks.run(attempt, kept))
+    await until(lambda: "up" in kept.text["stdout"], what="the command")
+    tasks.cancel(attempt)
+    assert isinstance(await asyncio.wait_for(running, 30), Cancelled)
+    assert kept.text["stdout"] == "up\ncleaned\n"
+    await tasks.close()
+
+
+async def test_nothing_lives_on_when_the_executor_is_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    command = [sys.executable, "-c", DAEMON.format(pid=str(pid), goes_on=1000, closes=True)]
+    code = (
+        "import asyncio; from tests.integration.builtin_tasks import run; "
+        f"asyncio.run(run('shell.run', {{'command': {command!r}}}, allow_shell=True))"
+    )
+    executor = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    await until(pid.exists, what="the daemon")
+    daemon = psutil.Process(int(pid.read_text()))
+    executor.kill()
+    await executor.wait()
+    await until(lambda: not lives(daemon), what="the daemon's end")
 
 
 async def test_a_cancelled_command_that_prints_more_than_anybody_reads_ends() -> None:
@@ -117,7 +192,7 @@ def test_commands_end_alike_on_the_loop_that_executors_run_on(tmp_path: Path) ->
         assert success(await asyncio.wait_for(run("shell.run", args, kept, allow_shell=True), 30))
         assert kept.text["stdout"] == "ü" * 300_000
         await test_an_ended_command_takes_its_children_along(tmp_path, "cancelled")
-        await test_a_daemon_that_stays_behind_holds_neither_the_attempt_nor_its_pipes(tmp_path)
+        await test_a_daemon_that_stays_behind_ends_with_its_job_and_holds_no_pipes(tmp_path, closes=False)
         await test_a_cancelled_command_that_prints_more_than_anybody_reads_ends()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

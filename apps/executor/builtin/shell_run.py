@@ -1,4 +1,7 @@
-"""`shell.run`: a program in a process group of its own, its output kept, ended with all that it started."""
+"""`shell.run`: a program with its output kept, ended with all that it started.
+
+Each has a supervisor (`supervisor.py`), below which all stays that the program starts, whatever sessions it makes.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from apps.executor.attempts import Attempt, AttemptSink
 from apps.executor.builtin.errors import TaskFailed
+from apps.executor.builtin.supervisor import GRACE_SECONDS, KILLING_SECONDS
 from domain.builtin_tasks import ShellRun
 
-GRACE_SECONDS = 5.0
-"""Between SIGTERM and SIGKILL."""
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+FINISH_SECONDS = GRACE_SECONDS + KILLING_SECONDS + 5.0
+"""How long the supervisor is waited for; then it is killed itself."""
 
 LAST_WORDS_SECONDS = 0.5
-"""How long a program's output is waited for behind its end."""
+"""How long a program's output is waited for after its end."""
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 Stream = Literal["stdout", "stderr"]
 STREAMS: dict[int, Stream] = {1: "stdout", 2: "stderr"}
@@ -43,51 +52,61 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
     except asyncio.CancelledError:
         with contextlib.suppress(TaskFailed):
             transport = await starting
-            await _end_group(transport.get_pid(), program)
-            transport.close()
+            await _finish(transport, program)
         raise
     try:
         if arguments.stdin is not None:
             _feed(transport, arguments.stdin)
-        await program.exited.wait()
+        await program.ended.wait()
         # A child that was left behind may hold the pipes open: what it does later is not this job's output.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 await program.silent.wait()
     finally:
-        await _end_group(transport.get_pid(), program)
-        transport.close()
+        await _finish(transport, program)
     program.finish()
-    return _result(transport.get_returncode(), arguments.command[0])
+    return _result(program.status, arguments.command[0])
 
 
 async def _start(arguments: ShellRun, program: _Program, env: dict[str, str]) -> asyncio.SubprocessTransport:
+    loop = asyncio.get_running_loop()
+    status_in, status_out = os.pipe()
+    supervisor = (sys.executable, "-I", "-S", "-X", "utf8", str(SUPERVISOR), str(status_out))
     try:
-        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        transport, _ = await loop.subprocess_exec(
             lambda: program,
+            *supervisor,
             *arguments.command,
             stdin=subprocess.PIPE if arguments.stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=arguments.cwd,
             env=env,
+            pass_fds=(status_out,),
             start_new_session=True,
-            preexec_fn=_die_with_executor(),
+            preexec_fn=_as_supervisor(),
         )
     except (OSError, ValueError) as error:
+        os.close(status_in)
         raise TaskFailed("CommandNotStarted", f"{arguments.command[0]}: {error}", retryable=False) from error
+    finally:
+        os.close(status_out)
+    program.listen(loop, status_in)
     return transport
 
 
 class _Program(asyncio.SubprocessProtocol):
-    """What a program prints, and when it has ended and fallen silent.
+    """What a program prints, and when it has ended and fallen silent; `exited`: its supervisor as well.
 
     Not asyncio's own `Process`: its `wait` goes on for as long as anybody holds the pipes open (CPython 3.11 to 3.13),
     so that a daemon left behind, or output that nobody reads any more, would hold the attempt for ever.
     """
 
     def __init__(self, say: Callable[[Stream, str], None]) -> None:
+        self.ended = asyncio.Event()
         self.exited = asyncio.Event()
+        self.status: tuple[str, str] | None = None
+        self.pid: int | None = None
         self.silent = asyncio.Event()
         self._say = say
         self._decoders = {fd: codecs.getincrementaldecoder("utf-8")(errors="replace") for fd in STREAMS}
@@ -105,9 +124,28 @@ class _Program(asyncio.SubprocessProtocol):
         if not self._open:
             self.silent.set()
 
+    def listen(self, loop: asyncio.AbstractEventLoop, status_fd: int) -> None:
+        """Heed what the supervisor says there, until it says no more."""
+        loop.add_reader(status_fd, self._hear, loop, status_fd)
+
+    def _hear(self, loop: asyncio.AbstractEventLoop, status_fd: int) -> None:
+        said = os.read(status_fd, 65536)
+        if not said:
+            loop.remove_reader(status_fd)
+            os.close(status_fd)
+            self.ended.set()
+        for line in said.decode(errors="replace").splitlines():
+            kind, _, text = line.partition(" ")
+            if kind == "started":
+                self.pid = int(text)
+            elif self.status is None or kind == "error":  # a command that cannot be started also ends, with 127
+                self.status = (kind, text)
+                self.ended.set()
+
     def process_exited(self) -> None:
-        """Wake who waits."""
+        """The supervisor has ended, and the program with it."""
         self.exited.set()
+        self.ended.set()
 
     def finish(self) -> None:
         """Pass on what is left of a character that was cut."""
@@ -116,36 +154,56 @@ class _Program(asyncio.SubprocessProtocol):
                 self._say(STREAMS[fd], text)
 
 
-def _result(status: int | None, program: str) -> dict[str, Any]:
-    if status == 0:
-        return {"exit_status": 0}
-    assert status is not None  # noqa: S101 - it has ended
-    if status < 0:
-        raise TaskFailed("Signal", f"{program} was ended by signal {signal.Signals(-status).name}")
-    raise TaskFailed("ExitStatus", f"{program} ended with exit status {status}")
+def _result(status: tuple[str, str] | None, program: str) -> dict[str, Any]:
+    kind, text = status or ("signal", str(int(signal.SIGKILL)))  # its supervisor was killed
+    if kind == "error":
+        raise TaskFailed("CommandNotStarted", f"{program}: {text}", retryable=False)
+    if kind == "signal":
+        raise TaskFailed("Signal", f"{program} was ended by signal {_signal_name(int(text))}")
+    if text != "0":
+        raise TaskFailed("ExitStatus", f"{program} ended with exit status {text}")
+    return {"exit_status": 0}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals between the first and the last
+        return str(number)
 
 
 def _feed(transport: asyncio.SubprocessTransport, text: str) -> None:
     pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
     pipe.write(text.encode())
-    pipe.close()  # behind what was written
+    pipe.close()  # after what was written
 
 
-async def _end_group(group: int, program: _Program) -> None:
-    """End what is left of the group: after a cancellation all of it, after a normal end what was left behind."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGTERM)
-    if not program.exited.is_set():
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE_SECONDS):
-                await program.exited.wait()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
-    await program.exited.wait()
+async def _finish(transport: asyncio.SubprocessTransport, program: _Program) -> None:
+    """End what is left: after a cancellation all of it, after a normal end what was left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        transport.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(FINISH_SECONDS):
+            await program.exited.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            transport.kill()
+        await program.exited.wait()
+    if program.status is None and program.pid is not None:
+        # The supervisor was killed: the program's own group can still be found.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(program.pid, signal.SIGKILL)
+    transport.close()
 
 
-def _die_with_executor() -> Any:
+def _as_supervisor() -> Any:
+    """What makes the supervisor one, before it is begun: both stay with it."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(1, signal.SIGKILL)
+
+    def prepare() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    return prepare
