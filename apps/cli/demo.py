@@ -22,13 +22,14 @@ from apps.cli.jobs import print_history
 from apps.cli.output import print_json
 from apps.cli.up import running_system
 from rota import Client
+from rota.declaring import RetryOptions
 
 CHECKSUMS = 10
 CHECKSUM = "import hashlib,sys;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"
 WAIT_SECONDS = 120.0
 REFUSALS = 2
 DELAY_SECONDS = 2.0
-FAST_RETRY = {"max_attempts": 3, "initial": 0.3, "backoff": "exponential", "factor": 2, "jitter": 0.1}
+FAST_RETRY: RetryOptions = {"max_attempts": 3, "initial": 0.3, "backoff": "exponential", "factor": 2, "jitter": 0.1}
 
 
 class Stubborn(BaseHTTPRequestHandler):

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from apps.cli.arguments import arguments_of, pairs
 from apps.cli.output import Failure, print_fields, print_json, print_table
 from rota import Client, Job
 
@@ -44,7 +45,8 @@ def submit(  # noqa: PLR0913 - each is an option
 
     Args:
         task: The task's name.
-        arguments: name=value; a value that is JSON is taken as JSON, any other as text.
+        arguments: name=value; a value that is JSON is taken as JSON, unless the task takes only a text there
+            (`rota tasks show TASK`), any other as text.
         wait: Wait for the end; exit status 1 when it is not a success.
         delay: Seconds to wait before it runs.
         at: Not before this instant (RFC 3339 with an offset).
@@ -64,10 +66,8 @@ def submit(  # noqa: PLR0913 - each is an option
     """
     spec = _object(json_) if json_ is not None else {}
     spec.update({"task": task})
-    if arguments:
-        spec["args"] = {**spec.get("args", {}), **pairs(arguments, as_json=True)}
     if tag:
-        spec["tags"] = pairs(tag, as_json=False)
+        spec["tags"] = pairs(tag)
     if after:
         spec["after"] = [*spec.get("after", []), *after]
     options = {
@@ -85,6 +85,8 @@ def submit(  # noqa: PLR0913 - each is an option
     if rule:
         spec["unique"] = {**(spec.get("unique") or {}), **rule}
     with Client() as client:
+        if arguments:
+            spec["args"] = {**spec.get("args", {}), **arguments_of(client, task, arguments)}
         job = client.submit_spec(spec, idempotency_key=idempotency_key)
         if not wait:
             print(job["id"])
@@ -266,20 +268,6 @@ def _print_state(fields: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
     else:
         waits = " (its executor has been asked to end it)" if fields["state"] == "running" else ""
         print(f"{fields['id']} is {fields['state']}{waits}")
-
-
-def pairs(words: Iterable[str], *, as_json: bool) -> dict[str, Any]:
-    """The values of name=value; with `as_json` those that are JSON are taken as JSON."""
-    found: dict[str, Any] = {}
-    for word in words:
-        name, separator, text = word.partition("=")
-        if not separator or not name:
-            raise Failure(f"{word!r} is not name=value", status=2)
-        try:
-            found[name] = json_module.loads(text) if as_json else text
-        except ValueError:
-            found[name] = text
-    return found
 
 
 def _while(text: str | None) -> str | float | None:

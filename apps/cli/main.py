@@ -14,6 +14,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
+from apps.cli import tasks as tasks_cli
 from apps.cli.output import Failure
 
 SERVICES = {"up", "demo", "bench", "store", "relay", "scheduler", "executor", "migrate", "doctor"}
@@ -35,6 +36,7 @@ app.command(
     "apps.cli.imports.command:app", name="import", help="Make schedules of crontabs and GitHub Actions workflows."
 )
 app.command(queues.app)
+app.command(tasks_cli.app)
 app.command(triggers.app)
 app.command(subscriptions.app)
 app.command(schedules.app)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from apps.cli.arguments import arguments_of, pairs
 from apps.cli.output import Failure, print_fields, print_json, print_table
 from rota import Client
 
@@ -98,7 +99,7 @@ class Policies:
         if late := {name: value for name, value in late.items() if value is not None}:
             found["catch_up"] = late
         if self.tag:
-            found["tags"] = _pairs(self.tag, as_json=False)
+            found["tags"] = pairs(self.tag)
         return found
 
 
@@ -120,7 +121,8 @@ def create(  # noqa: PLR0913 - each is an option
     Args:
         name: The schedule's name.
         task: The task of its jobs.
-        arguments: name=value; a value that is JSON is taken as JSON, any other as text.
+        arguments: name=value; a value that is JSON is taken as JSON, unless the task takes only a text there
+            (`rota tasks show TASK`), any other as text.
         rule: When it ticks.
         policies: What becomes of ticks in special cases.
         queue: The queue of its jobs.
@@ -131,11 +133,11 @@ def create(  # noqa: PLR0913 - each is an option
     """
     template = _object(job, "--job") if job is not None else {}
     template["task"] = task
-    if arguments:
-        template["args"] = {**template.get("args", {}), **_pairs(arguments, as_json=True)}
     template.update({name: value for name, value in (("queue", queue), ("key", key)) if value is not None})
     fields = {**(rule or Rule()).fields(), **(policies or Policies()).fields()}
     with Client() as client:
+        if arguments:
+            template["args"] = {**template.get("args", {}), **arguments_of(client, task, arguments)}
         _print(client.schedules.create(name, template, reason=reason, **fields).fields, json)
 
 
@@ -392,19 +394,6 @@ def _time(tick: dict[str, Any]) -> str:
     if "until" in tick:
         return f"{tick['count']} from {tick['utc']} to {tick['until']}"
     return str(tick["at"])
-
-
-def _pairs(words: tuple[str, ...], *, as_json: bool) -> dict[str, Any]:
-    pairs: dict[str, Any] = {}
-    for word in words:
-        name, separator, text = word.partition("=")
-        if not separator or not name:
-            raise Failure(f"{word!r} is not name=value", status=2)
-        try:
-            pairs[name] = json_module.loads(text) if as_json else text
-        except ValueError:
-            pairs[name] = text
-    return pairs
 
 
 def _object(text: str, option: str) -> dict[str, Any]:

@@ -53,6 +53,9 @@ log = logging.getLogger("rota.executor")
 SHELL = "shell.run"
 """The one built-in task that an executor has only by its settings."""
 
+SIGNATURE = ("parameters", "any_keyword", "types")
+"""What task processes say of a task's arguments, as far as their version of the package `rota` does."""
+
 
 def main(settings: Settings) -> int:
     """Run the executor until it is told to stop, drained; the exit status."""
@@ -172,7 +175,8 @@ class _Parts:
         if self.python is not None:
             await self._catalog.announce(
                 {
-                    name: {**about["options"], "parameters": about["parameters"]}
+                    # Task processes of other versions of the package `rota` do not say everything.
+                    name: {**about["options"], **{key: about[key] for key in SIGNATURE if key in about}}
                     for name, about in self.python.tasks.items()
                 }
             )

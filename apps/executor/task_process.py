@@ -38,6 +38,8 @@ class TaskProcess:
         """The catalogue, once it has loaded its tasks."""
         self.problem: str | None = None
         """Why it could not load them all, or could not start."""
+        self.notices: tuple[str, ...] = ()
+        """What is odd about them, and no problem."""
         self.condemned = False
         self.over = asyncio.Event()
         """Set when it is condemned or has ended: another has to take its place."""
@@ -260,6 +262,7 @@ class TaskProcess:
 
     def _greeted(self, hello: Mapping[str, Any]) -> None:
         self.problem = hello["error"]
+        self.notices = tuple(hello.get("notices", ()))
         if hello["protocol"] != PROTOCOL:
             self.problem = (
                 f"the package rota of the task processes speaks protocol {hello['protocol']}, "

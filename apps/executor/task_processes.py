@@ -60,6 +60,7 @@ class TaskProcesses:
         self._change = asyncio.Event()
         self._new_tasks = asyncio.Event()
         self._closing = False
+        self._noticed: set[str] = set()
         self.tasks: Mapping[str, Any] = {}
         self.load_error: str | None = None
 
@@ -174,6 +175,9 @@ class TaskProcesses:
         if process.problem is not None and process.problem != self.load_error:
             self.load_error = process.problem
             log.error("%s", process.problem)
+        for notice in set(process.notices) - self._noticed:
+            self._noticed.add(notice)
+            log.warning("%s", notice)
         if process.tasks is not None and not process.over.is_set():
             if process.problem is None:
                 self.load_error = None

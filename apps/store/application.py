@@ -34,6 +34,8 @@ from apps.store.schedules import Schedules
 from apps.store.schemas import describe
 from apps.store.subscription_routes import SubscriptionRoutes
 from apps.store.system_routes import SystemRoutes
+from apps.store.task_names import TaskNames
+from apps.store.task_routes import TaskRoutes
 from apps.store.tick_lists import TickLists
 from apps.store.trigger_routes import TriggerRoutes
 from apps.store.why import Why
@@ -80,6 +82,7 @@ def create_app(
     ScheduleRoutes(schedules, backfills, previews, lists, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)
     InboxRoutes(parts, positions).add_to(app)
+    TaskRoutes(TaskNames(parts.catalog), positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
     describe(app)
     return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -16,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from apps.store.after import PREDECESSORS_LIMIT, PredecessorItem, Streams, after_of
 from apps.store.json_body import check_depth, shown
+from apps.store.parameters import check_parameters, of_declaration
+from apps.store.suggestions import did_you_mean
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
 from domain.references import Reference, check_references, references_in
@@ -151,14 +154,14 @@ def parse_job(
     """
     if not isinstance(value, dict):
         raise Rejected("a job is a JSON object", code="wrong-type")
-    task = value.get("task")
+    task, original = value.get("task"), value
     options = known.get(task) if known is not None and isinstance(task, str) else None
     if options:
         value = _with_defaults(value, options, unique=unique)
     try:
         request = JobRequest.model_validate(value)
     except ValidationError as error:
-        raise rejected(error) from None
+        raise of_declaration(rejected(error), task, original) from None
     if request.run_at is not None and request.delay:
         raise Rejected("delay: run_at and delay exclude each other", field="delay", code="invalid-argument")
     if request.unique is not None and not unique:
@@ -172,10 +175,11 @@ def parse_job(
     if request.task in BUILTIN_TASKS:
         check_arguments(request.task, request.args, [r.place for r in references] + [s.place for s in secrets])
     elif known is not None and options is None:
-        message = f"task: no executor has announced {request.task!r}"
+        hint = did_you_mean(request.task, chain(known, BUILTIN_TASKS))
+        message = f"task: no executor has announced {request.task!r}{hint}"
         raise Rejected(message, field="task", code="unknown-task")
     elif options is not None:
-        _check_parameters(request, options)
+        check_parameters(request.task, request.args, options, original)
     return _spec(request, now, after)
 
 
@@ -254,22 +258,6 @@ def _check_args(args: dict[str, Any]) -> None:
     if size > ARGS_LIMIT_BYTES:
         message = f"args: {size} bytes as JSON; the limit is {ARGS_LIMIT_BYTES}"
         raise Rejected(message, field="args", code="too-large")
-
-
-def _check_parameters(request: JobRequest, options: Mapping[str, Any]) -> None:
-    """A task that announced its parameters gets those, or the submission is refused at once."""
-    parameters = options.get("parameters")
-    if not isinstance(parameters, dict):
-        return
-    for name, needed in parameters.items():
-        if needed and name not in request.args:
-            raise Rejected(f"args.{name}: {request.task} needs it", field=f"args.{name}", code="missing")
-    if not options.get("any_keyword"):
-        for name in request.args:
-            if name not in parameters:
-                raise Rejected(
-                    f"args.{name}: {request.task} does not take it", field=f"args.{name}", code="unknown-field"
-                )
 
 
 def rejected(error: ValidationError) -> Rejected:

@@ -23,6 +23,7 @@ from apps.store.requests import (
     cursor_for,
     cursor_of,
     job_id_of,
+    keywords_of,
     media_type,
     meta_of,
     number,
@@ -77,7 +78,7 @@ class JobRoutes:
     async def _submit(self, request: Request, traceparent: str | None) -> Response:
         meta = meta_of(request, traceparent)
         value = await read_json(request)
-        answer = await self._jobs.submit(value, request.headers.get("idempotency-key"), meta)
+        answer = await self._jobs.submit(value, request.headers.get("idempotency-key"), meta, keywords_of(request))
         job = answer.job
         return written(job_view(job), job.position, 201 if answer.created else 200, location=f"/v1/jobs/{job.id}")
 

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from apps.store.after import Streams, existing, ids_in
 from apps.store.histories import job_from, jobs_from
+from apps.store.parameters import refuse_ambiguous
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
 from apps.store.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
@@ -64,9 +65,13 @@ class Jobs:
         ids = ids_in(requests)
         return Streams(ids=await existing(ids, self._index, self._resources)) if ids else NO_STREAMS
 
-    async def submit(self, request: Any, key: str | None, meta: Meta) -> Submitted:
-        """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
+    async def submit(self, request: Any, key: str | None, meta: Meta, keywords: Sequence[str] = ()) -> Submitted:
+        """Accept one job. Raises Rejected; Unavailable when it is unknown whether it was accepted.
+
+        `keywords`: the options that a program wrote where it might have meant arguments of the task.
+        """
         known = await self._tasks.including(_unknown_names((request,)))
+        refuse_ambiguous(request, keywords, known)
         streams = await self._streams((request,))
         draft = draft_of(request, key, known, meta, self._now(), streams)
         if draft.spec.unique is not None:

@@ -19,6 +19,7 @@ from observability import tracing
 
 BODY_LIMIT_BYTES = 1024 * 1024
 BULK_LIMIT_BYTES = 64 * 1024 * 1024
+KEYWORDS_LIMIT_CHARS = 500
 LIST_LIMIT = 500
 REASON_LIMIT_CHARS = 1000
 
@@ -115,6 +116,11 @@ def job_id_of(request: Request) -> UUID:
         return UUID(text)
     except ValueError:
         raise NotFound(f"{text[:100]!r} is not the id of a job", field="id") from None
+
+
+def keywords_of(request: Request) -> list[str]:
+    """The header with which the package `rota` says what a program wrote as keywords of a submission."""
+    return request.headers.get("rota-keywords", "")[:KEYWORDS_LIMIT_CHARS].split(",")
 
 
 def number(request: Request, name: str, default: int, *, low: int = 0, high: int = 2**62) -> int:

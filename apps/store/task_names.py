@@ -37,6 +37,10 @@ class TaskNames:
             await self._read(self._catalog, asked_at=now)
         return self._known
 
+    async def announced(self, *names: str) -> Mapping[str, Mapping[str, Any]]:
+        """All announced tasks and their options, whatever else is accepted. Raises Unavailable."""
+        return await self.including(set(names)) or {}
+
     async def _read(self, catalog: TaskCatalog, *, asked_at: float) -> None:
         async with self._lock:
             if self._read_at >= asked_at:  # somebody else's reading began after we asked

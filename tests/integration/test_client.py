@@ -13,12 +13,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 import rota
+from apps.cli.main import main
 from apps.cli.up import running_system
 from rota import (
     AsyncClient,
@@ -39,6 +40,8 @@ from tests.waiting import until, until_sync
 SDK = Path(rota.__file__).parents[1]
 TASKS = """
 import sys
+from datetime import date, timedelta
+from typing import Optional
 from rota import current_job, task
 
 
@@ -53,6 +56,16 @@ async def fail():
     raise ValueError("on purpose")
 
 
+@task(name="client.keep")
+def keep(name: str, note: Optional[str] = None, timeout: float = 1.0, **rest: date) -> dict:
+    return {"name": name, "timeout": timeout, "kinds": [type(value).__name__ for value in rest.values()]}
+
+
+@task(name="client.days")
+def days(after: date, count: int) -> set:
+    return {after + timedelta(days=number) for number in range(count)}
+
+
 @task(name="client.python")
 async def python():
     current_job().progress(0.5, "half way")
@@ -63,6 +76,16 @@ async def python():
 @task(name="client.double", tags={"kind": "sum"})
 def double(number: int) -> int:
     return 2 * number
+
+
+@task(name="client.days")
+def days(after: date, count: int) -> set[date]:
+    return {after + timedelta(days=number) for number in range(count)}
+
+
+@task(name="client.keep")
+def keep(name: str, note: str | None = None, timeout: float = 1.0, **rest: date) -> dict[str, object]:
+    raise NotImplementedError
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +150,73 @@ def test_a_failure_and_a_timeout_of_waiting_are_exceptions_with_the_job(client: 
     assert later.wait(60).result == 2
 
 
+def test_a_task_submits_itself_to_the_client_around_it_and_its_result_is_what_it_says(client: Client) -> None:
+    job = days.options(tags={"team": "a"}).submit(date(2027, 1, 31), count=2).wait(60)
+    assert job.result == {date(2027, 1, 31), date(2027, 2, 1)}
+    assert (job.fields["result"], job.tags) == (["2027-01-31", "2027-02-01"], {"team": "a"})
+    assert client.get(job.id).result == job.fields["result"]
+
+
+def test_without_a_client_around_it_a_task_uses_the_configured_one(url: str) -> None:
+    rota.configure(url)
+    assert double.submit(4).wait(60).result == 8
+    rota.configure("http://127.0.0.1:1", patience=0)
+    with pytest.raises(Unreachable):
+        double.submit(4)
+    rota.configure(url)
+
+
+async def test_a_task_submits_itself_from_asyncio(url: str) -> None:
+    async with AsyncClient(url):
+        handle = await days.options(priority="high").asubmit(date(2027, 1, 1), 1)
+        job = await handle.wait(60)
+        assert (job.result, job.priority) == ({date(2027, 1, 1)}, "high")
+
+
+def test_arguments_and_options_of_one_name_are_told_apart_or_refused(client: Client) -> None:
+    with pytest.raises(TypeError, match=r"'timeout' is an argument of client\.keep and an option of jobs"):
+        client.submit(keep, name="a", timeout=9)
+    with pytest.raises(Refused, match=r"is an argument of client\.keep and an option of jobs") as refused:
+        client.submit("client.keep", name="a", timeout=9)
+    assert (refused.value.code, refused.value.field) == ("ambiguous", "timeout")
+    job = keep.options(timeout=9).submit("a", timeout=2, on=date(2027, 1, 1)).wait(60)
+    assert (job.timeout, job.result) == (9, {"name": "a", "timeout": 2, "kinds": ["date"]})
+    assert client.submit("client.keep", args={"name": "a"}, timeout=9).wait(60).result["timeout"] == 1.0
+
+
+def test_misspelt_names_get_the_one_that_was_meant(client: Client) -> None:
+    with pytest.raises(TypeError, match="takes no argument 'numbr'; did you mean 'number'"):
+        client.submit(double, numbr=1)
+    with pytest.raises(Refused, match="did you mean 'number'"):
+        client.submit("client.double", numbr=1)
+    with pytest.raises(Refused, match=r"did you mean 'client\.double'"):
+        client.submit("client.dubble", number=1)
+
+
+def test_a_text_on_the_command_line_is_a_text_where_the_task_takes_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ROTA_URL", url)
+
+    def run(*words: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        assert ended.value.code == 0
+        return capsys.readouterr().out.strip()
+
+    with Client(url) as client:
+        job = client.get(run("submit", "client.keep", "name=5", "timeout=7", 'on="2027-01-01"', "note=null"))
+        assert job.args == {"name": "5", "timeout": 7, "on": "2027-01-01", "note": None}
+        assert client.get(run("submit", "client.double", "number=21")).args == {"number": 21}
+    assert "client.keep" in run("tasks", "list")
+    assert "name: string, note: null or string (optional), timeout: number (optional), any other" in run(
+        "tasks", "show", "client.keep"
+    )
+
+
 def test_refusals_name_the_field(client: Client) -> None:
     with pytest.raises(Refused) as refused:
-        client.submit(double, number=1, priority="urgent")
+        client.submit(double, number=1, priority="urgent")  # type: ignore[call-overload]
     assert (refused.value.status, refused.value.field) == (422, "priority")
     with pytest.raises(NotFound):
         client.get("01a20f4f-0000-7000-8000-000000000000")

@@ -58,6 +58,7 @@ async def test_the_catalogue_says_what_can_be_run_and_how(start: Start) -> None:
             "tags": {"kind": "test"},
         },
         "parameters": {"value": True, "other": False},
+        "types": {"other": ["integer"]},
         "any_keyword": False,
         "async": False,
     }
@@ -261,6 +262,48 @@ async def test_a_result_up_to_the_limit_is_kept_and_one_above_it_fails_for_good(
     outcome = failed(await harness.run("long_text", size=limit + 1))
     assert (outcome.type, outcome.retryable) == ("ResultTooLarge", False)
     assert str(256 * 1024) in outcome.message
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_of_a_package_is_told_how_it_is_named(start: Start, tmp_path: Path) -> None:
+    package = tmp_path / "shop" / "inner"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "jobs.py").write_text("from . import names\n")
+    harness = await start(str(package / "jobs.py"))
+    assert f"give shop.inner.jobs, with {tmp_path} as the current folder" in (harness.processes.load_error or "")
+
+
+async def test_a_file_without_a_task_is_told(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    empty = tmp_path / "empty_tasks.py"
+    empty.write_text("def greet(): pass\n")
+    harness = await start(str(empty))
+    assert harness.processes.load_error == f"{empty} holds no task: decorate a function with @rota.task"
+    with caplog.at_level(logging.WARNING, "rota.executor.tasks"):
+        harness = await start(str(empty), str(TASKS))
+    assert harness.processes.load_error is None
+    assert f"{empty} holds no task" in caplog.text
+
+
+async def test_wrong_options_are_told_where_the_task_is_declared(start: Start, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong_tasks.py"
+    wrong.write_text("from rota import task\n\n@task(timeout='30s')\ndef greet(): ...\n")
+    harness = await start(str(wrong))
+    assert "line 3" in (harness.processes.load_error or "")
+    assert "timeout: must be a number, not '30s'" in (harness.processes.load_error or "")
+
+
+async def test_what_a_task_takes_is_said_with_its_types(start: Start) -> None:
+    harness = await start()
+    about = harness.processes.tasks["process_tasks.talk"]
+    assert (about["parameters"], about["types"]) == (
+        {"name": True, "lines": True},
+        {"name": ["string"], "lines": ["integer"]},
+    )
+    assert harness.processes.tasks["process_tasks.takes_anything"]["any_keyword"] is True
 
 
 # -- timeouts ----------------------------------------------------------------------------------------------------------

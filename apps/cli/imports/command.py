@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from apps.cli.arguments import guessed
 from apps.cli.imports.crontab import Problem, parse_crontab
 from apps.cli.imports.plans import SOURCE_TAG, Names, Plan, plan_of_entry, plan_of_line, stale
 from apps.cli.imports.workflows import parse_workflow
-from apps.cli.jobs import pairs
 from apps.cli.output import Failure, print_json
 from domain.errors import Rejected
 from domain.recurrence.zones import parse_zone_name
@@ -107,7 +107,7 @@ def import_github(  # noqa: PLR0913 - each is an option
     """
     if apply and task is None:
         raise Failure("say what the schedules run: --task", status=2)
-    given, zone = pairs(args, as_json=True), None if timezone is None else _zone(timezone)
+    given, zone = guessed(args), None if timezone is None else _zone(timezone)
 
     def read(data: bytes, found: Import) -> None:
         names = Names(found.source)

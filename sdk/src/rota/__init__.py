@@ -1,8 +1,9 @@
 """Tasks and client for Rota, the job scheduler whose job state is an append-only event log."""
 
 from rota.async_client import AsyncClient, AsyncJobHandle
-from rota.client import Client, JobHandle
+from rota.client import Client
 from rota.context import JobContext, current_job
+from rota.current import configure
 from rota.errors import (
     Conflict,
     GroupFailed,
@@ -23,6 +24,7 @@ from rota.inbox import aenqueue, enqueue
 from rota.jobs import Job, job
 from rota.schedules import Schedule
 from rota.secrets import secret
+from rota.submitting import JobHandle
 from rota.tasks import Task, task
 from rota.webhooks import WebhookInvalid, WebhookSecretUnusable, verify_webhook
 
@@ -55,6 +57,7 @@ __all__ = [
     "WebhookSecretUnusable",
     "Workflow",
     "aenqueue",
+    "configure",
     "current_job",
     "enqueue",
     "job",

@@ -8,14 +8,34 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
-from typing import Any, AsyncIterator, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    TypeVar,
+    Union,
+    overload,
+)
 
+from rota import current
 from rota.calendars import AsyncCalendars
 from rota.client import Client
+from rota.configured import Configured
 from rota.errors import JobFailed
 from rota.groups import AsyncGroupHandle, Group, Workflow
-from rota.jobs import Instant, Job, TaskLike
+from rota.jobs import Instant, Job
 from rota.schedules import AsyncSchedules
+from rota.submitting import JobHandle, signature_of
+from rota.tasks import Task
+from rota.typed import Signature
+from rota.typevars import R
 from rota.waiting import Waiting
 
 THREADS = 16
@@ -25,27 +45,28 @@ A = TypeVar("A", bound="AsyncClient")
 T = TypeVar("T")
 
 
-class AsyncJobHandle:
+class AsyncJobHandle(Generic[R]):
     """A submitted job."""
 
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
+    def __init__(self, client: AsyncClient, job_id: str, signature: Optional[Signature] = None) -> None:
         self._client = client
+        self._signature = signature
         self.id = job_id
 
-    async def refresh(self) -> Job:
+    async def refresh(self) -> Job[R]:
         """The job as it is now."""
-        return await self._client.get(self.id)
+        return self._typed(await self._client.get(self.id))
 
     async def wait(
         self,
         timeout: Optional[float] = None,
         *,
         raise_on_failure: bool = True,
-    ) -> Job:
+    ) -> Job[R]:
         """As `JobHandle.wait`."""
         waiting = Waiting(self.id, timeout)
         while True:
-            found = await self._client.get(self.id, patience=waiting.patience(self._client.patience))
+            found = self._typed(await self._client.get(self.id, patience=waiting.patience(self._client.patience)))
             if waiting.is_over(found):
                 if raise_on_failure and found.state != "succeeded":
                     raise JobFailed(found)
@@ -60,24 +81,27 @@ class AsyncJobHandle:
         """What the job's attempts printed."""
         return await self._client.logs(self.id)
 
-    async def cancel(self, reason: Optional[str] = None) -> Job:
+    async def cancel(self, reason: Optional[str] = None) -> Job[R]:
         """Ask for the job's end."""
-        return await self._client.cancel(self.id, reason)
+        return self._typed(await self._client.cancel(self.id, reason))
 
-    async def retry(self, reason: Optional[str] = None) -> Job:
+    async def retry(self, reason: Optional[str] = None) -> Job[R]:
         """Run the ended job again, or a retrying one at once."""
-        return await self._client.retry(self.id, reason)
+        return self._typed(await self._client.retry(self.id, reason))
 
-    async def reschedule(self, run_at: Instant, reason: Optional[str] = None) -> Job:
+    async def reschedule(self, run_at: Instant, reason: Optional[str] = None) -> Job[R]:
         """Give the waiting job another time."""
-        return await self._client.reschedule(self.id, run_at, reason)
+        return self._typed(await self._client.reschedule(self.id, run_at, reason))
+
+    def _typed(self, found: "Job[Any]") -> Job[R]:
+        return Job(found.fields, self._signature)
 
     def __repr__(self) -> str:
         return f"<handle of job {self.id}>"
 
 
 class AsyncClient:
-    """As `Client`, for asyncio."""
+    """As `Client`, for asyncio. Within its `async with` block it is the client of `Task.asubmit`."""
 
     def __init__(
         self, url: Optional[str] = None, *, token: Optional[str] = None, timeout: float = 30.0, patience: float = 10.0
@@ -87,12 +111,15 @@ class AsyncClient:
         self.schedules = AsyncSchedules(self, self._client.schedules)
         self.calendars = AsyncCalendars(self, self._client.calendars)
         self.url = self._client.url
+        self._entered: "List[Any]" = []
         self.patience = patience
 
     async def __aenter__(self: A) -> A:  # noqa: PYI019 - typing.Self came with Python 3.11
+        self._entered.append(current.enter_async(self))
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        current.leave(self._entered.pop())
         await self.close()
 
     async def close(self) -> None:
@@ -100,10 +127,14 @@ class AsyncClient:
         self._client.close()
         self._threads.shutdown(wait=False)
 
-    async def submit(self, task: TaskLike, **options: Any) -> AsyncJobHandle:
+    @overload
+    async def submit(self, task: "Union[Task[Any, R], Configured[Any, R]]", **options: Any) -> AsyncJobHandle[R]: ...
+    @overload
+    async def submit(self, task: str, **options: Any) -> AsyncJobHandle[Any]: ...
+    async def submit(self, task: Any, **options: Any) -> AsyncJobHandle[Any]:
         """As `Client.submit`."""
-        handle = await self.in_thread(lambda: self._client.submit(task, **options))
-        return AsyncJobHandle(self, handle.id)
+        handle: "JobHandle[Any]" = await self.in_thread(lambda: self._client.submit(task, **options))
+        return AsyncJobHandle(self, handle.id, signature_of(task))
 
     async def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
         """As `Client.submit_spec`."""
@@ -180,6 +211,14 @@ class AsyncClient:
     async def drop_from_inbox(self, job_id: str) -> None:
         """As `Client.drop_from_inbox`."""
         await self.in_thread(lambda: self._client.drop_from_inbox(job_id))
+
+    async def tasks(self) -> "List[Dict[str, Any]]":
+        """As `Client.tasks`."""
+        return await self.in_thread(self._client.tasks)
+
+    async def task(self, name: str) -> "Dict[str, Any]":
+        """As `Client.task`."""
+        return await self.in_thread(lambda: self._client.task(name))
 
     async def queues(self) -> "List[Dict[str, Any]]":
         """As `Client.queues`."""

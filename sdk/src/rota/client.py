@@ -7,20 +7,19 @@ import time
 import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
 
+from rota import current
 from rota.calendars import Calendars
-from rota.context import current_or_none
 from rota.discovery import default_token, default_url
-from rota.errors import JobFailed, Unreachable
+from rota.errors import Unreachable
 from rota.groups import Group, GroupHandle, Workflow, batch_json, path_of
-from rota.jobs import Instant, Job, Predecessor, TaskLike, instant_text, job
+from rota.jobs import Instant, Job, instant_text
 from rota.schedules import Schedules
-from rota.tasks import DEFAULT, Default, Unique
-from rota.telemetry import current_traceparent
+from rota.submitting import JobHandle, Submitting, new_key, trace_headers
 from rota.transport import Answer, Transport, in_path
 from rota.values import plain_body
-from rota.waiting import Waiting
 
-BULK_LIMIT = 10_000
+__all__ = ["Client", "JobHandle"]
+
 PAGE = 200
 FOLLOW_PAUSE_SECONDS = 0.5
 READ_PATIENCE_SECONDS = 0.2
@@ -29,60 +28,10 @@ READ_PATIENCE_SECONDS = 0.2
 C = TypeVar("C", bound="Client")
 
 
-class JobHandle:
-    """A submitted job."""
-
-    def __init__(self, client: Client, job_id: str) -> None:
-        self._client = client
-        self.id = job_id
-
-    def refresh(self) -> Job:
-        """The job as it is now."""
-        return self._client.get(self.id)
-
-    def wait(self, timeout: Optional[float] = None, *, raise_on_failure: bool = True) -> Job:
-        """Wait for the job's end, also while the store restarts.
-
-        Raises:
-            WaitTimeout: it has not ended within `timeout` seconds; a TimeoutError, too.
-            JobFailed: it ended in another state than `succeeded` (unless `raise_on_failure` is False).
-            Unreachable: the store has not answered for longer than the client's `patience`.
-        """
-        waiting = Waiting(self.id, timeout)
-        while True:
-            found = self._client.get(self.id, patience=waiting.patience(self._client.patience))
-            if waiting.is_over(found):
-                if raise_on_failure and found.state != "succeeded":
-                    raise JobFailed(found)
-                return found
-            time.sleep(waiting.pause())
-
-    def events(self) -> "List[Dict[str, Any]]":
-        """The job's history."""
-        return self._client.events(self.id)
-
-    def logs(self) -> "List[Dict[str, Any]]":
-        """What the job's attempts printed."""
-        return self._client.logs(self.id)
-
-    def cancel(self, reason: Optional[str] = None) -> Job:
-        """Ask for the job's end."""
-        return self._client.cancel(self.id, reason)
-
-    def retry(self, reason: Optional[str] = None) -> Job:
-        """Run the ended job again, or a retrying one at once."""
-        return self._client.retry(self.id, reason)
-
-    def reschedule(self, run_at: Instant, reason: Optional[str] = None) -> Job:
-        """Give the waiting job another time."""
-        return self._client.reschedule(self.id, run_at, reason)
-
-    def __repr__(self) -> str:
-        return f"<handle of job {self.id}>"
-
-
-class Client:
+class Client(Submitting):
     """Speaks to a store. Usable from several threads; a context that closes its connections.
+
+    Within its `with` block it is the client of `Task.submit`.
 
     `url` is by default ROTA_URL, the `rota up` that runs in the current folder, or http://127.0.0.1:3000; `token` is
     ROTA_TOKEN or the content of the file ROTA_TOKEN_FILE. `timeout`: seconds for one answer.
@@ -96,100 +45,21 @@ class Client:
         self.url = url or default_url()
         self.patience = patience
         self._http = Transport(self.url, token or default_token(), timeout)
+        self._entered: "List[Any]" = []
         self.schedules = Schedules(self)
         self.calendars = Calendars(self)
 
     def __enter__(self: C) -> C:  # noqa: PYI019 - typing.Self came with Python 3.11
+        self._entered.append(current.enter(self))
         return self
 
     def __exit__(self, *_: object) -> None:
+        current.leave(self._entered.pop())
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def submit(  # noqa: PLR0913 - each is a field of the job
-        self,
-        task: TaskLike,
-        *,
-        args: Optional[Mapping[str, Any]] = None,
-        queue: Optional[str] = None,
-        priority: Optional[str] = None,
-        run_at: Optional[Instant] = None,
-        delay: Optional[float] = None,
-        timeout: "float | Default | None" = DEFAULT,
-        expires_at: Optional[Instant] = None,
-        tags: Optional[Mapping[str, str]] = None,
-        retry: Optional[Mapping[str, Any]] = None,
-        key: Optional[str] = None,
-        after: "Optional[Iterable[Predecessor]]" = None,
-        after_mode: Optional[str] = None,
-        on_failure: Optional[str] = None,
-        unique: Optional[Unique] = None,
-        idempotency_key: Optional[str] = None,
-        **task_args: Any,
-    ) -> JobHandle:
-        """Submit a job: a task, or its name, and as further keyword arguments what it is called with.
-
-        Args:
-            task: The task or its name.
-            args: Arguments of the task which are called as the options here are.
-            queue: The queue.
-            priority: high, normal or low.
-            run_at: Not before this instant: an aware datetime, or RFC 3339 with an offset.
-            delay: Not before so many seconds from now.
-            timeout: Seconds that one attempt may take; None for no limit.
-            expires_at: No attempt starts at or after this instant.
-            tags: Names and values to find it by.
-            retry: How often and when failed attempts are repeated, `{"max_attempts": 3, "backoff": "fixed"}`.
-            key: What concurrency limits and fairness count by.
-            after: Jobs (handles or ids), workflows and batches that have to end first, successfully unless
-                `{"job": ..., "outcome": "failed" or "ended"}` says otherwise.
-            after_mode: Whether it waits for `all` of them or for `any`.
-            on_failure: What becomes of it when that can not come true any more: `cancel`, `run` or `hold`.
-            unique: One job for a key at a time: the key, or `{"key": "report", "while": "queued",
-                "on_conflict": "replace"}`. The handle is that of the job that holds the key.
-            idempotency_key: A second submission with it answers the first job.
-            task_args: Arguments of the task.
-
-        Raises:
-            NotJson: an argument has no form in JSON; `place` says which.
-            Refused: the job is not as it must be, `field` says where; Conflict when the idempotency key is taken, or
-                the unique key, whose holder is `problem["job"]`.
-            Unreachable: the store could not be reached for longer than `patience`.
-        """
-        spec = job(
-            task, args={**(args or {}), **task_args}, queue=queue, priority=priority, run_at=run_at, delay=delay,
-            timeout=timeout, expires_at=expires_at, tags=tags, retry=retry, key=key, after=after, after_mode=after_mode,
-            on_failure=on_failure, unique=unique,
-        )  # fmt: skip
-        answer = self.submit_spec(spec, idempotency_key=idempotency_key or new_key())
-        return JobHandle(self, answer["id"])
-
-    def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
-        """Submit a job given as its JSON object; the job's JSON object. Without a key it is never repeated."""
-        headers = trace_headers()
-        if idempotency_key:
-            headers["Idempotency-Key"] = idempotency_key
-        patience = self.patience if idempotency_key else 0.0
-        answer = self._http.call("POST", "/v1/jobs", body=dict(spec), headers=headers, patience=patience)
-        result: "Dict[str, Any]" = answer.body
-        return result
-
-    def submit_many(self, jobs: "Iterable[Mapping[str, Any]]") -> "List[Dict[str, Any]]":
-        """Submit any number of jobs, each as `rota.job(task, ...)` or the HTTP contract describes it.
-
-        One result each, in order: `{"status": 201, "id": "..."}`, or the status and the `problem` of a refused one.
-        """
-        specs = [{"idempotency_key": new_key(), **spec} for spec in jobs]
-        results: "List[Dict[str, Any]]" = []
-        for start in range(0, len(specs), BULK_LIMIT):
-            part = specs[start : start + BULK_LIMIT]
-            headers = trace_headers()
-            answer = self._http.call("POST", "/v1/jobs/bulk", body=part, headers=headers, patience=self.patience)
-            results += answer.body["results"]
-        return results
 
     def get(self, job_id: str, *, at: Optional[Union[int, str]] = None, patience: Optional[float] = None) -> Job:
         """The job as it is, or as it was `at` a position or instant. Raises NotFound."""
@@ -350,6 +220,14 @@ class Client:
         query = {} if at is None else {"at": at if isinstance(at, str) else at.isoformat()}
         return dict(self._read(f"/v1/schedules/{in_path(schedule)}/why", query).body)
 
+    def tasks(self) -> "List[Dict[str, Any]]":
+        """Every task that executors have announced, and the built-in ones: its parameters and defaults."""
+        return list(self._pages("/v1/tasks", {}))
+
+    def task(self, name: str) -> "Dict[str, Any]":
+        """One task. Raises NotFound."""
+        return dict(self._read(f"/v1/tasks/{in_path(name)}", {}).body)
+
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
         return list(self._read("/v1/queues", {}).body["items"])
@@ -461,15 +339,3 @@ class Client:
             cursor = page.get("next_cursor")
             if cursor is None:
                 return
-
-
-def new_key() -> str:
-    """An idempotency key that nobody else has."""
-    return f"sdk-{uuid.uuid4()}"
-
-
-def trace_headers() -> "Dict[str, str]":
-    """The trace that this program, or the task that it runs, is part of."""
-    current = current_or_none()
-    traceparent = current_traceparent() or (current.traceparent if current is not None else None)
-    return {} if traceparent is None else {"traceparent": traceparent}

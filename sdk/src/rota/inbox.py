@@ -6,8 +6,8 @@ import json
 import sys
 from typing import Any, Dict, Mapping, Tuple
 
-from rota.client import trace_headers
 from rota.jobs import TaskLike, job
+from rota.submitting import trace_headers
 from rota.values import plain
 
 _CALL = "select public.rota_enqueue({}, {}, {}) as id"

@@ -9,12 +9,12 @@ from pathlib import PurePath
 from typing import Any, Dict, List, Mapping
 
 from rota.leaves import LEAVES
-from rota.typed import JSON_NAMES, UNIONS, bare
+from rota.typed import JSON_NAMES, UNIONS, bare, known
 
 
 def parameter_types(hints: "Mapping[str, Any]") -> "Dict[str, List[str]]":
     """The JSON types of each parameter whose annotation tells them."""
-    found = {name: json_types(hint) for name, hint in hints.items() if name != "return"}
+    found = {name: known(json_types, hint) for name, hint in hints.items() if name != "return"}
     return {name: kinds for name, kinds in found.items() if kinds}
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Dict, Iterator, List, Mapping, Optional, TypeVar, Union
 from urllib.parse import quote
 
+from rota.configured import Configured
 from rota.jobs import Instant, TaskLike, instant_text, job
 from rota.tasks import Task
 
@@ -222,7 +223,7 @@ class AsyncSchedules:
 
 
 def _job(given: JobLike) -> "Dict[str, Any]":
-    return job(given) if isinstance(given, (str, Task)) else dict(given)
+    return job(given) if isinstance(given, (str, Task, Configured)) else dict(given)
 
 
 def _path(schedule: str, action: Optional[str] = None) -> str:

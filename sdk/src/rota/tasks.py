@@ -6,16 +6,43 @@ import functools
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Generic, Mapping, Optional, TypeVar, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Coroutine,
+    Dict,
+    Generic,
+    Iterable,
+    Mapping,
+    Optional,
+    Protocol,
+    Tuple,
+    Type,
+    Union,
+    overload,
+)
 
+from rota.declaring import (
+    AfterMode,
+    OnFailure,
+    Priority,
+    RetryOptions,
+    Unique,
+    check_name,
+    check_options,
+    unique_object,
+)
+from rota.suggestions import did_you_mean
 from rota.typed import Signature
+from rota.typevars import P, R
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from rota.async_client import AsyncJobHandle
+    from rota.client import JobHandle
+    from rota.configured import Configured, Instant, Predecessor
 
-OPTIONS = ("queue", "priority", "timeout", "retry", "tags", "unique")
-
-Unique = Union[str, Mapping[str, Any]]
-"""One job for a key at a time: the key, or `{"key": ..., "while": ..., "on_conflict": ...}`."""
+Errors = Union[Type[BaseException], Tuple[Type[BaseException], ...]]
 
 
 class Default:
@@ -27,34 +54,79 @@ class Default:
 
 DEFAULT = Default()
 
-_registry: "Dict[str, Task[Any]]" = {}
+_registry: "Dict[str, Task[Any, Any]]" = {}
 
 
-class Task(Generic[F]):
-    """A function that Rota can run. Calling it runs it here and now, as the plain function."""
+class Task(Generic[P, R]):
+    """A function that Rota can run. Calling it runs it here and now, as the plain function.
+
+    `defaults` are the options that it was declared with.
+    """
 
     __name__: str
     cancel_grace: float = 0.0
 
-    def __init__(self, function: F, name: str, options: "Dict[str, Any]") -> None:
+    def __init__(self, function: "Callable[..., Any]", name: str, defaults: "Dict[str, Any]") -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
-        self.options = options
+        self.defaults = defaults
         self.is_async = inspect.iscoroutinefunction(function)
         self._signature: Optional[Signature] = None
 
-    if TYPE_CHECKING:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function, here."""
+        result: R = self.function(*args, **kwargs)
+        return result
 
-        @property
-        def __call__(self) -> F:
-            """The function, with its own types."""
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Submit a job that calls it so: `greet.submit(name="Ada")`. All arguments are the task's own.
 
-    else:
+        It goes to the client of the `with` block around it, else to that of `rota.configure`, else to the store that
+        ROTA_URL names. Options of the job go before: `greet.options(delay=10).submit(name="Ada")`. Raises as
+        `Client.submit`.
+        """
+        return self.options().submit(*args, **kwargs)
 
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """Run the function, here."""
-            return self.function(*args, **kwargs)
+    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> AsyncJobHandle[R]:
+        """As `submit`, for asyncio: with the AsyncClient of the `async with` block around it."""
+        return await self.options().asubmit(*args, **kwargs)
+
+    def options(  # noqa: PLR0913 - each is a field of the job
+        self,
+        *,
+        queue: Optional[str] = None,
+        priority: Optional[Priority] = None,
+        run_at: "Optional[Instant]" = None,
+        delay: Optional[float] = None,
+        timeout: "float | Default | None" = DEFAULT,
+        expires_at: "Optional[Instant]" = None,
+        tags: Optional[Mapping[str, str]] = None,
+        retry: Optional[RetryOptions] = None,
+        key: Optional[str] = None,
+        after: "Optional[Iterable[Predecessor]]" = None,
+        after_mode: Optional[AfterMode] = None,
+        on_failure: Optional[OnFailure] = None,
+        unique: Optional[Unique] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> Configured[P, R]:
+        """The task with options of the job that it is submitted as; they are those of `Client.submit`.
+
+        `greet.options(delay=10).submit(name="Ada")`. What follows in `submit` is the task's own, also where it is
+        called as an option is: `fetch.options(timeout=9).submit(timeout=1)`.
+        """
+        from rota.configured import Configured, job_options  # noqa: PLC0415 - it needs this module
+
+        options = job_options(
+            queue=queue, priority=priority, run_at=run_at, delay=delay, timeout=timeout, expires_at=expires_at,
+            tags=tags, retry=retry, key=key, after=after, after_mode=after_mode, on_failure=on_failure, unique=unique,
+            idempotency_key=idempotency_key,
+        )  # fmt: skip
+        return Configured(self, options)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> "Dict[str, Any]":
+        """The job that calls it so, as `Client.submit_many`, `submit_batch` and schedules take it."""
+        return self.options().job(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -74,26 +146,69 @@ class Task(Generic[F]):
         """Whether further arguments are taken as `**kwargs`."""
         return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self._parameters())
 
+    def check_arguments(self, names: "Iterable[str]") -> None:
+        """Raise TypeError when it takes no argument of such a name, or needs another one."""
+        names, parameters = set(names), self.parameters()
+        if not self.any_keyword():
+            for name in sorted(names - parameters.keys()):
+                hint = did_you_mean(name, parameters) or f"; it takes {', '.join(parameters) or 'none'}"
+                raise TypeError(f"{self.name} takes no argument {name!r}{hint}")
+        missing = [name for name, needed in parameters.items() if needed and name not in names]
+        if missing:
+            raise TypeError(f"{self.name} needs the argument {missing[0]!r}")
+
+    def bind(self, args: "Tuple[Any, ...]", kwargs: "Mapping[str, Any]") -> "Dict[str, Any]":
+        """The arguments of a call, all by their names, as a job has them. Raises TypeError."""
+        if not args:
+            self.check_arguments(kwargs)
+            return dict(kwargs)
+        names = [p.name for p in self._parameters() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if len(args) > len(names):
+            raise TypeError(f"{self.name} takes {len(names)} arguments by position, not {len(args)}")
+        given = dict(zip(names, args))
+        for name in given.keys() & kwargs.keys():
+            raise TypeError(f"{self.name} got two values for the argument {name!r}")
+        self.check_arguments([*given, *kwargs])
+        return {**given, **kwargs}
+
     def _parameters(self) -> Any:
         return inspect.signature(self.function).parameters.values()
+
+
+if TYPE_CHECKING:
+
+    class AsyncTask(Task[P, R]):
+        """A task whose function is async: calling it gives a coroutine, submitting it the job of its result."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> "Coroutine[Any, Any, R]":  # type: ignore[override]
+            """Run the function, here."""
 
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, function: "Callable[P, Coroutine[Any, Any, R]]") -> "AsyncTask[P, R]": ...
+    @overload
+    def __call__(self, function: "Callable[P, R]") -> "Task[P, R]": ...
+
+
 @overload
-def task(function: F) -> "Task[F]": ...
+def task(function: "Callable[P, Coroutine[Any, Any, R]]") -> "AsyncTask[P, R]": ...
+@overload
+def task(function: "Callable[P, R]") -> "Task[P, R]": ...
 @overload
 def task(
     *,
     name: Optional[str] = ...,
     queue: Optional[str] = ...,
-    priority: Optional[str] = ...,
+    priority: Optional[Priority] = ...,
     timeout: "float | Default | None" = ...,
-    retry: Optional[Mapping[str, Any]] = ...,
+    retry: Optional[RetryOptions] = ...,
     tags: Optional[Mapping[str, str]] = ...,
     unique: Optional[Unique] = ...,
-) -> "Callable[[F], Task[F]]": ...
+) -> _Decorator: ...
 
 
 def task(
@@ -109,19 +224,31 @@ def task(
 ) -> Any:
     """Make an async or plain function a task.
 
-    `name` defaults to module.function. The others are what jobs of this task get when their submission does not say
-    otherwise: `timeout` in seconds for one attempt (None: no limit), `retry` as in a job, `{"max_attempts": 3}`,
-    `unique` as in a job; without a `key` in it, jobs with the same arguments exclude each other.
+    Args:
+        function: The function.
+        name: Defaults to module.function.
+        queue: What jobs of this task get when their submission does not say otherwise, as the following ones.
+        priority: high, normal or low.
+        timeout: Seconds for one attempt; None for no limit.
+        retry: As in a job, `{"max_attempts": 3}`.
+        tags: Names and values.
+        unique: As in a job; without a `key` in it, jobs with the same arguments exclude each other.
+
+    Raises:
+        TypeError: this can not be a task, or an option is of a wrong type.
+        ValueError: no job could have such an option, or there is another task of this name.
     """
     given: "Dict[str, Any]" = {"queue": queue, "priority": priority, "retry": retry, "tags": tags}
     given["unique"] = unique_object(unique)
     options = {key: value for key, value in given.items() if value is not None}
     if not isinstance(timeout, Default):
         options["timeout"] = timeout
+    check_options(options)
 
-    def decorate(wrapped: Any) -> "Task[Any]":
+    def decorate(wrapped: Any) -> "Task[Any, Any]":
         _check(wrapped)
-        made = Task(wrapped, name or f"{_module_name(wrapped)}.{wrapped.__qualname__}", options)
+        made: "Task[Any, Any]" = Task(wrapped, name or f"{_module_name(wrapped)}.{wrapped.__qualname__}", options)
+        check_name(made.name)
         other = _registry.get(made.name)
         if other is not None and _place(other.function) != _place(wrapped):
             raise ValueError(f"two tasks are named {made.name}: give one another name")
@@ -131,24 +258,20 @@ def task(
     return decorate if function is None else decorate(function)
 
 
-def unique_object(unique: Optional[Unique]) -> "Optional[Dict[str, Any]]":
-    """The JSON object for a key or for the object itself."""
-    if unique is None or isinstance(unique, Mapping):
-        return None if unique is None else dict(unique)
-    return {"key": unique}
-
-
-def registered() -> "Dict[str, Task[Any]]":
+def registered() -> "Dict[str, Task[Any, Any]]":
     """All tasks of this process by name."""
     return _registry
 
 
 def _check(function: Any) -> None:
-    if not callable(function) or not hasattr(function, "__qualname__"):
+    if not callable(function) or not hasattr(function, "__qualname__") or isinstance(function, type):
         raise TypeError("task() decorates a function: write @task or @task(queue=...)")
+    name = function.__qualname__
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"a task returns its result once; {name} is a generator: `return` a list instead of `yield`")
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
-            raise TypeError(f"a task's arguments have names; {parameter.name} of {function.__qualname__} is positional")
+            raise TypeError(f"a task's arguments have names; {parameter.name} of {name} is positional")
 
 
 def _place(function: Any) -> Any:

@@ -57,7 +57,7 @@ class Signature:
     def __init__(self, function: Any) -> None:
         hints = hints_of(function)
         self.hints = hints
-        self._converters = {name: made for name, hint in hints.items() if (made := converter(hint)) is not None}
+        self._converters = {name: made for name, hint in hints.items() if (made := known(converter, hint)) is not None}
         parameters = inspect.signature(function).parameters.values()
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         self._names = {p.name for p in parameters}
@@ -76,6 +76,14 @@ class Signature:
         """The result of a job as the function has returned it. Raises Mismatch."""
         convert = self._converters.get("return")
         return value if convert is None else convert(value)
+
+
+def known(question: "Callable[[Any], Any]", hint: Any) -> Any:
+    """The answer about an annotation, None when it is too odd to have one: that is no reason not to run the task."""
+    try:
+        return question(hint)
+    except Exception:  # noqa: BLE001 - an annotation may be any object
+        return None
 
 
 def converter(hint: Any) -> Optional[Converter]:

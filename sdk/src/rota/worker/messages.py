@@ -52,7 +52,7 @@ def _unusable(key: int, kind: str, reason: str, where: Optional[str] = None) -> 
     return encode(["fail", key, kind, message, where, False])
 
 
-def failure(key: int, error: BaseException, found: "Optional[Task[Any]]" = None, args: Any = None) -> str:
+def failure(key: int, error: BaseException, found: "Optional[Task[Any, Any]]" = None, args: Any = None) -> str:
     """What the task raised."""
     kind, retryable = class_of(error), not issubclass(type(error), NoRetry)
     if type(error) is WrongArguments or _are_wrong(error, found, args):
@@ -94,7 +94,7 @@ def _bare_trace(error: BaseException) -> str:
     return "".join([*lines, f"{class_of(error)}: {text_of(error)}\n"])[-TRACEBACK_LIMIT_CHARS:]
 
 
-def _are_wrong(error: BaseException, found: "Optional[Task[Any]]", args: "Dict[str, Any]") -> bool:
+def _are_wrong(error: BaseException, found: "Optional[Task[Any, Any]]", args: "Dict[str, Any]") -> bool:
     if type(error) is not TypeError or found is None:
         return False
     try:

@@ -155,7 +155,7 @@ class RunningTasks:
         else:
             run.interrupts.interrupt()
 
-    async def _run_async(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> None:
+    async def _run_async(self, run: Run, found: "Task[Any, Any]", args: "Dict[str, Any]") -> None:
         run.begun = True
         set_current(run)
         try:
@@ -174,7 +174,7 @@ class RunningTasks:
             self._leave_child(None)
             self._finish(run, messages.success(run.key, result))
 
-    def _run_plain(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> None:
+    def _run_plain(self, run: Run, found: "Task[Any, Any]", args: "Dict[str, Any]") -> None:
         set_current(run)
         try:
             message = self._call(run, found, args)
@@ -186,7 +186,7 @@ class RunningTasks:
             self._collecting = True
             call_in_loop(self.loop, self._collect)
 
-    def _call(self, run: Run, found: "Task[Any]", args: "Dict[str, Any]") -> str:
+    def _call(self, run: Run, found: "Task[Any, Any]", args: "Dict[str, Any]") -> str:
         """The message about how it came out. Raises TaskCancelled only, and never after it has returned."""
         interrupts = run.interrupts
         assert isinstance(interrupts, Interrupts)  # noqa: S101 - a plain function has these
@@ -241,7 +241,7 @@ class RunningTasks:
             self.pipes.send(messages.encode(["progress", run.key, *progress]))
 
 
-def _given(found: "Task[Any]", args: "Dict[str, Any]") -> "Dict[str, Any]":
+def _given(found: "Task[Any, Any]", args: "Dict[str, Any]") -> "Dict[str, Any]":
     """The arguments as the task's annotations ask for them. Within the attempt: a model's checks are its own code."""
     try:
         return found.signature.arguments(args)

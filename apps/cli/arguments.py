@@ -1,0 +1,72 @@
+"""Arguments of tasks as they are typed: `name=value`, by the types that the task has announced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from apps.cli.output import Failure
+from rota import Client, NotFound
+
+JSON_TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    dict: "object",
+    list: "array",
+    type(None): "null",
+}
+
+
+def arguments_of(client: Client, task: str, words: Iterable[str]) -> dict[str, Any]:
+    """The arguments: a value that is JSON is taken as JSON, unless the task takes a text there and nothing such."""
+    found = pairs(words)
+    values = {name: _json(text) for name, text in found.items()}
+    if all(isinstance(value, str) for value in values.values()):
+        return values
+    types = _types(client, task)
+    return {name: text_or_json(found[name], value, types.get(name, ())) for name, value in values.items()}
+
+
+def guessed(words: Iterable[str]) -> dict[str, Any]:
+    """As `arguments_of`, of a task of which nothing is known."""
+    return {name: _json(text) for name, text in pairs(words).items()}
+
+
+def pairs(words: Iterable[str]) -> dict[str, str]:
+    """The texts of `name=value`. Raises Failure."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, separator, text = word.partition("=")
+        if not separator or not name:
+            raise Failure(f"{word!r} is not name=value", status=2)
+        found[name] = text
+    return found
+
+
+def text_or_json(text: str, value: Any, types: Collection[str]) -> Any:
+    """What was typed, as a text or as the JSON value that it is too. No types: not known."""
+    kind = JSON_TYPES[type(value)]
+    fits = kind in types or (kind == "integer" and "number" in types)
+    return text if "string" in types and not fits else value
+
+
+def _types(client: Client, task: str) -> Mapping[str, list[str]]:
+    try:
+        parameters = client.task(task)["parameters"]
+    except NotFound:
+        return {}  # the submission will say so, or the store is of an earlier version
+    return {one["name"]: one["types"] for one in parameters or ()}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

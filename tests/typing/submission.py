@@ -1,0 +1,66 @@
+"""Never run: how a type checker sees submissions. A line that must not pass ends with mypy's code of the error."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from rota import AsyncClient, AsyncJobHandle, Client, Job, JobHandle, Workflow, task
+
+
+@task
+def greet(name: str, times: int = 1) -> str:
+    return name * times
+
+
+@task(queue="mail", timeout=30, retry={"max_attempts": 3, "backoff": "fixed"}, unique={"while": "queued"})
+async def welcome(to: str, timeout: float = 1.0) -> dict[str, int]:
+    return {to: 1}
+
+
+def calls() -> None:
+    assert_type(greet("Ada"), str)
+    greet(nmae="Ada")  # call-arg
+    assert_type(greet.submit("Ada"), JobHandle[str])
+    assert_type(greet.submit(name="Ada", times=2).wait(60), Job[str])
+    assert_type(greet.submit(name="Ada").wait().result, str)
+    assert_type(welcome.submit(to="a").wait().result, dict[str, int])
+    assert_type(welcome.options(delay=10, timeout=None).submit(to="a", timeout=2), JobHandle[dict[str, int]])
+    assert_type(greet.job(name="Ada"), dict[str, Any])
+    greet.submit(nmae="Ada")  # call-arg
+    greet.submit(name=5)  # arg-type
+    greet.submit()  # call-arg
+    greet.submit(name="Ada", delay=10)  # call-arg
+    welcome.options(delay=10).submit(to=5)  # arg-type
+    welcome.options(dealy=10)  # call-arg
+    welcome.options(priority="urgent")  # arg-type
+    welcome.options(retry={"backof": "fixed"})  # arg-type
+    welcome.options(retry={"backoff": "quick"})  # arg-type
+    welcome.options(unique={"while": "forever"})  # arg-type
+
+
+async def asynchronous(client: AsyncClient) -> None:
+    assert_type(await welcome("a"), dict[str, int])
+    assert_type(await welcome.asubmit(to="a"), AsyncJobHandle[dict[str, int]])
+    assert_type((await (await client.submit(greet, name="Ada")).wait()).result, str)
+    await welcome.asubmit(ot="a")  # call-arg
+
+
+def clients(client: Client) -> None:
+    assert_type(client.submit(greet, name="Ada", delay=10), JobHandle[str])
+    assert_type(client.submit(welcome.options(delay=1), to="a"), JobHandle[dict[str, int]])
+    assert_type(client.submit("greet", name="Ada").wait().result, Any)
+    client.submit(greet, name="Ada", priority="urgent")  # call-overload
+    client.submit(5)  # call-overload
+    flow = Workflow("w")
+    flow.add("a", greet, name="Ada")
+    job = client.get("1")
+    if job.state == "sleeping":  # comparison-overlap
+        return
+
+
+@task(priority="urgent")  # call-overload
+def wrong_priority() -> None: ...
+
+
+@task(retry={"initial_delay": 1})  # call-overload
+def wrong_retry() -> None: ...
