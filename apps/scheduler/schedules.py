@@ -30,6 +30,7 @@ from domain.ports import ResourceRow
 from domain.schedules import ticking
 from domain.schedules.definition import Timings
 from domain.schedules.events import ScheduleTicked
+from domain.schedules.presence import Presence
 from domain.schedules.schedule import KIND, Schedule, from_json
 from domain.timers import Timers
 from observability import tracing, unreadable
@@ -71,6 +72,7 @@ class Schedules:
         self._timers = Timers()
         self._calendars = CalendarsThen(office.around.resources, office.around.event_log)
         self._timings = Timings()
+        self._presence = Presence(self._now())
         self._waiting: set[str] = set()
         """Schedules with queued ticks: an end of one of their jobs concerns them."""
         self._conflicted: set[UUID] = set()
@@ -93,12 +95,17 @@ class Schedules:
         """Decide what is due, for ever. Raises NotLeader, Unavailable."""
         await self._office.caught_up.wait()
         while True:
-            if self._timers.wants_load(self._now()):
-                await self._load()
-            due = self._timers.take_due(self._now(), BATCH)
-            if due:
-                await self._decide_all(due)
-            else:
+            began = self._now()
+            try:
+                if self._timers.wants_load(began):
+                    await self._load()
+                due = self._timers.take_due(self._now(), BATCH)
+                if due:
+                    await self._decide_all(due)
+            except Unavailable:
+                self._presence.away(began)
+                raise
+            if not due:
                 await self._sleep()
 
     async def settled(self, position: Position) -> None:
@@ -145,6 +152,7 @@ class Schedules:
         except BaseException:
             self._timers.fail_load()
             raise
+        self._presence.back(self._now())
         self._timers.end_load(((str(schedule_id), due_at) for schedule_id, due_at in found), len(found))
 
     # -- decisions ---------------------------------------------------------------------------------------------------
@@ -159,6 +167,7 @@ class Schedules:
 
     async def _try_to_decide(self, due: Sequence[UUID]) -> None:
         rows = await self._around.resources.get(due)
+        self._presence.back(self._now())
         schedules = [s for row in rows.values() if row.kind == KIND and (s := self._read(row)) is not None]
         for schedule in schedules:
             # Before their jobs are read: an end that comes later is not missed then.
@@ -208,7 +217,8 @@ class Schedules:
         """What is to be appended; None when nothing is."""
         now = self._now()
         try:
-            step = ticking.decide(schedule, now, ended, self._calendars.then, self._timings)
+            late_until = self._presence.late_until(now, ticking.ON_TIME)
+            step = ticking.decide(schedule, now, ended, self._calendars.then, self._timings, late_until=late_until)
             if not step.events:
                 self._next(ticking.unchanged(schedule, self._timings), more=False)
                 return None

@@ -26,7 +26,7 @@ from domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_j
 from domain.specs import JobSpec
 
 ON_TIME = timedelta(seconds=30)
-"""A nominal time decided within so much is on time: a failover is no downtime. Later it is a matter of catch-up."""
+"""A nominal time that is late by no more is on time: a failover is no downtime. Later it is up to catch-up."""
 
 TICKS_MAXIMUM = 200
 """Nominal times that become jobs, or are looked at one by one, in one unit."""
@@ -75,9 +75,15 @@ def decide(
     ended: frozenset[str],
     calendars_then: CalendarsThen,
     timings: Timings | None = None,
+    *,
+    late_until: datetime | None = None,
 ) -> Step:
-    """The next outcomes. `ended`: those of its open jobs that have ended. Raises Rejected: unusable definition."""
-    deciding = _Deciding(schedule, now, ended, calendars_then, timings or Timings())
+    """The next outcomes. `ended`: those of its open jobs that have ended. Raises Rejected: unusable definition.
+
+    `late_until`: nominal times up to then are late, see Presence; without it those of ON_TIME ago and earlier.
+    """
+    late = now - ON_TIME if late_until is None else late_until
+    deciding = _Deciding(schedule, now, ended, calendars_then, timings or Timings(), late)
     deciding.release()
     deciding.settle()
     return deciding.step()
@@ -134,8 +140,10 @@ class _Deciding:
         ended: frozenset[str],
         calendars_then: CalendarsThen,
         timings: Timings,
+        late_until: datetime,
     ) -> None:
         self._schedule = schedule
+        self._late_until = late_until
         self._now = now
         self._calendars_then = calendars_then
         self._timings = timings
@@ -215,7 +223,7 @@ class _Deciding:
         return [_Range(owed.after, owed.until, count, reason)] if count else []
 
     def _active_stretch(self, owed: _Owed) -> list[_Range | _One]:
-        late_until = min(owed.until, self._now - ON_TIME)
+        late_until = min(owed.until, self._late_until)
         on_time = [
             _One(nominal, "due")
             for nominal in islice(

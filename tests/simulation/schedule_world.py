@@ -24,6 +24,7 @@ from domain.recurrence.times import Nominal, nominal_times
 from domain.schedules import changes, ticking
 from domain.schedules import definition as definitions
 from domain.schedules import events as e
+from domain.schedules.presence import Presence
 from domain.schedules.schedule import KIND, Schedule, evolve, fold, from_json, to_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -282,6 +283,8 @@ class Leader:
     world: World
     term: int = field(init=False)
     over: bool = False
+    presence: Presence | None = None
+    """Where it is told of its absences; without one it counts every delay as absence."""
     _held: tuple[Schedule, ticking.Step] | None = None
 
     def __post_init__(self) -> None:
@@ -293,7 +296,8 @@ class Leader:
         world = self.world
         schedule = world.read(stream_id)
         ended = frozenset(job for job in schedule.open if world.jobs.get(UUID(job), True))
-        step = ticking.decide(schedule, world.now, ended, world.calendars_then)
+        late = None if self.presence is None else self.presence.late_until(world.now, ticking.ON_TIME)
+        step = ticking.decide(schedule, world.now, ended, world.calendars_then, late_until=late)
         if not step.events:
             return False
         if world.chance(0.05):
