@@ -137,6 +137,11 @@ def delivery_id(subscription: UUID, position: Position) -> UUID:
     return uuid5(subscription, f"delivery:{position}")
 
 
+def delivered_by(subscription: UUID) -> str:
+    """The `causation_id` of an event that this subscription's delivery has published in Rota itself."""
+    return f"subscription:{subscription}"
+
+
 def wanted_view(
     event_type: str, stream_id: UUID, data: Mapping[str, Any], meta: Mapping[str, Any], job: HeadRow | None
 ) -> dict[str, Any]:

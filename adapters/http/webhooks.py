@@ -10,9 +10,11 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 import httpcore
 
@@ -26,6 +28,7 @@ ANSWER_LIMIT_BYTES = 2048
 """How much of an answer is read: enough for an error's text."""
 
 SAID_LIMIT_CHARS = 300
+TRAIL = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12});([0-9]{1,4});[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """How an attempt came out: `error` None means that the receiver took it. `wait_seconds`: what it asked for."""
+    """How an attempt came out: `error` None means that the receiver took it. `wait_seconds`: what it asked for.
+
+    `final`: another attempt would come out the same.
+    """
 
     error: str | None = None
     wait_seconds: float = 0.0
+    final: bool = False
 
 
 class Webhooks:
@@ -124,6 +131,23 @@ def sign(keys: Iterable[str], identity: str, timestamp: str, body: bytes) -> str
     content = f"{identity}.{timestamp}.".encode() + body
     signatures = (hmac.new(_key(key), content, hashlib.sha256).digest() for key in keys)
     return " ".join("v1," + base64.b64encode(signature).decode() for signature in signatures)
+
+
+def sign_trail(secret: str, subscription: UUID, depth: int) -> str:
+    """The header `rota-trail`: which subscription delivers, and how long the story is. Only its own store reads it."""
+    told = f"{subscription};{depth}"
+    return f"{told};{hmac.new(_key(secret), f'trail:{told}'.encode(), hashlib.sha256).hexdigest()}"
+
+
+def parse_trail(text: str) -> tuple[UUID, int] | None:
+    """The subscription and depth that a `rota-trail` speaks of, not verified yet; None when it is none."""
+    found = TRAIL.fullmatch(text)
+    return None if found is None else (UUID(found[1]), int(found[2]))
+
+
+def is_trail_of(keys: Iterable[str], text: str, subscription: UUID, depth: int) -> bool:
+    """Whether one of the subscription's secrets has signed it."""
+    return any(hmac.compare_digest(sign_trail(key, subscription, depth), text) for key in keys)
 
 
 def _key(secret: str) -> bytes:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import orjson
 
-from adapters.http.webhooks import Message, Sent, Webhooks
+from adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
 from apps.scheduler.metrics import DeliveryMetrics
 from apps.scheduler.outgoing import content_of
 from apps.scheduler.surroundings import Surroundings
@@ -28,7 +28,8 @@ from domain.event_patterns import compile_pattern
 from domain.ids import Position, Term
 from domain.log import RawEvent
 from domain.ports import HeadRow, ResourceRow
-from domain.subscriptions import NAMES, delivery_id, retry_policy, wanted_view
+from domain.subscriptions import NAMES, delivered_by, delivery_id, retry_policy, wanted_view
+from domain.triggers import CHAIN_LIMIT
 from domain.work import TooMuchWork
 from observability import unreadable
 
@@ -266,7 +267,7 @@ class DeliveryWorker:
             self._order.succeeded(item)
             return
         self._metrics.failed()
-        if item.attempts + 1 >= self._retry.max_attempts:
+        if sent.final or item.attempts + 1 >= self._retry.max_attempts:
             lost = self._order.gave_up(item, sent.error)
             self._metrics.gave_up(len(lost))
             log.error("%d events for %s are dead letters now: %s", len(lost), self.row.name, sent.error)
@@ -278,6 +279,11 @@ class DeliveryWorker:
 
     async def _attempt(self, item: Item) -> Sent:
         wanted = await self._fetch(item.position)
+        depth = wanted.meta.get("depth", 0)
+        if wanted.meta.get("causation_id") == delivered_by(self._id):
+            return Sent(error="not sent: the event is what this subscription has delivered to Rota itself", final=True)
+        if depth > CHAIN_LIMIT:
+            return Sent(error=f"not sent: the event is the end of a chain of {CHAIN_LIMIT}", final=True)
         doc, now = self.row.doc, self._now()
         body, headers = content_of(wanted.raw, wanted.meta, wanted.job, doc["mode"])
         secrets = await self._secrets(now)
@@ -287,7 +293,7 @@ class DeliveryWorker:
             url=doc["url"],
             id=str(delivery_id(self._id, item.position)),
             body=body,
-            headers=headers,
+            headers={**headers, "rota-trail": sign_trail(secrets[0], self._id, depth + 1)},
             secrets=secrets,
             timeout_seconds=doc["timeout"],
         )

@@ -20,6 +20,7 @@ from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.requests import meta_of, number, traceparent_of
 from apps.store.routing import Routes
+from apps.store.trails import Trails
 from domain.errors import Corruption, Rejected
 from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
@@ -43,6 +44,7 @@ class EventRoutes:
         self._commit = parts.commit
         self._positions = positions
         self._live = live
+        self._trails = Trails(parts.resources, parts.deliveries)
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them."""
@@ -86,6 +88,7 @@ class EventRoutes:
         """
         with tracing.span("POST /v1/events", parent=traceparent_of(request), kind="server") as span:
             meta = meta_of(request, span.traceparent)
+            meta = await self._trails.follow(request, meta)
             events, batched = await read_events(request)
             results = await self._commit.append_all([_unit(event, meta) for event in events])
         streams = [event_stream_id(event.source, event.id) for event in events]
