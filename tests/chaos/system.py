@@ -38,6 +38,7 @@ class System:
 
     def __init__(self, place: Path, state: dict[str, Any]) -> None:
         self.place = place
+        self.given_database_url: str | None = None
         self.url = str(state["url"])
         self.trace = place / "trace"
 
@@ -74,9 +75,19 @@ class System:
         known = DataDirectory(self.place).remembered()
         return redis.Redis(port=known["valkey_port"], password=known["valkey_password"])
 
-    def database_url(self) -> str:
+    def redis_url(self) -> str:
         known = DataDirectory(self.place).remembered()
-        return f"postgresql://rota_app:{known['app_password']}@127.0.0.1:{known['postgres_port']}/rota"
+        return f"redis://:{known['valkey_password']}@127.0.0.1:{known['valkey_port']}/0"
+
+    def database_url(self) -> str:
+        return self.given_database_url or self._embedded_url("rota_app", "app_password")
+
+    def owner_url(self) -> str:
+        return self._embedded_url("rota", "owner_password")
+
+    def _embedded_url(self, role: str, password: str) -> str:
+        known = DataDirectory(self.place).remembered()
+        return f"postgresql://{role}:{known[password]}@127.0.0.1:{known['postgres_port']}/rota"
 
     def leader(self) -> str:
         """The role name of the scheduler that leads."""
@@ -105,9 +116,10 @@ def system(place: Path, *, executors: int = 2, **env: str) -> Iterator[System]:
 class Load:
     """Submits jobs from a thread, again and again until each was accepted; ids in order of submission."""
 
-    def __init__(self, url: str, jobs: int) -> None:
+    def __init__(self, url: str, jobs: int, *, seconds: float = 0.02) -> None:
         self._url = url
         self._jobs = jobs
+        self._seconds = seconds
         self.ids: list[str] = []
         self.half = threading.Event()
         self._thread = threading.Thread(target=self._submit, daemon=True)
@@ -122,7 +134,7 @@ class Load:
                 specs = [
                     {
                         "task": "chaos.work",
-                        "args": {"number": number},
+                        "args": {"number": number, "seconds": self._seconds},
                         "idempotency_key": f"chaos-{number}",
                         "retry": RETRY,
                         **({"delay": 1.0} if number % 10 == 0 else {}),
