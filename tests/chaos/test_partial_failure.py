@@ -22,14 +22,19 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from adapters.embedded.directory import DataDirectory
+from adapters.embedded.postgres import EmbeddedPostgres
 from adapters.embedded.process import spawn
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
+from adapters.postgres.migrate import migrate
 from domain.events import AttemptLost
 from domain.ids import Position
 from rota import Client
 from tests.chaos.system import Load, System, run, system
 from tests.freezing_proxy import FreezingProxy
+from tests.servers import APP_PASSWORD
+from tests.standby import standby_of
 from tests.waiting import until_sync
 from tests.zookeeper_server import ZooKeeperServer
 
@@ -38,7 +43,6 @@ pytestmark = pytest.mark.chaos
 JOBS = int(os.environ.get("ROTA_DRILL_JOBS", "300"))
 CUT_SECONDS = 20.0
 SLOTS = 10
-HOST = "cut"
 
 
 def passes(seconds: float) -> None:
@@ -173,3 +177,42 @@ def test_a_postgresql_that_may_only_be_read_for_five_seconds_costs_nothing(tmp_p
         assert types["AttemptSucceeded"] == JOBS
         assert types["AttemptStarted"] == JOBS
         assert found.state()["processes"] == before, "a process had to be started anew"
+
+
+def test_a_failover_to_a_promoted_standby_costs_nothing(tmp_path: Path) -> None:
+    """The address leads to the standby before it is promoted: everybody meets a server that may only be read."""
+    tmp_path.chmod(0o755)
+    with ExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(tmp_path / "primary"))
+        primary = stack.enter_context(EmbeddedPostgres(directory))
+        url = asyncio.run(migrate(primary.url, APP_PASSWORD))
+        port = stack.enter_context(standby_of(primary))
+        follows = "select count(*) from pg_stat_replication where sync_state = 'sync'"
+        waiting = "alter system set synchronous_standby_names = '*'"
+        asyncio.run(execute(primary.url, waiting, "select pg_reload_conf()"))
+        until_sync(lambda: asyncio.run(value_of(primary.url, follows)), what="the standby's following")
+        proxy = stack.enter_context(FreezingProxy("127.0.0.1", primary.port))
+        url = along(url, proxy)
+        found = stack.enter_context(system(tmp_path / "up", ROTA_DATABASE_URL=url))
+        found.given_database_url = url
+        load = Load(found.url, JOBS, seconds=0.1)
+        load.start()
+        assert load.half.wait(120)
+        before = found.state()["processes"]
+        standby = make_url(primary.url).set(port=port).render_as_string(hide_password=False)
+        primary.stop_immediate()
+        proxy.switch("127.0.0.1", port)
+        passes(3.0)
+        assert asyncio.run(value_of(standby, "select pg_promote()"))
+        types = run(found, load.join())
+        assert types["AttemptSucceeded"] == JOBS
+        assert types["AttemptLost"] == 0
+        assert found.state()["processes"] == before, "a process had to be started anew"
+
+
+async def value_of(url: str, statement: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
