@@ -16,6 +16,7 @@ from domain.events import REASON_LIMIT_CHARS, Event, UnreadableEvent, event_from
 from domain.ids import Position, Term, Version
 from domain.log import Meta, RawEvent, Recorded
 from domain.messaging import FeedEvent
+from domain.stored import WITH_LATER_FIELDS, shallow
 
 NO_META = Meta(actor="unknown")
 """Of an event whose own meta cannot be read."""
@@ -23,6 +24,8 @@ NO_META = Meta(actor="unknown")
 
 def encode_event(event: Event) -> bytes:
     """The event's data as JSON. Raises TypeError for values that JSON does not have."""
+    if type(event) in WITH_LATER_FIELDS:
+        return orjson.dumps(event, default=shallow, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     return orjson.dumps(event)
 
 

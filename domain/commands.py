@@ -59,10 +59,15 @@ class FailAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoseAttempt:
-    """The attempt's executor is gone, or does not know the attempt, or let its deadline pass."""
+    """The attempt's executor is gone, or does not know the attempt, or let its deadline pass.
+
+    `handed_back`: the executor itself has ended the attempt in order to stop; `begun` False: the task had not begun.
+    """
 
     attempt: int
     reason: str
+    handed_back: bool = False
+    begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,9 +186,26 @@ def _decide_failure(job: Job, command: c.FailAttempt, now: datetime) -> Events:
 def _decide_loss(job: Job, command: c.LoseAttempt, now: datetime) -> Events:
     if not _runs(job, command.attempt):
         return []
-    retry_at = None if job.cancel_requested else _retry_at(job, now)
-    lost = e.AttemptLost(attempt=command.attempt, executor=job.executor or "", reason=command.reason, retry_at=retry_at)
-    return [lost] if retry_at is not None else _after_last(job, lost, "no attempts left")
+    free = command.handed_back and (job.spec.idempotent or not command.begun)
+    retry_at = None
+    if not job.cancel_requested:
+        retry_at = now if free else _repeat_at(job, now)
+    lost = e.AttemptLost(
+        attempt=command.attempt,
+        executor=job.executor or "",
+        reason=command.reason,
+        retry_at=retry_at,
+        handed_back=free,
+    )
+    return [lost] if retry_at is not None else _after_last(job, lost, "lost too often")
+
+
+def _repeat_at(job: Job, now: datetime) -> datetime | None:
+    """When a lost attempt is repeated: losses are nobody's failures and have a budget of their own."""
+    losses = job.losses + 1
+    if losses > job.spec.retry.max_losses:
+        return None
+    return now + timedelta(seconds=job.spec.retry.delay_seconds(job.id, losses))
 
 
 def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events:

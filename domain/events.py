@@ -258,12 +258,16 @@ class AttemptFailed(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLost(Event):
-    """Nobody knows how the attempt ended, and nobody will: its executor is gone or does not know it."""
+    """Nobody knows how the attempt ended, and nobody will: its executor is gone or does not know it.
+
+    `handed_back`: a stopping executor broke it off, and the job may be repeated at no cost.
+    """
 
     attempt: int
     executor: str
     reason: str
     retry_at: datetime | None
+    handed_back: bool = False
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> AttemptLost:

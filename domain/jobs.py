@@ -38,8 +38,8 @@ ENDED: frozenset[State] = frozenset({"succeeded", "failed", "cancelled", "expire
 class Job:
     """What is known of a job at a version of its stream.
 
-    `attempt` numbers the current or last attempt, from 1; 0 before the first. `failures` counts the attempts
-    that used up the retry budget since the job was last requeued. `due_at` is the next instant at which the
+    `attempt` numbers the current or last attempt, from 1; 0 before the first. `failures` and `losses` count the
+    attempts that used up the two budgets since the job was last requeued. `due_at` is the next instant at which the
     clock matters. Instants are the log's (`recorded_at`). `dispatch_traceparent` is what led to the last dispatch.
     `unreadable` says which event of the stream this version of Rota cannot read, if there is one.
     """
@@ -57,6 +57,7 @@ class Job:
     request_digest: str | None = None
     attempt: int = 0
     failures: int = 0
+    losses: int = 0
     run_at: datetime | None = None
     expires_at: datetime | None = None
     dispatched_at: datetime | None = None
@@ -234,16 +235,17 @@ def _succeeded(_job: Job, event: e.AttemptSucceeded, at: datetime) -> dict[str, 
 
 
 def _failed(job: Job, event: e.AttemptFailed, _at: datetime) -> dict[str, Any]:
-    return _try_again(job, event.error, event.retry_at)
+    return {**_try_again(event.error, event.retry_at), "failures": job.failures + 1}
 
 
 def _lost(job: Job, event: e.AttemptLost, _at: datetime) -> dict[str, Any]:
-    return _try_again(job, AttemptError(type="Lost", message=event.reason), event.retry_at)
+    error = AttemptError(type="Lost", message=event.reason)
+    return {**_try_again(error, event.retry_at), "losses": job.losses + (not event.handed_back)}
 
 
-def _try_again(job: Job, error: AttemptError, retry_at: datetime | None) -> dict[str, Any]:
+def _try_again(error: AttemptError, retry_at: datetime | None) -> dict[str, Any]:
     # Without a next attempt the state stays `retrying` only until the unit's second event (dead, cancelled).
-    return {"state": "retrying", "error": error, "run_at": retry_at, "failures": job.failures + 1}
+    return {"state": "retrying", "error": error, "run_at": retry_at}
 
 
 def _cancelled(_job: Job, event: e.JobCancelled, at: datetime) -> dict[str, Any]:
@@ -257,6 +259,7 @@ def _requeued(job: Job, event: e.JobRequeued, at: datetime) -> dict[str, Any]:
         "dispatched_at": at if event.waits is None else job.dispatched_at,
         "finished_at": None,
         "failures": 0,
+        "losses": 0,
         "cancel_requested": False,
         "cancel_cause": None,
         "reason": event.reason,

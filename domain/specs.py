@@ -75,7 +75,8 @@ class JobSpec:
 
     `run_at`: not before this instant, None for at once. `timeout_seconds` limits one attempt. No attempt
     starts at or after `expires_at`. `args` is a JSON object. `key`: jobs of a queue with the same key share its limits
-    for a key, and keys take turns.
+    for a key, and keys take turns. `idempotent`: the task may be broken off and repeated at no cost, so a stopping
+    executor hands its attempt back.
     """
 
     task: str
@@ -91,6 +92,7 @@ class JobSpec:
     after: After | None = None
     unique: Unique | None = None
     origin: Origin | None = None
+    idempotent: bool = False
 
 
 def lane_of(queue: str, priority: str, key: str | None) -> str:

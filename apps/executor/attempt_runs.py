@@ -49,7 +49,7 @@ class Running:
     attempt: Attempt
     runner: Runner
     span: tracing.SpanHandle
-    abandoned: str | None = None
+    abandoned: Lost | None = None
     ended: bool = False
     prepared: bool = True
     stopped: bool = False
@@ -83,7 +83,7 @@ class AttemptRuns:
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, claimed: Claimed, executor: str, *, abandoned: str | None = None) -> None:
+    def start(self, claimed: Claimed, executor: str, *, abandoned: Lost | None = None) -> None:
         """Run a claimed attempt in a slot that is taken for it; `abandoned` says why it must not be run any more."""
         job = claimed.job
         spec = job.spec
@@ -107,7 +107,7 @@ class AttemptRuns:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def cancel(self, job_id: UUID, number: int, *, abandoned: str | None = None) -> None:
+    def cancel(self, job_id: UUID, number: int, *, abandoned: Lost | None = None) -> None:
         """End an attempt if it runs here; `abandoned` says why its outcome will not count."""
         running = self.running.get((job_id, number))
         if running is None or running.ended:
@@ -118,10 +118,10 @@ class AttemptRuns:
             return
         running.runner.cancel(running.attempt)
 
-    def abandon_all(self, reason: str) -> None:
+    def abandon_all(self, why: Lost) -> None:
         """End everything that runs: others may take this executor for dead already."""
         for job_id, number in list(self.running):
-            self.cancel(job_id, number, abandoned=reason)
+            self.cancel(job_id, number, abandoned=why)
 
     async def wait_all(self, seconds: float) -> int:
         """Wait until everything is reported, at most so long; the number of attempts that are not."""
@@ -199,7 +199,7 @@ class AttemptRuns:
 
     async def _run(self, running: Running) -> Outcome:
         if running.abandoned is not None:
-            return Lost(running.abandoned)
+            return replace(running.abandoned, begun=False)
         try:
             if not running.prepared and (over := await self._prepare(running)) is not None:
                 return over
@@ -211,7 +211,7 @@ class AttemptRuns:
                 Failed("ExecutorError", f"the executor could not run the task: {error!r}")
             )
         if running.abandoned is not None and isinstance(outcome, Cancelled | Lost):
-            return Lost(running.abandoned)
+            return replace(running.abandoned, begun=not isinstance(outcome, Lost) or outcome.begun)
         return outcome
 
     async def _run_prepared(self, running: Running) -> Outcome:
@@ -245,7 +245,7 @@ class AttemptRuns:
             return Failed(error.kind, str(error), retryable=error.retryable)
         running.prepared = True
         if running.stopped:
-            return Lost(running.abandoned) if running.abandoned is not None else Cancelled()
+            return Cancelled() if running.abandoned is None else replace(running.abandoned, begun=False)
         running.attempt = attempt
         return None
 

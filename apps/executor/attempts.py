@@ -63,9 +63,18 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The attempt was taken down with its task process for another attempt's sake; it is not to blame."""
+    """The attempt was taken down with its task process for another attempt's sake; it is not to blame.
+
+    `handed_back`: this executor stops, and has broken it off for that. `begun` False: nothing of its task has run.
+    """
 
     reason: str
+    handed_back: bool = False
+    begun: bool = True
+
+
+STOPPED = Lost("its executor stopped", handed_back=True)
+SESSION_LOST = Lost("its executor lost its session")
 
 
 Outcome = Succeeded | Failed | Cancelled | Lost

@@ -136,8 +136,8 @@ def _command(job: Job, attempt: int, outcome: Outcome, executor: str) -> c.Comma
             if job.cancel_requested:
                 return c.ConfirmCancel(attempt=attempt, executor=executor, forced=forced)
             return c.LoseAttempt(attempt=attempt, reason="it was ended although nobody had asked for that")
-        case Lost(reason):
-            return c.LoseAttempt(attempt=attempt, reason=reason)
+        case Lost(reason, handed_back, begun):
+            return c.LoseAttempt(attempt=attempt, reason=reason, handed_back=handed_back, begun=begun)
 
 
 def writable(outcome: Outcome) -> Outcome:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from apps.executor.attempt_runs import AttemptRuns
+from apps.executor.attempts import SESSION_LOST, STOPPED, Lost
 from apps.executor.claiming import Claimed, Claimer
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.slots import Slots
@@ -58,7 +59,7 @@ class Executor:
         self._settled = asyncio.Event()
         self._filling = 0
         self._acknowledging: set[asyncio.Task[None]] = set()
-        self._stopping: str | None = None
+        self._stopping: Lost | None = None
 
     # -- liveness ----------------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ class Executor:
         """Others take this executor for dead: end what runs, claim no more until registered anew."""
         self._registration = None
         self.identity = new_identity
-        self._runs.abandon_all("its executor lost its session")
+        self._runs.abandon_all(SESSION_LOST)
 
     @property
     def certain_since(self) -> float | None:
@@ -157,7 +158,7 @@ class Executor:
                 identity = claimed.job.executor or ""
                 abandoned = self._stopping
                 if abandoned is None and identity != self.identity:
-                    abandoned = "its executor lost its session"
+                    abandoned = SESSION_LOST
                 self._runs.start(claimed, identity, abandoned=abandoned)
         finally:
             self.claiming -= claiming
@@ -217,7 +218,7 @@ class Executor:
         left = await self._runs.wait_all(deadline - loop.time())
         if left or self._filling:
             log.warning("%d attempts did not end within %.0f s and are given back", left, seconds)
-            self._stopping = "its executor stopped"
+            self._stopping = STOPPED
             deadline = loop.time() + GIVE_BACK_SECONDS
             self._runs.abandon_all(self._stopping)
             await kill()

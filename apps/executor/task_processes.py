@@ -208,7 +208,7 @@ class TaskProcesses:
             if run.ending is not None:
                 return Cancelled()
             if self._closing:
-                return Lost("its executor stops")
+                return Lost("its executor stops", begun=False)
             if (process := self._choose()) is not None:
                 return process
             loaded = any(p.tasks is not None for p in self._processes)

@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import UUID
 
 from apps.executor.attempt_runs import AttemptRuns, Running
+from apps.executor.attempts import Lost
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from domain import commands as c
@@ -86,7 +87,7 @@ class Watcher:
     def _end_everything(self) -> None:
         if any(running.abandoned is None for running in self.runs.running.values() if not running.ended):
             log.warning("nobody can be asked whether this executor is taken for dead: what runs is ended")
-            self.runs.abandon_all("its executor was cut off from everybody")
+            self.runs.abandon_all(Lost("its executor was cut off from everybody"))
 
     async def compare(self) -> None:
         """Compare every few seconds, for ever."""
@@ -104,7 +105,7 @@ class Watcher:
             for job_id, row in rows.items():
                 number = known[job_id].attempt.number
                 if row.state != "running" or row.attempt != number:
-                    self.runs.cancel(job_id, number, abandoned="it was declared lost")
+                    self.runs.cancel(job_id, number, abandoned=Lost("it was declared lost"))
                 elif row.version > known[job_id].job.version:
                     await self._look_closer(known[job_id])
 

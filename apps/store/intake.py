@@ -22,7 +22,7 @@ from apps.store.suggestions import did_you_mean
 from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
 from domain.references import Reference, check_references, references_in
-from domain.retry import DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, RetryPolicy
+from domain.retry import DEFAULT_MAX_LOSSES, DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, MAX_LOSSES_LIMIT, RetryPolicy
 from domain.secret_references import check_secrets, secrets_in
 from domain.specs import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
 
@@ -66,8 +66,8 @@ JobKey = Annotated[str, StringConstraints(pattern=PRINTABLE)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class RetryRequest(BaseModel):
-    """How often and after which delays (seconds) failed attempts are repeated."""
+class DelaysRequest(BaseModel):
+    """How often and after which delays (seconds) something that failed is repeated."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -77,6 +77,17 @@ class RetryRequest(BaseModel):
     factor: Number = Field(2.0, ge=1, le=1000)
     maximum: Number = Field(3600.0, ge=0, le=DELAY_LIMIT_SECONDS)
     jitter: Number = Field(0.1, ge=0, le=1)
+
+
+class RetryRequest(DelaysRequest):
+    """How often and after which delays (seconds) failed attempts are repeated, and how many may be lost besides."""
+
+    max_losses: int = Field(
+        DEFAULT_MAX_LOSSES,
+        ge=0,
+        le=MAX_LOSSES_LIMIT,
+        description="how many attempts may be lost (their executor or process gone) and repeated; 0: never run twice",
+    )
 
 
 def _while(value: Any) -> Any:
@@ -130,6 +141,9 @@ class JobRequest(BaseModel):
     )
     key: JobKey | None = Field(None, description="shares the limits for a key of its queue; keys take turns")
     unique: UniqueRequest | None = None
+    idempotent: bool = Field(
+        default=False, description="may be broken off and repeated: a stopping executor hands it back at no cost"
+    )
     idempotency_key: str | None = Field(None, description="in bulk requests, instead of the header")
 
 
@@ -183,7 +197,7 @@ def parse_job(
     return _spec(request, now, after)
 
 
-DEFAULTS = ("queue", "priority", "timeout", "retry", "tags")
+DEFAULTS = ("queue", "priority", "timeout", "retry", "tags", "idempotent")
 
 
 def _with_defaults(value: dict[str, Any], options: Mapping[str, Any], *, unique: bool) -> dict[str, Any]:
@@ -224,9 +238,11 @@ def _spec(request: JobRequest, now: datetime, after: After | None) -> JobSpec:
             factor=retry.factor,
             maximum_seconds=retry.maximum,
             jitter=retry.jitter,
+            max_losses=retry.max_losses,
         )
         if "retry" in request.model_fields_set
         else _DEFAULT_RETRY,
+        idempotent=request.idempotent,
     )
 
 

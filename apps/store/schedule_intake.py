@@ -19,6 +19,7 @@ from domain.errors import Rejected
 from domain.recurrence.rules import KINDS
 from domain.recurrence.timing import parse_timing
 from domain.schedules.ticking import TICKS_MAXIMUM
+from domain.stored import without_defaults
 
 TIMING_FIELDS = (*KINDS, "phase", "timezone", "gap", "fold", "start", "end", "count", "jitter")
 NOT_IN_TEMPLATES = ("run_at", "delay", "expires_at", "idempotency_key", "after", "unique")
@@ -152,7 +153,7 @@ def _template(value: dict[str, Any], now: datetime, known: Known) -> dict[str, A
         field = "job" if error.field is None else f"job.{error.field}"
         text = error.message if error.field is None else f"job.{error.message}"
         raise Rejected(text, field=field, code=error.code) from None
-    template = asdict(spec)
+    template = without_defaults(asdict(spec))
     template["args"], template["tags"] = dict(spec.args), dict(spec.tags)
     return template
 

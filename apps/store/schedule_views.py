@@ -75,7 +75,9 @@ def template_view(template: Mapping[str, Any]) -> dict[str, Any]:
             "factor": retry["factor"],
             "maximum": retry["maximum_seconds"],
             "jitter": retry["jitter"],
+            **{name: retry[name] for name in ("max_losses",) if name in retry},
         },
+        **{name: template[name] for name in ("idempotent",) if name in template},
     }
 
 

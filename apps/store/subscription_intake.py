@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from adapters.http.addresses import AddressRefused, check_host
-from apps.store.intake import RetryRequest
+from apps.store.intake import DelaysRequest
 from apps.store.json_body import check_depth, shown
 from apps.store.trigger_intake import parse_description
 from domain.errors import Rejected
@@ -80,7 +80,7 @@ def _retry(value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise _wrong("retry", "must be an object")
     try:
-        return RetryRequest.model_validate({"max_attempts": MAX_ATTEMPTS, **(value or {})}).model_dump()
+        return DelaysRequest.model_validate({"max_attempts": MAX_ATTEMPTS, **(value or {})}).model_dump()
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = shown(".".join(["retry", *(str(part) for part in first["loc"])]))

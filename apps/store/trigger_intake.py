@@ -16,6 +16,7 @@ from domain.errors import Rejected
 from domain.event_patterns import compile_pattern
 from domain.event_templates import check_template, holes, is_template, sample
 from domain.secret_references import check_secrets, secrets_in
+from domain.stored import without_defaults
 from domain.triggers import TEMPLATED, Definition
 
 MATCH_LIMIT_BYTES = 32 * 1024
@@ -77,7 +78,7 @@ def parse_template(job: Any, now: datetime, known: Known) -> tuple[dict[str, Any
             spec = replace(parse_job(fixed, now, None), task=str(task))
     except Rejected as error:
         raise _within_job(error) from None
-    return orjson.loads(orjson.dumps(replace(spec, run_at=None, expires_at=None))), templates
+    return without_defaults(orjson.loads(orjson.dumps(replace(spec, run_at=None, expires_at=None)))), templates
 
 
 def _templates(job: Mapping[str, Any]) -> dict[str, Any]:

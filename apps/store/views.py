@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain.jobs import Job
+from domain.retry import DEFAULT_MAX_LOSSES
 from domain.specs import After, Unique
 from observability.tracing import trace_id_of
 
@@ -43,7 +44,10 @@ def job_view(job: Job) -> dict[str, Any]:
             "factor": retry.factor,
             "maximum": retry.maximum_seconds,
             "jitter": retry.jitter,
+            **({} if retry.max_losses == DEFAULT_MAX_LOSSES else {"max_losses": retry.max_losses}),
         },
+        "idempotent": spec.idempotent,
+        "losses": job.losses,
         "submitted_at": job.submitted_at,
         "dispatched_at": job.dispatched_at,
         "started_at": job.started_at,

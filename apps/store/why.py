@@ -91,7 +91,7 @@ class Why:
                 "failed",
                 text,
                 attempts=job.attempt,
-                max_attempts=job.spec.retry.max_attempts,
+                **_budgets(job),
                 because=job.reason,
                 error=error,
                 **_cause(history),
@@ -140,7 +140,7 @@ class Why:
         error = job.error
         said = "failed" if error is None else f"failed ({error.type}: {_line(error.message)})"
         text = f"Attempt {job.attempt} {said}; the next one is due at {_text(job.run_at)}."
-        facts = {"attempt": job.attempt, "max_attempts": job.spec.retry.max_attempts, "run_at": job.run_at}
+        facts = {"attempt": job.attempt, **_budgets(job), "run_at": job.run_at}
         overdue = job.run_at is not None and job.run_at < self._parts.now()
         return [_reason("retry", text, error=error, **facts), *(await self._without_leader() if overdue else ())]
 
@@ -263,6 +263,16 @@ class Why:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _budgets(job: Job) -> dict[str, int]:
+    retry = job.spec.retry
+    return {
+        "failures": job.failures,
+        "max_attempts": retry.max_attempts,
+        "losses": job.losses,
+        "max_losses": retry.max_losses,
+    }
 
 
 def _reason(code: str, text: str, **facts: Any) -> Reason:

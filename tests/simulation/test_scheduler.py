@@ -55,7 +55,7 @@ class Simulation:
         world = self.world
         for _ in range(min(self.to_submit, world.random.randint(0, 5))):
             self.to_submit -= 1
-            spec: dict[str, Any] = {"retry": RetryPolicy(max_attempts=20, maximum_seconds=20)}
+            spec: dict[str, Any] = {"retry": RetryPolicy(max_attempts=20, max_losses=20, maximum_seconds=20)}
             if world.chance(0.4):
                 seconds = world.random.choice([0.01, 1, 5, 30, 90])
                 spec["run_at"] = world.now + timedelta(seconds=seconds * world.random.random())
@@ -117,10 +117,10 @@ def test_every_job_ends_however_often_leaders_and_executors_die(seed: int):
     # The projection is what the log says: nothing runs, nothing is queued any more.
     assert world.running == {}
     assert set(world.queued.values()) <= {0}
-    # Late only while there was no leader, or while it was far behind or a load had failed.
+    # Late only while there was no leader (twice 12 s may follow each other), was far behind, or a load had failed.
     late = sorted(world.lateness)
     assert late[len(late) // 2] <= 3 * STEP
-    assert late[-1] <= timedelta(seconds=20)
+    assert late[-1] <= timedelta(seconds=30)
     assert sum(event.type == "AttemptLost" for event in world.feed) > 20
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -124,6 +125,71 @@ def test_a_late_result_of_a_lost_attempt_is_rejected_and_changes_nothing() -> No
     assert story.do(c.LoseAttempt(attempt=1, reason="gone")) == ["AttemptLost"]
     assert story.do(c.SucceedAttempt(attempt=1, executor="e", result=1)) == ["ResultRejected"]
     assert story.state == "retrying"
+
+
+def lose(story: Story, attempt: int, **how: Any) -> list[str]:
+    return story.do(c.LoseAttempt(attempt=attempt, reason="gone", **how))
+
+
+def run_again(story: Story) -> None:
+    assert story.job is not None
+    assert story.job.run_at is not None
+    story.now = max(story.now, story.job.run_at)
+    story.do(c.ActOnTime())
+    story.do(c.StartAttempt(executor="f"))
+
+
+def test_losses_do_not_count_as_failures_and_have_a_bound_of_their_own() -> None:
+    story = started(JobSpec(task="t", retry=RetryPolicy(max_attempts=1, max_losses=2)))
+    for attempt in (1, 2):
+        assert lose(story, attempt) == ["AttemptLost"]
+        run_again(story)
+    assert story.job is not None
+    assert (story.job.attempt, story.job.failures, story.job.losses) == (3, 0, 2)
+    assert lose(story, 3) == ["AttemptLost", "JobDead"]
+    assert (story.state, story.job.reason) == ("failed", "lost too often")
+
+
+def test_failures_do_not_count_as_losses() -> None:
+    story = started(JobSpec(task="t", retry=RetryPolicy(max_attempts=2, max_losses=1)))
+    assert lose(story, 1) == ["AttemptLost"]
+    run_again(story)
+    assert story.do(c.FailAttempt(attempt=2, executor="f", error=ERROR)) == ["AttemptFailed"]
+    run_again(story)
+    assert story.do(c.FailAttempt(attempt=3, executor="f", error=ERROR)) == ["AttemptFailed", "JobDead"]
+
+
+def test_a_job_that_must_not_run_twice_is_not_repeated_after_a_loss() -> None:
+    assert lose(started(JobSpec(task="t", retry=RetryPolicy(max_losses=0))), 1) == ["AttemptLost", "JobDead"]
+
+
+def test_what_a_stopping_executor_hands_back_costs_an_idempotent_job_nothing() -> None:
+    once = RetryPolicy(max_attempts=1, max_losses=0)
+    story = started(JobSpec(task="t", retry=once, idempotent=True))
+    for attempt in range(1, 6):
+        assert lose(story, attempt, handed_back=True) == ["AttemptLost"]
+        assert story.job is not None
+        assert story.job.run_at == story.now
+        run_again(story)
+    assert (story.job.failures, story.job.losses) == (0, 0)
+    assert lose(story, 6) == ["AttemptLost", "JobDead"]
+    assert lose(started(JobSpec(task="t", retry=once)), 1, handed_back=True) == ["AttemptLost", "JobDead"]
+
+
+def test_what_was_claimed_but_never_begun_is_handed_back_at_no_cost_whatever_it_is() -> None:
+    story = started(JobSpec(task="t", retry=RetryPolicy(max_attempts=1, max_losses=0)))
+    assert lose(story, 1, handed_back=True, begun=False) == ["AttemptLost"]
+    assert lose(started(JobSpec(task="t", retry=RetryPolicy(max_losses=0))), 1, begun=False)[1:] == ["JobDead"]
+
+
+def test_a_retry_by_hand_gives_both_budgets_anew() -> None:
+    story = started(JobSpec(task="t", retry=RetryPolicy(max_losses=1)))
+    lose(story, 1)
+    run_again(story)
+    assert lose(story, 2) == ["AttemptLost", "JobDead"]
+    assert story.do(c.RetryJob()) == ["JobRequeued"]
+    story.do(c.StartAttempt(executor="f"))
+    assert lose(story, 3) == ["AttemptLost"]
 
 
 def test_cancelling_a_waiting_job_ends_it_at_once_and_a_running_one_through_its_executor() -> None:

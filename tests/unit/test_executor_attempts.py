@@ -396,6 +396,22 @@ async def test_a_drain_gives_back_what_does_not_end_in_time() -> None:
         assert world.log.job(job_id).error.message == "its executor stopped"
 
 
+async def test_a_drain_hands_back_at_no_cost_what_may_be_repeated() -> None:
+    world = World()
+    world.runner.stubborn = True
+    once = RetryPolicy(max_attempts=1, max_losses=0)
+    async with world.parts.working():
+        free = await world.started(retry=once, idempotent=True)
+        costly = await world.started(retry=once)
+        await world.parts.executor.drain(0, kill=world.runner.kill)
+    job = world.log.job(free)
+    assert (job.state, job.losses) == ("retrying", 0)
+    assert job.run_at is not None
+    assert job.run_at <= job.changed_at
+    assert world.log.job(costly).state == "failed"
+    assert world.log.job(costly).reason == "lost too often"
+
+
 async def test_a_drain_during_a_claim_neither_loses_nor_hides_what_was_taken() -> None:
     world = World()
     job_id = world.log.submit()

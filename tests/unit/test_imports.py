@@ -172,7 +172,7 @@ def test_a_line_becomes_a_schedule_that_the_store_takes() -> None:
             request = parse_schedule(plan.request)
             assert request.timezone == (entry.timezone or "Europe/Paris")
             assert request.job["queue"] == "cron"
-            assert (request.job["retry"], request.job["timeout"]) == ({"max_attempts": 1}, None)
+            assert (request.job["retry"], request.job["timeout"]) == ({"max_attempts": 1, "max_losses": 0}, None)
             check_arguments("shell.run", request.job["args"])
             assert len(plan.next_times(NOW)) == 3
 

@@ -25,7 +25,7 @@ SOURCE_TAG = "imported-from"
 SHOWN_TIMES = 3
 SLUG_CHARS = 32
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
-ONCE = {"max_attempts": 1}
+ONCE = {"max_attempts": 1, "max_losses": 0}
 """Cron tries once; and it sets no limit to how long a command may run."""
 
 

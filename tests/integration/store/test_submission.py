@@ -57,6 +57,12 @@ async def test_a_job_reads_as_the_contract_has_it(client: httpx.AsyncClient):
     assert UUID(job["id"]).version == 7
 
 
+async def test_a_job_says_how_often_it_may_be_lost_and_whether_it_may_be_handed_back(client: httpx.AsyncClient):
+    asked = {"task": "noop", "retry": {"max_attempts": 1, "max_losses": 0}, "idempotent": True}
+    job = (await client.post("/v1/jobs", json=asked)).json()
+    assert (job["retry"]["max_losses"], job["idempotent"], job["losses"]) == (0, True, 0)
+
+
 async def test_the_answer_is_what_the_log_has(client: httpx.AsyncClient, stores: Stores, submit: Submit):
     job = await submit(args={"a": [1, "ü", None, 1.5]})
     (event,) = await stores.parts.log.read(Position(0), 10)
