@@ -31,8 +31,8 @@ class Rule:
         timezone: An IANA time zone (default: UTC).
         gap: What becomes of times that do not exist: shift or skip.
         fold: Which of times that come twice ticks: first, last or both.
-        start: No tick before this instant.
-        end: No tick after this instant.
+        start: No tick before this instant; without an offset: on the schedule's clock.
+        end: No tick after this instant; likewise.
         jitter: Start each job up to so many seconds later.
         calendar: A calendar of exclusions; may be given several times.
     """
@@ -310,6 +310,8 @@ def backfill(
     )
     done = "would be made (--yes makes them)" if answer["dry_run"] else "made"
     print(f"{answer['jobs']} jobs {done}, over {answer['seconds']:g} s")
+    if answer.get("note"):
+        print(answer["note"])
 
 
 @app.command

@@ -75,6 +75,7 @@ class Backfills:
             "seconds": max(0, len(chosen) - 1) / rate,
             "ticks": [candidate_view(candidate, run_ats.get(candidate.job_id)) for candidate in marked[:SHOWN]],
             "complete": "limit" not in reasons,
+            "note": _note(schedule, first, last, any_found=bool(marked)),
         }, position
 
     async def _fill(
@@ -155,6 +156,16 @@ class Backfills:
                         older.append(Revision(event.revision, raw.version, event.at))
             version += size
         return [*older, *known]
+
+
+def _note(schedule: Schedule, first: datetime, last: datetime, *, any_found: bool) -> str | None:
+    """What one may wonder about: why there is nothing, or nothing of the end of the range."""
+    decided = f"{schedule.cursor.isoformat(timespec='seconds')} has been decided; what comes after it ticks by itself"
+    if first > schedule.cursor:
+        return f"the range lies in the future: only up to {decided}"
+    if last > schedule.cursor:
+        return f"only up to {decided}"
+    return None if any_found else "the rule has no nominal time in the range"
 
 
 class _Then:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from apps.store.calendars import Calendars
 from apps.store.json_body import shown
-from apps.store.schedule_intake import TIMING_FIELDS
+from apps.store.schedule_intake import TIMING_FIELDS, refuse_surprises
 from apps.store.schedules import Schedules
 from domain.errors import Rejected
 from domain.recurrence.calendars import Calendar
@@ -35,6 +35,7 @@ class Previews:
         for name in value:
             if name not in FIELDS:
                 raise Rejected(f"{shown(name)}: there is no such field", field=name, code="unknown-field")
+        refuse_surprises(value)
         now: datetime = self._now()
         count = value.get("count", DEFAULT_COUNT)
         if isinstance(count, bool) or not isinstance(count, int):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from apps.store.intake import Name, Number, TagName, TagValue, parse_job, rejected
 from domain.errors import Rejected
+from domain.recurrence import cron
 from domain.recurrence.rules import KINDS
 from domain.recurrence.timing import parse_timing
 from domain.schedules.ticking import TICKS_MAXIMUM
@@ -113,6 +114,19 @@ def task_of(value: Any) -> set[str]:
     job = value.get("job") if isinstance(value, dict) else None
     task = job.get("task") if isinstance(job, dict) else None
     return {task} if isinstance(task, str) else set()
+
+
+def refuse_surprises(value: Any) -> None:
+    """Refuse cron lines of a request that do what hardly anybody means. What is stored already may go on."""
+    lines = value.get("cron") if isinstance(value, dict) else None
+    if lines is None:
+        return
+    found = lines if isinstance(lines, list) else [lines]
+    for place, line in enumerate(found):
+        field = f"cron.{place}" if found is lines else "cron"
+        told = cron.surprise(cron.parse_cron(line, field))
+        if told is not None:
+            raise Rejected(told, field=field, code="cron")
 
 
 def definition_of(

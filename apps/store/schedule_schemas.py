@@ -158,6 +158,7 @@ BACKFILL = _route(
             skipped=ANY,
             seconds=NUMBER,
             complete=BOOLEAN,
+            note=MAYBE_TEXT,
             ticks={"type": "array", "items": _object(job_id=ID, **PREVIEWED["properties"])},
         )
     ),

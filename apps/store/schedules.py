@@ -18,7 +18,7 @@ from adapters.codec import decode
 from apps.store.calendars import Calendars
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
-from apps.store.schedule_intake import definition_of, merged, parse_schedule, task_of
+from apps.store.schedule_intake import definition_of, merged, parse_schedule, refuse_surprises, task_of
 from apps.store.task_names import TaskNames
 from domain import commands as c
 from domain import decisions
@@ -125,6 +125,7 @@ class Schedules:
     async def create(self, value: Any, meta: Meta) -> Changed:
         """A new schedule. Raises Rejected, NotPossible, Unavailable."""
         request = parse_schedule(value)
+        refuse_surprises(value)
         stream_id = resource_id(KIND, request.name)
         known = await self._tasks.including(task_of(value))
         await self._calendars.check_names(request.calendars)
@@ -141,6 +142,7 @@ class Schedules:
         found, _ = await self.load(reference)
         known = await self._tasks.including(task_of(value))
         wanted = parse_schedule(merged(found.name, found.definition, value))
+        refuse_surprises(value)
         await self._calendars.check_names(wanted.calendars, found.definition["calendars"])
         watches = changes.begins_to_watch(found, {"overlap": wanted.overlap})
         unfinished = await self._unfinished(found.id) if watches else ()

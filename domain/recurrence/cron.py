@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from domain.errors import Rejected
-from domain.recurrence import cron_fields
+from domain.recurrence import cron_fields, cron_leads
 from domain.recurrence.cron_fields import Days, FieldText
 from domain.recurrence.day_times import NONE, DayTimes
 from domain.recurrence.instants import DAY, EPOCH_ORDINAL
@@ -38,6 +38,7 @@ _KINDS = (
     cron_fields.DAY_OF_WEEK,
 )
 _SATURDAY = 5
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,25 @@ def parse_cron(value: Any, field: str = "cron") -> CronRule:
     try:
         return _compile(value)
     except Rejected as error:
-        raise Rejected(error.message, field=field, code=error.code) from None
+        raise Rejected(cron_leads.refused(value, error.message), field=field, code=error.code) from None
+
+
+def surprise(rule: CronRule) -> str | None:
+    """What an expression does that hardly anybody means by it: a step beyond its field, as in `*/90`; None usually."""
+    for part in _fields(rule.text):
+        size = part.kind.high - part.kind.low + 1
+        for term in part.text.split(","):
+            body, _, step = term.partition("/")
+            if step and int(step) > size:
+                name = part.kind.name
+                lead = ""
+                if name in _SECONDS and body == "*":
+                    lead = f". For every {step} {name}s give every: {int(step) * _SECONDS[name]}"
+                return (
+                    f"{name}, position {part.column}: a step of {step} is longer than the field, so {term} is one "
+                    f"value of it, not every {step}{lead}"
+                )
+    return None
 
 
 @lru_cache(maxsize=4096)
@@ -215,10 +234,10 @@ def _compile(text: str) -> CronRule:
 
 
 def _fields(text: str) -> list[FieldText]:
-    expression = text.strip(" \t")
+    expression = text.strip()
     if expression.startswith("@"):
         expression = _macro(expression)
-    shift = 0 if expression != text.strip(" \t") else len(text) - len(text.lstrip(" \t"))
+    shift = 0 if expression != text.strip() else len(text) - len(text.lstrip())
     words: list[tuple[str, int]] = []
     column = shift + 1
     for word in expression.replace("\t", " ").split(" "):

@@ -150,8 +150,13 @@ def _range(field: FieldText, body: str, at: int, *, open_end: bool) -> tuple[int
     if not dash:
         return low, field.kind.high if open_end else low
     high = _value(field, last, at + len(first) + 1)
+    if field.kind is DAY_OF_WEEK and high == 0 < low:
+        if last != _WEEKDAYS[0]:
+            field.refuse(f"the range {body} runs backwards; Sunday at its end is 7: write {first}-7", at)
+        high = field.kind.high
     if high < low:
-        field.refuse(f"the range {body} runs backwards", at)
+        parts = f"{first}-{field.kind.high},{field.kind.low}-{last}"
+        field.refuse(f"the range {body} runs backwards; write {parts}", at)
     return low, high
 
 

@@ -123,9 +123,14 @@ def _unbounded(timing: Timing, zone: Zone, first: int) -> Iterator[_Raw]:
     if isinstance(rule, EveryRule):
         return _every(rule, timing.start, first)
     if isinstance(rule, AtRule):
-        return (_Raw(micros) for micros in rule.instants[bisect_left(rule.instants, first) :])
+        return (_at(rule, micros) for micros in rule.instants[bisect_left(rule.instants, first) :])
     moments = source(timing, zone).times(zone, timing.gap, timing.fold, -(-first // MICROS))
     return (_Raw(second * MICROS, skipped, note) for second, skipped, note in moments)
+
+
+def _at(rule: AtRule, micros: int) -> _Raw:
+    mark = rule.marks.get(micros)
+    return _Raw(micros) if mark is None else _Raw(micros, mark.skipped, mark.note)
 
 
 def _every(rule: EveryRule, start: datetime | None, first: int) -> Iterator[_Raw]:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from domain.errors import Rejected
 from domain.recurrence.calendars import Calendar
-from domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of, parse_instant
+from domain.recurrence.clocks import Clock
+from domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of
 from domain.recurrence.limits import CALENDARS_MAXIMUM, COUNT_MAXIMUM, JITTER_SECONDS_MAXIMUM, RRULE_COUNT_MAXIMUM
 from domain.recurrence.rrule_text import Recurrence
 from domain.recurrence.rules import KINDS, CronLines, EveryRule, Rule, parse_rule
@@ -50,8 +51,14 @@ def parse_timing(
     `calendars`: those that the schedule names, in order. `seed`: the schedule's id. `created`: from when to count when
     `count` is given without `start`. Raises Rejected naming the field, also when there is no nominal time at all.
     """
-    rule = parse_rule(spec)
-    start, end = (None if spec.get(name) is None else parse_instant(spec[name], name) for name in ("start", "end"))
+    gap = cast("GapPolicy", _choice(spec, "gap", ("shift", "skip")))
+    fold = cast("FoldPolicy", _choice(spec, "fold", ("first", "last", "both")))
+    given = spec.get("timezone")
+    clock = Clock(DEFAULT_ZONE if given is None else parse_zone_name(given), gap, fold)
+    rule = parse_rule(spec, clock)
+    clock = clock._replace(timezone=_parse_timezone(given, rule))
+    start = None if spec.get("start") is None else clock.instant(spec["start"], "start")
+    end = None if spec.get("end") is None else clock.instant(spec["end"], "end", bound="last")
     if start is not None and end is not None and end < start:
         raise Rejected("the end lies before the start", field="end", code="end")
     count = _parse_count(spec.get("count"), rule)
@@ -61,9 +68,9 @@ def parse_timing(
         rule, start = _counted_from(rule, created)
     timing = Timing(
         rule=rule,
-        timezone=_parse_timezone(spec.get("timezone"), rule),
-        gap=cast("GapPolicy", _choice(spec, "gap", ("shift", "skip"))),
-        fold=cast("FoldPolicy", _choice(spec, "fold", ("first", "last", "both"))),
+        timezone=clock.timezone,
+        gap=gap,
+        fold=fold,
         start=start,
         end=end,
         count=count,

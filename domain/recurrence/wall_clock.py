@@ -206,7 +206,7 @@ def _in_gap(ask: Asking, piece: Piece, policy: GapPolicy) -> Moment | None:
 
 def gap_moment(piece: Piece, missed: int, policy: GapPolicy, *, regular: bool) -> Moment:
     """The moment at a gap's end for the reading `missed` in it; `regular`: the rule ticks then anyway."""
-    text = _clock(missed, piece.start + piece.offset)
+    text = clock_text(missed, piece.start + piece.offset)
     if policy == "shift":
         also = ", where the rule ticks anyway" if regular else ""
         return Moment(piece.start, None, f"shifted from {text} by the gap{also}")
@@ -224,7 +224,7 @@ def fold_note(local: int, piece: Piece) -> str | None:
     return None
 
 
-def _clock(local: int, end: int) -> str:
+def clock_text(local: int, end: int) -> str:
     """HH:MM, with seconds where there are any, and with the date when it is not that of the gap's end."""
     day, time = divmod(local, DAY)
     hour, rest = divmod(time, 3600)

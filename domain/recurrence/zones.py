@@ -158,14 +158,12 @@ def lead_to(name: str) -> str:
     meant = iana_name(name) or _by_last_part().get(name.lower().replace(" ", "_"))
     if meant is None and (meant := of_windows(name)) is not None:
         return f"; that is what Windows calls {meant}"
+    if meant is None and _ABBREVIATION.fullmatch(name):
+        return "; an abbreviation stands for several zones: name a place"
     if meant is None:
         close = get_close_matches(name.lower(), _lower_names(), n=1, cutoff=0.75)
         meant = _lower_names()[close[0]] if close else None
-    if meant is not None:
-        return f"; did you mean {meant}?"
-    if _ABBREVIATION.fullmatch(name):
-        return "; an abbreviation stands for several zones: name a place"
-    return ""
+    return "" if meant is None else f"; did you mean {meant}?"
 
 
 @lru_cache(maxsize=1)

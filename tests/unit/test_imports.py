@@ -231,6 +231,8 @@ def test_a_plain_list_of_cron_lines_will_do() -> None:
         ("on: [push]", "no list under"),
         ("on:\n  schedule: daily", "no list under"),
         ("on: {schedule: [", "not YAML"),
+        ("on:\n  schedule:\n    - cron: */15 * * * *\n", "write '*/15 * * * *'"),
+        ("- * 3 * * *\n", "write '* 3 * * *'"),
         ("", "no list under"),
         ("- [1]", "an item is a cron line"),
         ("- {cron: '0 0 * * *', timezone: Nowhere}", "Nowhere"),

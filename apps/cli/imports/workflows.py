@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from domain.recurrence.cron import parse_cron
 from domain.recurrence.zones import parse_zone_name
 
 FIELDS = frozenset({"cron", "timezone"})
+UNQUOTED_STAR = re.compile(r"(?:^|[:\-]\s+)(\*[^'\"#]*)")
+SHOWN_CHARS = 100
 MACRO = "GitHub knows five fields only; write them out"
 
 
@@ -34,7 +37,12 @@ def parse_workflow(text: str) -> tuple[list[CronLine], list[Problem]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error)
-        return [], [Problem(line=mark.line + 1 if mark else 1, text="", reason=f"this is not YAML: {reason}")]
+        line = mark.line if mark else 0
+        shown = text.splitlines()[line].strip() if line < len(text.splitlines()) else ""
+        starred = UNQUOTED_STAR.search(shown)
+        if starred is not None:
+            reason = f"a * that is not quoted is a reference to YAML: write '{starred[1].strip()}'"
+        return [], [Problem(line=line + 1, text=shown[:SHOWN_CHARS], reason=f"this is not YAML: {reason}")]
     if isinstance(root, yaml.SequenceNode):
         return _lines(root, None)
     schedule = _under(_under(root, "on"), "schedule")

@@ -1,7 +1,8 @@
 """Schedules: `client.schedules.create("nightly", job("report.nightly"), cron="15 2 * * *")`.
 
 Every call takes a schedule by its id or its name. What a schedule can say stands in the HTTP contract; its fields are
-keyword arguments here, instants aware datetimes or RFC 3339 texts.
+keyword arguments here, instants aware datetimes or RFC 3339 texts. `start`, `end`, `phase` and `at` may be datetimes
+without a zone, which are meant on the schedule's clock.
 """
 
 from __future__ import annotations
@@ -237,6 +238,8 @@ def _texts(fields: "Mapping[str, Any]") -> "Dict[str, Any]":
 def _text(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_text(item) for item in value]
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.isoformat()
     return instant_text(value) if isinstance(value, datetime) else value
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import Rejected
-from domain.recurrence.cron import MACROS, parse_cron
+from domain.recurrence.cron import MACROS, parse_cron, surprise
 from domain.recurrence.limits import CRON_TERMS_MAXIMUM, CRON_TEXT_MAXIMUM
 from domain.recurrence.times import nominal_times
 from domain.recurrence.timing import next_time, parse_timing
@@ -198,6 +198,8 @@ def test_a_rule_that_never_comes_is_told_at_once(expression: str) -> None:
         ("* * * *", "4 fields"),
         ("", "0 fields"),
         ("* * * * * * *", "7 fields"),
+        ("22-3 * * * *", "minute, position 1: the range 22-3 runs backwards; write 22-59,0-3"),
+        ("0 0 * * 5-0", "day of week, position 9: the range 5-0 runs backwards; Sunday at its end is 7: write 5-7"),
         ("@reboot", "@reboot is no time"),
         ("@often", "'@often' is none of"),
     ],
@@ -238,3 +240,62 @@ def test_a_thousand_ticks_take_the_same_steps_whatever_the_rule() -> None:
         timing = parse_timing({"cron": expression})
         times = [one.at for one in islice(nominal_times(timing, utc(2000, 1, 1) - timedelta(seconds=1)), 1000)]
         assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize(
+    ("expression", "lead"),
+    [
+        ("CRON_TZ=Asia/Tokyo 0 9 * * *", "give timezone: Asia/Tokyo"),
+        ("TZ=Asia/Tokyo 0 9 * * *", "give timezone: Asia/Tokyo"),
+        ("0 0 ? * *", "? is Quartz's, write *"),
+        ("H H * * *", "H is a choice of Jenkins"),
+        ("H/15 * * * *", "H is a choice of Jenkins"),
+        ("0~30 * * * *", "~ is a random choice of cronie"),
+        ("@every 1h30m", "give every: 5400 (seconds)"),
+        ("@every 1.5s", "give every: 1.5 (seconds)"),
+        ("0 0 L-3 * *", "give rrule: FREQ=MONTHLY;BYMONTHDAY=-4"),
+        ("0 0 12 1 1 * 2027", "a year is Quartz's"),
+        ("0 5 * * * /srv/backup", "`rota import crontab` reads whole lines"),
+        ("0 5 * * Monday", "names have three letters"),
+        ("cron(0 10 * * ? *)", "`rota import eventbridge` reads"),
+        ("0 5 * * *\n0 6 * * *", "several lines are given as a list"),
+        ("0 0 * * FRI-MON", "write FRI-7,0-MON"),
+    ],
+)
+def test_a_refusal_leads_on(expression: str, lead: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        parse_cron(expression)
+    assert lead in refused.value.message
+    assert "position" not in refused.value.message.split(lead)[0] or "TZ" not in expression
+
+
+def test_a_range_may_end_on_sunday_by_name() -> None:
+    for named, numbered in (("FRI-SUN", "5-7"), ("sat-sun", "6-7"), ("MON-SUN/2", "1-7/2"), ("SUN-MON", "0-1")):
+        assert parse_cron(f"0 9 * * {named}").days == parse_cron(f"0 9 * * {numbered}").days
+
+
+@pytest.mark.parametrize("around", ["\n", "\r\n", " ", "\t"])
+def test_what_stands_around_an_expression_does_not_matter(around: str) -> None:
+    assert first(f"{around}15 2 * * *{around}") == first("15 2 * * *")
+    assert first(f"@daily{around}") == first("@daily")
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("*/90 * * * *", "minute, position 1: a step of 90 is longer than the field, so */90 is one value of it"),
+        ("0 */36 * * *", "hour, position 3: a step of 36"),
+        ("0 0 */40 * *", "day of month, position 5: a step of 40"),
+        ("*/60 * * * *", None),
+        ("0 */24 * * *", None),
+        ("*/7 8-18/20 * * 1-5", None),
+        ("@hourly", None),
+    ],
+)
+def test_a_step_beyond_its_field_is_a_surprise(expression: str, told: str | None) -> None:
+    found = surprise(parse_cron(expression))
+    assert found is None if told is None else found is not None and found.startswith(told)
+
+
+def test_a_surprise_says_what_to_do() -> None:
+    assert "give every: 5400" in str(surprise(parse_cron("*/90 * * * *")))
