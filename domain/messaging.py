@@ -159,5 +159,8 @@ class Publisher(Protocol):
         False: the feed does not end at `expected_last`; nothing was published.
         """
 
+    async def drop_foreign(self, end: Position) -> bool:
+        """Remove what stands in the feed beyond the log's end, if no relay has written it; whether there was any."""
+
     async def begin_refill(self) -> Refill | None:
         """Start to fill an empty broker; None when it is not empty (any more)."""

@@ -17,6 +17,9 @@ What the broker lost:
 3. *A work stream alone*, or entries of one that has gone ahead: an entry can not be added below a stream's last id.
    The scheduler finds such jobs (queued, and provably not in the broker) and dispatches them anew.
 
+4. *Room* in a stream, since somebody has added an entry with an id beyond the log's end: such entries are removed,
+   counted and told when the next one of ours does not fit, and the stream goes on from its last entry.
+
 While the log rests, the relay looks every second whether the broker still knows what it was told.
 """
 
@@ -150,6 +153,8 @@ class Relay:
             # Read after the feed's end, so that another relay's publishing in between does not look like a lead.
             end = await self._log.last_position()
             if feed.position > end:
+                if feed.stream_id is None and await self._publisher.drop_foreign(end):
+                    continue
                 raise Corruption(_foreign(f"it ends at position {feed.position}, the log at {end}"))
             if feed.stream_id is not None:
                 await self._compare(feed.position, feed.stream_id.hex, feed.version)

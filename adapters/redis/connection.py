@@ -148,10 +148,14 @@ async def execute(client: Redis, *command: Any) -> Any:
 
 
 class Script:
-    """One Lua script from the `.lua` file of this name, called by its digest, sent in full when Redis lost it."""
+    """One Lua script from the `.lua` file of this name, called by its digest, sent in full when Redis lost it.
 
-    def __init__(self, name: str) -> None:
-        self._source = Path(__file__).with_name(f"{name}.lua").read_text(encoding="utf-8")
+    `libraries` are files whose functions it uses.
+    """
+
+    def __init__(self, name: str, *libraries: str) -> None:
+        files = (Path(__file__).with_name(f"{one}.lua") for one in (*libraries, name))
+        self._source = "".join(file.read_text(encoding="utf-8") for file in files)
         self._digest = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, client: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> Any:

@@ -49,7 +49,12 @@ class RedisControlChannel:
                     if entries and not self._is_silent():
                         continue
                     asked_at = time.monotonic()
-                    if _order(await self._end()) <= _order(self._place):
+                    end = await self._end()
+                    if _order(end) < _order(self._place):
+                        # Emptied, or a foreign entry with an id of its own was removed: ours come below our place.
+                        self._place = end
+                        break
+                    if end == self._place:
                         self.heard_at, silences = asked_at, 0
                     elif not entries:
                         # Silent twice in a row with something there: the subscriber is dead.

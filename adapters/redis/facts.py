@@ -6,7 +6,11 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from adapters.redis.connection import connect, prove_access, translated
+from adapters.redis.connection import connect, last_id, prove_access, translated
+from adapters.redis.streams import CONTROL, FEED, WORK, position_of
+from domain.ids import Position
+
+STREAMS_NAMED = 5
 
 
 async def redis_facts(url: str) -> dict[str, Any]:
@@ -30,3 +34,21 @@ async def redis_facts(url: str) -> dict[str, Any]:
         "clock": seconds + micros / 1e6,
         "maxmemory_policy": policy,
     }
+
+
+async def streams_beyond(url: str, position: Position) -> list[str]:
+    """The first few of our streams that end beyond this position of the log. Raises Unavailable."""
+    client = connect(url)
+    found: list[str] = []
+    try:
+        with translated("look through its streams"):
+            async for key in client.scan_iter(match="rota:*", count=1000, _type="STREAM"):
+                name = key.decode(errors="replace")
+                ours = name in (FEED, CONTROL) or name.startswith(WORK)
+                if ours and position_of(await last_id(client, name)) > position:
+                    found.append(name)
+                if len(found) >= STREAMS_NAMED:
+                    break
+    finally:
+        await client.aclose()
+    return sorted(found)

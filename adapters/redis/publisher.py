@@ -7,6 +7,7 @@ given from outside; nothing here decides it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from adapters.codec import to_json
@@ -35,10 +37,14 @@ FEED_BYTES = 64 * 1024 * 1024
 
 CONTROL_ENTRIES = 10_000
 
-_publish = Script("publish")
+_publish = Script("publish", "without_beyond")
+_foreign = Script("foreign", "without_beyond")
 _refill_begin = Script("refill_begin")
-_refill_add = Script("refill_add")
+_refill_add = Script("refill_add", "without_beyond")
 _refill_finish = Script("refill_finish")
+_foreign_entries = Counter("rota_relay_foreign_entries", "Foreign entries that the relay removed")
+
+log = logging.getLogger("rota.redis.publisher")
 
 
 class RedisPublisher:
@@ -91,12 +97,27 @@ class RedisPublisher:
             entries.add(FEED, last, ("from", first, "events", events))
             self._note_written(last, len(events))
         with translated("take a batch of events"):
-            answer = await _publish(
-                self._client, entries.keys, (expected_last, oldest, CONTROL_ENTRIES, *entries.arguments)
-            )
+            finish = batch[-1].position
+            arguments = (expected_last, oldest, CONTROL_ENTRIES, finish, *entries.arguments)
+            answer, *removed = await _publish(self._client, entries.keys, arguments)
+        if removed and removed[1] > 0:
+            self._tell_foreign(removed[0], "work or control streams")
         if traced and answer >= 0:
             _make_spans(traced, began_ns)
         return bool(answer >= 0)
+
+    async def drop_foreign(self, end: Position) -> bool:
+        """Remove what stands in the feed beyond the log's end, if no relay has written it; whether there was any."""
+        with translated("remove what is not the feed's"):
+            removed = int(await _foreign(self._client, (FEED,), (end,)))
+        if removed:
+            self._tell_foreign(removed, "feed")
+        return removed > 0
+
+    def _tell_foreign(self, count: int, where: str) -> None:
+        _foreign_entries.inc(count)
+        log.warning("removed %d foreign entries beyond the log's end from the %s: who else writes to this Redis?",
+                    count, where)  # fmt: skip
 
     async def begin_refill(self) -> Refill | None:
         """Start to fill an empty Redis; None when its feed has an end already."""
@@ -129,7 +150,7 @@ class RedisRefill:
     async def add(self, items: Sequence[WorkItem]) -> bool:
         """Put dispatches back, lowest positions first; False when the refill has lost its point."""
         keys: dict[str, int] = {REFILL: 1}
-        arguments: list[Any] = [self._token]
+        arguments: list[Any] = [self._token, items[-1].position if items else 0]
         for item in items:
             key = work_stream(item.queue, item.priority)
             index = keys.setdefault(key, len(keys) + 1)

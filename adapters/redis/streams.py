@@ -19,7 +19,7 @@ REFILL = "rota:refill"
 GROUP = "executors"
 PRIORITIES = ("high", "normal", "low")
 
-_WORK = "rota:work:"
+WORK = "rota:work:"
 
 PARKED = "parked:"
 """Begins the names of the consumers of a work stream that hold what nobody could take for want of its task.
@@ -33,7 +33,7 @@ PARKED_TASKS = 1_000
 
 def work_stream(queue: str, priority: str) -> str:
     """The key of the work stream of a queue and priority."""
-    return f"{_WORK}{queue}:{priority}"
+    return f"{WORK}{queue}:{priority}"
 
 
 def work_streams(queues: Iterable[str], priorities: Sequence[str] = PRIORITIES) -> list[str]:
@@ -44,7 +44,7 @@ def work_streams(queues: Iterable[str], priorities: Sequence[str] = PRIORITIES) 
 
 def parked_tasks(key: str) -> str:
     """The key of the set of tasks that are parked in a work stream, by the stream's key."""
-    return f"rota:parked:{key.removeprefix(_WORK)}"
+    return f"rota:parked:{key.removeprefix(WORK)}"
 
 
 def parked_bell(queue: str) -> str:
@@ -54,7 +54,7 @@ def parked_bell(queue: str) -> str:
 
 def queue_and_priority(key: str) -> tuple[str, str]:
     """What `work_stream` made the key from; a queue's name may itself contain colons."""
-    queue, _, priority = key.removeprefix(_WORK).rpartition(":")
+    queue, _, priority = key.removeprefix(WORK).rpartition(":")
     return queue, priority
 
 

@@ -13,11 +13,12 @@ from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
 from adapters.redis.address import RedisAddress
-from adapters.redis.facts import redis_facts
+from adapters.redis.facts import redis_facts, streams_beyond
 from apps.cli.output import Failure, print_fields, print_json
 from apps.settings import Settings
 from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 from domain.events import unreadable_types
+from domain.ids import Position
 
 CLOCK_LIMIT_SECONDS = 1.0
 POSTGRES_FLOOR = 15
@@ -75,6 +76,9 @@ async def _checks(settings: Settings) -> dict[str, dict[str, Any]]:
         "postgres": await _guarded(lambda: _postgres(settings)),
         "redis": await _guarded(lambda: _redis(settings)),
     }
+    database_url, redis_url = settings.database_url, settings.redis_url
+    if database_url and redis_url and checks["postgres"]["ok"] and checks["redis"]["ok"]:
+        checks["streams"] = await _guarded(lambda: _streams(database_url, redis_url))
     if settings.zookeeper_hosts:
         checks["zookeeper"] = await _guarded(lambda: _zookeeper(settings))
     return checks
@@ -131,6 +135,25 @@ async def _redis(settings: Settings) -> str:
         raise Unavailable(f"maxmemory-policy is {policy}: it may evict work; use noeviction", server="redis")
     address = RedisAddress.parse(settings.redis_url)
     return f"{address}: {facts['server']} {facts['version']}, clock skew {skew * 1000:.0f} ms"
+
+
+async def _streams(database_url: str, redis_url: str) -> str:
+    """Nothing in Redis may lie beyond the log: it would keep what follows out of its stream."""
+    database = Database(database_url, pool_size=1, application="rota-doctor")
+    try:
+        # Read after Redis was, so that what is published in between does not look like a lead.
+        suspects = await streams_beyond(redis_url, Position((await database_facts(database)).last_position))
+        end = (await database_facts(database)).last_position if suspects else 0
+        found = await streams_beyond(redis_url, Position(end)) if suspects else []
+    finally:
+        await database.close()
+    if found:
+        raise Unavailable(
+            f"{', '.join(found)} end beyond the log: another program writes there (the relay removes that when it "
+            "meets it), or this Redis belongs to another database",
+            server="redis",
+        )
+    return "none ends beyond the log"
 
 
 async def _zookeeper(settings: Settings) -> str:

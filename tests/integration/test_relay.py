@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,9 +9,12 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from adapters.redis.control import RedisControlChannel
+from adapters.redis.facts import streams_beyond
 from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
-from adapters.redis.streams import FEED, REFILL, work_stream
+from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
 from adapters.redis.work_queue import RedisWorkQueue
+from domain import commands as c
 from domain.errors import Corruption, Unavailable
 from domain.ids import Position
 from domain.log import RawEvent
@@ -209,6 +212,96 @@ async def test_a_redis_that_is_ahead_of_the_log_is_refused(redis, log, publisher
     del log.events[2:]
     with pytest.raises(Corruption, match="not this log's"):
         await Relay(log, publisher, log, Quiet()).run()
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["not read yet", "read by an executor"])
+@pytest.mark.parametrize("others", [0, 3], ids=["alone", "beside work"])
+async def test_a_foreign_entry_with_a_high_id_does_not_stall_its_queue(redis, log, publisher, seen, others):
+    queue = RedisWorkQueue(redis, ["default"], "executor")
+    async with running(log, publisher):
+        if others:
+            log.submit(others)
+            await published(publisher, others)
+        await redis.xadd(NORMAL, {"x": "y"}, id="9999999999999999-0")
+        if seen:
+            assert len(await queue.take(1 + others)) == others
+            assert await queue.take(1) == []
+        log.submit(2)
+        await published(publisher, others + 2)
+        taken = await queue.take(10)
+        assert [item.position for item in taken][-2:] == [others + 1, others + 2]
+        log.submit(1)
+        await published(publisher, others + 3)
+    assert [item.position for item in await queue.take(10)] == [others + 3]
+
+
+async def test_streams_that_end_beyond_the_log_are_named_for_the_doctor(redis, redis_url, log, publisher):
+    async with running(log, publisher):
+        log.submit(2)
+        await published(publisher, 2)
+    assert await streams_beyond(redis_url, Position(2)) == []
+    await redis.xadd(NORMAL, {"x": "y"}, id="9999999999999999-0")
+    await redis.xadd("rota:bell:default", {"x": "y"})
+    assert await streams_beyond(redis_url, Position(2)) == [NORMAL]
+
+
+async def test_a_foreign_entry_in_the_feed_is_removed_and_the_feed_goes_on(redis, log, publisher, caplog):
+    async with running(log, publisher) as task:
+        log.submit(2)
+        await published(publisher, 2)
+        await redis.xadd(FEED, {"x": "y"}, id="9999999999999999-0")
+        log.submit(2)
+        await published(publisher, 4)
+        log.submit(2)
+        await published(publisher, 6)
+        await redis.xadd(FEED, {"x": "y"}, id="9999999999999999-0")
+        log.submit(1)
+        await published(publisher, 7)
+        assert not task.done()
+    assert await feed_positions(redis) == [5, 6, 7], "what was there before stays"
+    assert await work_positions(redis) == [1, 2, 3, 4, 5, 6, 7]
+    assert "foreign entries" in caplog.text
+
+
+async def test_a_foreign_entry_in_an_empty_feed_is_removed(redis, log, publisher):
+    log.submit(2)
+    await redis.xadd(FEED, {"x": "y"}, id="9999999999999999-0")
+    async with running(log, publisher):
+        await published(publisher, 2)
+    assert await work_positions(redis) == [1, 2]
+
+
+async def test_a_request_to_cancel_arrives_although_a_foreign_entry_stands_in_its_stream(redis, log, publisher):
+    await redis.xadd(CONTROL, {"x": "y"}, id="9999999999999999-0")
+    channel = RedisControlChannel(redis)
+    notices: list[Any] = []
+
+    async def follow() -> None:
+        async for notice in channel.follow():
+            notices.append(notice)  # noqa: PERF401 - it never ends
+
+    following = asyncio.create_task(follow())
+    try:
+        await until(_is_true(lambda: channel.heard_at is not None), "the channel to be followed")
+        async with running(log, publisher):
+
+            async def arrived() -> bool:
+                (job_id,) = log.submit()
+                log.start(job_id)
+                log.command(job_id, c.RequestCancel())
+                return bool(notices)
+
+            await until(arrived, "a notice")
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+def _is_true(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def answer() -> bool:
+        return condition()
+
+    return answer
 
 
 async def test_an_outage_of_redis_is_waited_out(redis, log, publisher, monkeypatch):
