@@ -49,12 +49,16 @@ class SucceedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailAttempt:
-    """The attempt failed; `retryable` False: further attempts can not help."""
+    """The attempt failed; `retryable` False: further attempts can not help.
+
+    `again`: after how many seconds, or when, the task wants its next attempt; None: as the job's policy has it.
+    """
 
     attempt: int
     executor: str
     error: AttemptError
     retryable: bool = True
+    again: float | datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from domain.errors import Conflict, NotPossible, Unreadable
 from domain.events import Event
 from domain.jobs import Job, foresee, head_of
 from domain.log import Meta, StreamWrite
+from domain.retry import DELAY_LIMIT_SECONDS
 
 Events = Sequence[Event]
 
@@ -157,10 +158,16 @@ def _decide_success(job: Job, command: c.SucceedAttempt, _now: datetime) -> Even
     return [e.AttemptSucceeded(attempt=command.attempt, result=command.result)]
 
 
-def _retry_at(job: Job, now: datetime) -> datetime | None:
+def _retry_at(job: Job, now: datetime, again: float | datetime | None = None) -> datetime | None:
+    """When the next attempt is due, None when there is none left; `again`: what the task has chosen, within bounds."""
     failures = job.failures + 1
     if failures >= job.spec.retry.max_attempts:
         return None
+    if again is not None:
+        latest = now + timedelta(seconds=DELAY_LIMIT_SECONDS)
+        if isinstance(again, datetime):
+            return min(max(again, now), latest)
+        return min(now + timedelta(seconds=min(max(again, 0.0), DELAY_LIMIT_SECONDS)), latest)
     return now + timedelta(seconds=job.spec.retry.delay_seconds(job.id, failures))
 
 
@@ -176,7 +183,7 @@ def _decide_failure(job: Job, command: c.FailAttempt, now: datetime) -> Events:
     if not _runs(job, command.attempt):
         return _too_late(job, command.attempt, command.executor, "failed")
     wanted = command.retryable and not job.cancel_requested
-    retry_at = _retry_at(job, now) if wanted else None
+    retry_at = _retry_at(job, now, command.again) if wanted else None
     failed = e.AttemptFailed(attempt=command.attempt, error=command.error, retry_at=retry_at)
     if retry_at is not None:
         return [failed]

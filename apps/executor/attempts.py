@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
@@ -45,13 +46,15 @@ class Succeeded:
 class Failed:
     """The task raised, timed out or crashed. `type` is an error class or one of `Timeout`, `ProcessCrashed`.
 
-    `retryable` False: no further attempt may help (for instance arguments that cannot be right).
+    `retryable` False: no further attempt may help (for instance arguments that cannot be right). `again`: after how
+    many seconds, or when, the task wants its next attempt; None: as the job's policy has it.
     """
 
     type: str
     message: str
     traceback: str | None = None
     retryable: bool = True
+    again: float | datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

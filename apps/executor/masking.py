@@ -56,10 +56,10 @@ class Masker:
         match outcome:
             case Succeeded(result):
                 return Succeeded(self.value(result))
-            case Failed(kind, message, trace, retryable):
+            case Failed(kind, message, trace, retryable, again):
                 trace = None if trace is None else self.text(trace)
                 trace = None if trace is None else self.text(trace)
-                return Failed(self.text(kind), self.text(message), trace, retryable)
+                return Failed(self.text(kind), self.text(message), trace, retryable, again)
             case Lost(reason):
                 return Lost(self.text(reason))
             case Cancelled():

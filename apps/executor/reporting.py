@@ -129,9 +129,9 @@ def _command(job: Job, attempt: int, outcome: Outcome, executor: str) -> c.Comma
     match outcome:
         case Succeeded(result):
             return c.SucceedAttempt(attempt=attempt, executor=executor, result=result)
-        case Failed(kind, message, trace, retryable):
+        case Failed(kind, message, trace, retryable, again):
             error = AttemptError(type=kind, message=message, traceback=trace)
-            return c.FailAttempt(attempt=attempt, executor=executor, error=error, retryable=retryable)
+            return c.FailAttempt(attempt=attempt, executor=executor, error=error, retryable=retryable, again=again)
         case Cancelled(forced):
             if job.cancel_requested:
                 return c.ConfirmCancel(attempt=attempt, executor=executor, forced=forced)
@@ -153,7 +153,7 @@ def writable(outcome: Outcome) -> Outcome:
     elif isinstance(outcome, Failed):
         trace = None if outcome.traceback is None else text(outcome.traceback[-TRACEBACK_LIMIT_CHARS:])
         kind = text(outcome.type[:TYPE_LIMIT_CHARS])
-        return Failed(kind, text(outcome.message[:MESSAGE_LIMIT_CHARS]), trace, outcome.retryable)
+        return Failed(kind, text(outcome.message[:MESSAGE_LIMIT_CHARS]), trace, outcome.retryable, outcome.again)
     return outcome
 
 

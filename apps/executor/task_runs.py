@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
+from domain.retry import DELAY_LIMIT_SECONDS
 
 Ending = Literal["cancel", "timeout"]
 
@@ -98,7 +100,19 @@ def outcome_of(run: Run, message: list[Any]) -> Outcome:
         return Failed("CancelledError", "the task has cancelled itself", message[2])
     if message[2] == UNKNOWN_TASK and message[4] is None:
         return Lost(message[3])  # said by the process itself: nothing of the user's has run
-    return Failed(*message[2:6])
+    error, text, traceback, retryable = message[2:6]
+    return Failed(error, text, traceback, retryable, again=_again(message[6]) if len(message) > 6 else None)
+
+
+def _again(said: Any) -> float | datetime | None:
+    """When a task wants its next attempt, as its process says it: seconds or an instant. Anything else is nothing."""
+    if isinstance(said, int | float) and not isinstance(said, bool):
+        return min(max(float(said), 0.0), float(DELAY_LIMIT_SECONDS))
+    try:
+        instant = datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        return None
+    return None if instant.tzinfo is None else instant
 
 
 def timed_out(run: Run, traceback: str | None = None) -> Failed:

@@ -17,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rota import NoRetry, TaskCancelled, current_job, task
+from rota import NoRetry, Retry, TaskCancelled, current_job, task
 
 
 @task
@@ -169,6 +169,18 @@ async def fail(kind: str) -> None:
     if kind == "interrupt":
         raise KeyboardInterrupt
     sys.exit("leaving")
+
+
+@task(retry_on=(OSError, ValueError), no_retry_on=FileNotFoundError)
+def choosy(kind: str) -> None:
+    if kind == "chosen":
+        raise Retry("the other side is busy", after=dt.timedelta(minutes=1)) from OSError("429")
+    raise {"value": ValueError, "missing": FileNotFoundError, "other": KeyError, "system": ConnectionError}[kind](kind)
+
+
+@task
+async def again(after: float | None = None, at: dt.datetime | None = None) -> None:
+    raise Retry(after=after, at=at)
 
 
 @task

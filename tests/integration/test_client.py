@@ -42,7 +42,7 @@ TASKS = """
 import sys
 from datetime import date, timedelta
 from typing import Optional
-from rota import current_job, task
+from rota import Retry, current_job, task
 
 
 @task(name="client.double", tags={"kind": "sum"})
@@ -64,6 +64,11 @@ def keep(name: str, note: Optional[str] = None, timeout: float = 1.0, **rest: da
 @task(name="client.days")
 def days(after: date, count: int) -> set:
     return {after + timedelta(days=number) for number in range(count)}
+
+
+@task(name="client.busy")
+def busy():
+    raise Retry("come back later", after=3600)
 
 
 @task(name="client.python")
@@ -148,6 +153,15 @@ def test_a_failure_and_a_timeout_of_waiting_are_exceptions_with_the_job(client: 
     assert later.cancel("enough").state == "cancelled"
     assert later.retry().state in ("queued", "running", "succeeded")
     assert later.wait(60).result == 2
+
+
+def test_a_task_that_asks_for_its_next_attempt_in_an_hour_gets_it_then(client: Client) -> None:
+    handle = client.submit("client.busy")
+    job = until_sync(lambda: found if (found := handle.refresh()).state == "retrying" else None, what="the retry")
+    failed = handle.events()[-1]
+    delay = datetime.fromisoformat(failed["data"]["retry_at"]) - datetime.fromisoformat(failed["recorded_at"])
+    assert timedelta(minutes=59) < delay <= timedelta(hours=1)
+    assert (job.error["type"], job.error["message"]) == ("Retry", "come back later")
 
 
 def test_a_task_submits_itself_to_the_client_around_it_and_its_result_is_what_it_says(client: Client) -> None:

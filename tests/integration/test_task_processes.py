@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,8 @@ import pytest
 
 from apps.executor.attempts import Attempt, Cancelled, Lost, Succeeded
 from apps.executor.task_processes import TaskProcesses
-from apps.executor.task_runs import Patience
-from tests.integration.task_harness import Harness, failed
+from apps.executor.task_runs import Patience, Run, outcome_of
+from tests.integration.task_harness import Harness, Recorder, failed
 from tests.waiting import until, until_sync
 
 TASKS = Path(__file__).with_name("process_tasks.py")
@@ -219,6 +220,31 @@ async def test_what_a_task_raises_is_its_failure(start: Start) -> None:
     assert outcome.traceback is not None
     assert "process_tasks.py" in outcome.traceback
     assert not failed(await harness.run("fail", kind="no-retry")).retryable
+
+
+async def test_the_task_says_which_errors_another_attempt_may_mend_and_when_it_is_to_be(start: Start) -> None:
+    harness = await start()
+    for kind, retryable in (("value", True), ("system", True), ("missing", False), ("other", False)):
+        assert failed(await harness.run("choosy", kind=kind)).retryable is retryable
+    chosen = failed(await harness.run("choosy", kind="chosen"))
+    assert (chosen.type, chosen.message, chosen.again) == ("Retry", "the other side is busy", 60.0)
+    assert chosen.retryable
+    assert "OSError: 429" in (chosen.traceback or "")
+    assert failed(await harness.run("again", after=0.5)).again == 0.5
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    later = failed(await harness.run("again", at=at.isoformat()))
+    assert (later.again, later.retryable) == (at, True)
+    assert later.message == "the task asks for another attempt at 2030-01-01T00:00:00+00:00"
+    assert failed(await harness.run("again")).again is None
+    assert failed(await harness.run("again", after=-1)).type == "ValueError"
+
+
+@pytest.mark.parametrize("said", [None, True, "noon", "2030-01-01T00:00:00", [1], {"a": 1}])
+async def test_a_delay_that_makes_no_sense_is_none(said: object) -> None:
+    run = Run(Attempt(job_id=uuid4(), number=1, task="t", args={}), Recorder(), asyncio.Future())
+    assert failed(outcome_of(run, ["fail", 1, "Retry", "text", None, True, said])).again is None
+    assert failed(outcome_of(run, ["fail", 1, "Retry", "text", None, True])).again is None, "an older package rota"
+    assert failed(outcome_of(run, ["fail", 1, "Retry", "text", None, True, 1e300])).again == 30 * 24 * 3600
 
 
 async def test_exits_and_interrupts_in_a_task_are_failed_attempts_and_not_the_processs_end(start: Start) -> None:

@@ -114,6 +114,25 @@ def test_what_can_not_be_retried_is_not() -> None:
     ]
 
 
+def test_a_task_may_choose_when_its_next_attempt_starts_within_bounds() -> None:
+    def next_attempt(again: float | datetime | None, attempts: int = 3) -> datetime | None:
+        story = started(JobSpec(task="t", retry=RetryPolicy(max_attempts=attempts, initial_seconds=5, jitter=0)))
+        story.do(c.FailAttempt(attempt=1, executor="x", error=ERROR, again=again))
+        failed = next(r.event for r in story.history if isinstance(r.event, e.AttemptFailed))
+        assert story.job is not None
+        assert story.job.state == ("failed" if failed.retry_at is None else "retrying")
+        return failed.retry_at
+
+    month = timedelta(days=30)
+    assert next_attempt(None) == NOW + timedelta(seconds=5)
+    assert next_attempt(30) == NOW + timedelta(seconds=30)
+    assert next_attempt(0.0) == next_attempt(-3.0) == NOW
+    assert next_attempt(NOW + timedelta(hours=2)) == NOW + timedelta(hours=2)
+    assert next_attempt(NOW - timedelta(hours=2)) == NOW
+    assert next_attempt(1e12) == next_attempt(NOW + timedelta(days=999)) == NOW + month
+    assert next_attempt(30, attempts=1) is None, "the policy's attempts are the bound"
+
+
 def test_an_attempt_starts_once() -> None:
     story = started()
     with pytest.raises(Conflict):

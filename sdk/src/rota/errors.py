@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 if TYPE_CHECKING:
     from rota.groups import Group
     from rota.jobs import Job
+
+
+MONTH_SECONDS = 30 * 24 * 3600
 
 
 class RotaError(Exception):
@@ -111,6 +115,33 @@ class Mismatch(RotaError, ValueError):
 
 class NoRetry(RotaError):
     """Raise it in a task whose attempt failed in a way that no further attempt can mend."""
+
+
+class Retry(RotaError):
+    """Raise it in a task to have another attempt: after so many seconds, or at an instant.
+
+    Without either, and where the job's policy has no attempt left, it is a failure as any other. `retry_on` and
+    `no_retry_on` of the task do not count for it. The delay is at most 30 days.
+    """
+
+    def __init__(
+        self, message: str = "", *, after: "Union[float, timedelta, None]" = None, at: Optional[datetime] = None
+    ) -> None:
+        if after is not None and at is not None:
+            raise TypeError("after and at exclude each other")
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not 0 <= seconds <= MONTH_SECONDS:
+            raise ValueError(f"after: must be from 0 to {MONTH_SECONDS} seconds, not {seconds!r}")
+        if at is not None and at.tzinfo is None:
+            raise ValueError("at: needs a time zone: use an aware datetime")
+        self.after = seconds
+        self.at = at
+        super().__init__(message or "the task asks for another attempt" + self._when())
+
+    def _when(self) -> str:
+        if self.at is not None:
+            return f" at {self.at.isoformat()}"
+        return "" if self.after is None else f" after {self.after:g} s"
 
 
 class TaskCancelled(BaseException):

@@ -73,6 +73,8 @@ class Task(Generic[P, R]):
         self.defaults = defaults
         self.is_async = inspect.iscoroutinefunction(function)
         self._signature: Optional[Signature] = None
+        self.retry_on: "Optional[Tuple[Type[BaseException], ...]]" = None
+        self.no_retry_on: "Tuple[Type[BaseException], ...]" = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function, here."""
@@ -146,6 +148,12 @@ class Task(Generic[P, R]):
         """Whether further arguments are taken as `**kwargs`."""
         return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self._parameters())
 
+    def may_retry(self, kind: "Type[BaseException]") -> bool:
+        """Whether another attempt may help after such an exception."""
+        if issubclass(kind, self.no_retry_on):
+            return False
+        return self.retry_on is None or issubclass(kind, self.retry_on)
+
     def check_arguments(self, names: "Iterable[str]") -> None:
         """Raise TypeError when it takes no argument of such a name, or needs another one."""
         names, parameters = set(names), self.parameters()
@@ -208,10 +216,12 @@ def task(
     retry: Optional[RetryOptions] = ...,
     tags: Optional[Mapping[str, str]] = ...,
     unique: Optional[Unique] = ...,
+    retry_on: Optional[Errors] = ...,
+    no_retry_on: Errors = ...,
 ) -> _Decorator: ...
 
 
-def task(
+def task(  # noqa: PLR0913 - each is an option
     function: Any = None,
     *,
     name: Optional[str] = None,
@@ -221,6 +231,8 @@ def task(
     retry: Optional[Mapping[str, Any]] = None,
     tags: Optional[Mapping[str, str]] = None,
     unique: Optional[Unique] = None,
+    retry_on: Optional[Errors] = None,
+    no_retry_on: Errors = (),
 ) -> Any:
     """Make an async or plain function a task.
 
@@ -233,6 +245,8 @@ def task(
         retry: As in a job, `{"max_attempts": 3}`.
         tags: Names and values.
         unique: As in a job; without a `key` in it, jobs with the same arguments exclude each other.
+        retry_on: An exception class, or several: only they are failures after which another attempt may help.
+        no_retry_on: After these none does. Timeouts and crashes are no exceptions of the task: `retry` alone counts.
 
     Raises:
         TypeError: this can not be a task, or an option is of a wrong type.
@@ -244,11 +258,13 @@ def task(
     if not isinstance(timeout, Default):
         options["timeout"] = timeout
     check_options(options)
+    only, never = _errors("retry_on", retry_on), _errors("no_retry_on", no_retry_on) or ()
 
     def decorate(wrapped: Any) -> "Task[Any, Any]":
         _check(wrapped)
         made: "Task[Any, Any]" = Task(wrapped, name or f"{_module_name(wrapped)}.{wrapped.__qualname__}", options)
         check_name(made.name)
+        made.retry_on, made.no_retry_on = only, never
         other = _registry.get(made.name)
         if other is not None and _place(other.function) != _place(wrapped):
             raise ValueError(f"two tasks are named {made.name}: give one another name")
@@ -261,6 +277,16 @@ def task(
 def registered() -> "Dict[str, Task[Any, Any]]":
     """All tasks of this process by name."""
     return _registry
+
+
+def _errors(name: str, given: "Optional[Errors]") -> "Optional[Tuple[Type[BaseException], ...]]":
+    if given is None:
+        return None
+    kinds = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    for kind in kinds:
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise TypeError(f"{name}: takes exception classes, not {kind!r}")
+    return kinds
 
 
 def _check(function: Any) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 import traceback
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
-from rota.errors import NoRetry, NotJson
+from rota.errors import NoRetry, NotJson, Retry
 from rota.tasks import Task
 from rota.values import TOO_MANY, plain
 
@@ -54,10 +54,28 @@ def _unusable(key: int, kind: str, reason: str, where: Optional[str] = None) -> 
 
 def failure(key: int, error: BaseException, found: "Optional[Task[Any, Any]]" = None, args: Any = None) -> str:
     """What the task raised."""
-    kind, retryable = class_of(error), not issubclass(type(error), NoRetry)
+    kind, retryable = class_of(error), _may_retry(error, found)
     if type(error) is WrongArguments or _are_wrong(error, found, args):
         kind, retryable = "WrongArguments", False
-    return encode(["fail", key, kind, text_of(error) or kind, trace(error), retryable])
+    message = ["fail", key, kind, text_of(error) or kind, trace(error), retryable]
+    # One field more than the protocol has always had: an executor that does not know it keeps to the job's policy.
+    return encode([*message, *_delay(error)])
+
+
+def _may_retry(error: BaseException, found: "Optional[Task[Any, Any]]") -> bool:
+    kind = type(error)
+    if issubclass(kind, (NoRetry, Retry)):
+        return issubclass(kind, Retry)
+    return found is None or found.may_retry(kind)
+
+
+def _delay(error: BaseException) -> "List[Any]":
+    """When the task wants its next attempt, if it says so: seconds, or an instant."""
+    if not isinstance(error, Retry):
+        return []
+    if error.at is not None:
+        return [error.at.isoformat()]
+    return [] if error.after is None else [error.after]
 
 
 def class_of(error: BaseException) -> str:
