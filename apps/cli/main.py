@@ -32,9 +32,7 @@ app.command(jobs.submit)
 app.command(jobs.app)
 app.command(log.app)
 app.command(inbox.app)
-app.command(
-    "apps.cli.imports.command:app", name="import", help="Make schedules of crontabs and GitHub Actions workflows."
-)
+app.command("apps.cli.imports.command:app", name="import", help="Make schedules of what other schedulers run by.")
 app.command(queues.app)
 app.command(tasks_cli.app)
 app.command(triggers.app)

@@ -1,43 +1,59 @@
-"""`rota import crontab` and `rota import github`: show what the lines become, and with `--apply` create it."""
+"""`rota import ...`: show what the lines of other schedulers become, and with `--apply` create it."""
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial as partial_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from apps.cli.arguments import guessed
 from apps.cli.imports.crontab import Problem, parse_crontab
-from apps.cli.imports.plans import SOURCE_TAG, Names, Plan, plan_of_entry, plan_of_line, stale
+from apps.cli.imports.eventbridge import parse_eventbridge
+from apps.cli.imports.found import Found, Wanted, plan_of_found
+from apps.cli.imports.kubernetes import parse_manifests
+from apps.cli.imports.plans import Names, plan_of_entry, plan_of_line
+from apps.cli.imports.quartz import parse_quartz
+from apps.cli.imports.running import Import, add_plan, finish, machine_timezone, read_files, zone_option
+from apps.cli.imports.systemd import parse_timer
 from apps.cli.imports.workflows import parse_workflow
-from apps.cli.output import Failure, print_json
-from domain.errors import Rejected
-from domain.recurrence.zones import parse_zone_name
-from rota import Client, Conflict, Refused
+from apps.cli.output import Failure
 
 app = App(name="import", help="Turn what other schedulers run by into schedules. Changes nothing without --apply.")
 
 Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
-SIZE_LIMIT_BYTES = 4 * 1024 * 1024
-NOTES_LIMIT_CHARS = 10_000
+Parsed = tuple[list[Found], list[Problem]]
 
 
-@dataclass(slots=True)
-class Import:
-    """One source: what its lines become, and what became of them."""
+@Parameter(name="*")
+@dataclass
+class Options:
+    """What all schedules of the files become.
 
-    source: str
-    plans: list[Plan] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    results: dict[str, str] = field(default_factory=dict)
-    stale: list[str] = field(default_factory=list)
+    Attributes:
+        task: What they run, whatever the files say.
+        args: name=value for the task; may be given several times.
+        timezone: The zone of all of them; that of the files unless given.
+        queue: The queue of the jobs.
+        source: What the file is called from now on; its full path unless given.
+        apply: Create the schedules.
+        partial: Create what can be created although some have problems.
+        prune: Archive schedules of this source that have no line any more.
+        json: Print JSON.
+    """
+
+    task: str | None = None
+    args: Words = ()
+    timezone: str | None = None
+    queue: str | None = None
+    source: str | None = None
+    apply: bool = False
+    partial: bool = False
+    prune: bool = False
+    json: bool = False
 
 
 @app.command(name="crontab")
@@ -65,17 +81,17 @@ def import_crontab(
         prune: Archive schedules of this source that have no line any more.
         json: Print JSON.
     """
-    zone = _zone(timezone or machine_timezone() or "UTC")
+    zone = zone_option(timezone or machine_timezone() or "UTC")
 
     def read(data: bytes, found: Import) -> None:
         names = Names(found.source)
         entries, found.problems = parse_crontab(data, system=system)
         for entry in entries:
             make = partial_of(plan_of_entry, entry, names, timezone=zone, queue=queue)
-            _plan(found, entry.line, entry.command, make)
+            add_plan(found, entry.line, entry.command, make)
 
-    imports = _read(files, source, read)
-    return _finish(imports, apply=apply, partial=partial, prune=prune, as_json=json)
+    imports = read_files(files, source, read)
+    return finish(imports, apply=apply, partial=partial, prune=prune, as_json=json)
 
 
 @app.command(name="github")
@@ -107,164 +123,99 @@ def import_github(  # noqa: PLR0913 - each is an option
     """
     if apply and task is None:
         raise Failure("say what the schedules run: --task", status=2)
-    given, zone = guessed(args), None if timezone is None else _zone(timezone)
+    given, zone = guessed(args), None if timezone is None else zone_option(timezone)
 
     def read(data: bytes, found: Import) -> None:
         names = Names(found.source)
         lines, found.problems = parse_workflow(data.decode(errors="replace"))
         for cron in lines:
             make = partial_of(plan_of_line, cron, names, task=task, args=given, timezone=zone, queue=queue)
-            _plan(found, cron.line, cron.rule, make)
+            add_plan(found, cron.line, cron.rule, make)
 
-    imports = _read(files, source, read)
-    return _finish(imports, apply=apply, partial=partial, prune=prune, as_json=json)
-
-
-def machine_timezone() -> str | None:
-    """The IANA name of this machine's time zone, when it can be found out."""
-    _, _, name = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")
-    try:
-        return parse_zone_name(name)
-    except Rejected:
-        return None
+    imports = read_files(files, source, read)
+    return finish(imports, apply=apply, partial=partial, prune=prune, as_json=json)
 
 
-def _zone(name: str) -> str:
-    try:
-        return parse_zone_name(name)
-    except Rejected as error:
-        raise Failure(f"--timezone: {error.message}", status=2) from None
+@app.command(name="kubernetes")
+def import_kubernetes(*files: Path, options: Options | None = None) -> int:
+    """Make schedules of the CronJobs in Kubernetes manifests: what a container runs becomes a `shell.run`.
+
+    Args:
+        files: Manifests; - reads standard input.
+        options: What they become.
+    """
+    return _import(files, options, lambda text, _found: parse_manifests(text))
 
 
-def _read(files: Sequence[Path], source: str | None, read: Callable[[bytes, Import], None]) -> list[Import]:
-    if not files:
-        raise Failure("say which file; - is standard input", status=2)
-    if source is not None and len(files) > 1:
-        raise Failure("--source goes with one file", status=2)
-    imports = []
-    for path in files:
-        data = sys.stdin.buffer.read(SIZE_LIMIT_BYTES + 1) if str(path) == "-" else path.read_bytes()
-        if len(data) > SIZE_LIMIT_BYTES:
-            raise Failure(f"{path} is larger than {SIZE_LIMIT_BYTES} bytes")
-        found = Import(source or ("stdin" if str(path) == "-" else str(path.resolve())))
-        read(data, found)
-        found.problems.sort(key=lambda problem: problem.line)
-        imports.append(found)
-    return imports
+@app.command(name="systemd")
+def import_systemd(*files: Path, options: Options | None = None) -> int:
+    """Make schedules of systemd timers: what the service beside a timer runs becomes a `shell.run`.
+
+    Args:
+        files: Timers, such as /etc/systemd/system/backup.timer; - reads standard input.
+        options: What they become.
+    """
+    return _import(files, options, _timer, machine_timezone() or "UTC")
 
 
-def _plan(found: Import, line: int, text: str, make: Callable[[], Plan]) -> None:
-    try:
-        plan = make()
-        plan.request["notes"] = plan.request["notes"][:NOTES_LIMIT_CHARS]
-        plan.next_times(datetime.now(UTC))
-    except Rejected as error:
-        found.problems.append(Problem(line=line, text=text, reason=error.message))
-    else:
-        found.plans.append(plan)
+@app.command(name="quartz")
+def import_quartz(*files: Path, options: Options | None = None) -> int:
+    """Make schedules of Quartz expressions, one a line, each perhaps with a name: `name = 0 0 2 ? * MON`.
+
+    Args:
+        files: Lists of expressions; - reads standard input.
+        options: What they become; --task says what they run.
+    """
+    return _import(files, options, lambda text, _found: parse_quartz(text), machine_timezone() or "UTC")
 
 
-def _finish(imports: Sequence[Import], *, apply: bool, partial: bool, prune: bool, as_json: bool) -> int:
-    troubled = any(found.problems for found in imports)
-    applied = apply and (partial or not troubled)
-    if applied:
-        with Client() as client:
-            for found in imports:
-                _apply(client, found, prune=prune)
-    if as_json:
-        print_json({"applied": applied, "sources": [_as_json(found) for found in imports]})
-    else:
-        for found in imports:
-            _show(found)
-        _sum_up(imports, apply=apply, applied=applied)
-    return 1 if any(found.problems for found in imports) else 0
+@app.command(name="eventbridge")
+def import_eventbridge(*files: Path, options: Options | None = None) -> int:
+    """Make schedules of EventBridge expressions, one a line, or of the JSON that its list commands print.
+
+    Args:
+        files: Lists of expressions; - reads standard input.
+        options: What they become; --task says what they run.
+    """
+    return _import(files, options, lambda text, _found: parse_eventbridge(text))
 
 
-def _apply(client: Client, found: Import, *, prune: bool) -> None:
-    for plan in found.plans:
+def _import(
+    files: tuple[Path, ...], options: Options | None, parse: Callable[[str, Import], Parsed], timezone: str = "UTC"
+) -> int:
+    options = options or Options()
+    wanted = Wanted(
+        task=options.task,
+        args=guessed(options.args),
+        timezone=None if options.timezone is None else zone_option(options.timezone),
+        default_timezone=timezone,
+        queue=options.queue,
+    )
+
+    def read(data: bytes, found: Import) -> None:
+        names = Names(found.source)
+        schedules, found.problems = parse(data.decode(errors="replace"), found)
+        for schedule in schedules:
+            add_plan(found, schedule.line, schedule.title, partial_of(plan_of_found, schedule, names, wanted))
+            if options.apply and schedule.job is None and options.task is None:
+                found.plans = [plan for plan in found.plans if "job" in plan.request]
+                reason = "it does not say what Rota could run: --task"
+                found.problems.append(Problem(line=schedule.line, text=schedule.title, reason=reason))
+
+    imports = read_files(files, options.source, read)
+    return finish(imports, apply=options.apply, partial=options.partial, prune=options.prune, as_json=options.json)
+
+
+def _timer(text: str, found: Import) -> Parsed:
+    path = found.path
+
+    def service(unit: str) -> str | None:
+        if path is None or str(path) == "-" or "/" in unit:
+            return None
         try:
-            client.call("POST", "/v1/schedules", body=plan.request)
-            found.results[plan.name] = "created"
-        except Conflict as error:
-            if error.code != "exists":
-                raise
-            found.results[plan.name] = "there already"
-        except Refused as error:
-            found.results[plan.name] = "refused"
-            found.problems.append(Problem(line=plan.line, text=plan.name, reason=str(error)))
-    found.stale = stale(_schedules_of(client, found.source), found.plans)
-    for name in found.stale if prune else ():
-        client.call("POST", f"/v1/schedules/{name}/archive", body={"reason": f"no longer in {found.source}"})
-        found.results[name] = "archived"
+            return (path.parent / unit).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
 
-
-def _schedules_of(client: Client, source: str) -> list[dict[str, Any]]:
-    schedules: list[dict[str, Any]] = []
-    cursor = None
-    while True:
-        query = {"tag": f"{SOURCE_TAG}:{source}", "limit": 200, "cursor": cursor}
-        page = client.call("GET", "/v1/schedules", query=query)
-        schedules += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return schedules
-
-
-def _as_json(found: Import) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    return {
-        "source": found.source,
-        "schedules": [
-            {
-                "line": plan.line,
-                "name": plan.name,
-                "request": plan.request,
-                "next": plan.next_times(now),
-                "notes": plan.notes,
-                "result": found.results.get(plan.name),
-            }
-            for plan in found.plans
-        ],
-        "problems": [{"line": p.line, "text": p.text, "reason": p.reason} for p in found.problems],
-        "stale": [{"name": name, "result": found.results.get(name)} for name in found.stale],
-    }
-
-
-def _show(found: Import) -> None:
-    print(found.source)
-    now = datetime.now(UTC)
-    shown = [(plan.line, _lines_of(plan, found.results.get(plan.name), now)) for plan in found.plans]
-    shown += [(p.line, [f"refused: {p.reason}", *([f"text  {p.text}"] if p.text else [])]) for p in found.problems]
-    for line, (first, *more) in sorted(shown, key=lambda entry: entry[0]):
-        print(f"  line {line:<4} {first}")
-        for text in more:
-            print(f"            {text}")
-    for name in found.stale:
-        said = found.results.get(name, "no line stands for it any more, and it still runs; --prune archives it")
-        print(f"  {name}: {said}")
-
-
-def _lines_of(plan: Plan, result: str | None, now: datetime) -> list[str]:
-    request = plan.request
-    lines = [f"{plan.name}" + ("" if result is None else f": {result}")]
-    lines.append(f"when  {request['cron']}  {request['timezone']}")
-    job = request.get("job")
-    if job is not None:
-        args = job["args"]
-        what = shlex.join(args["command"]) if job["task"] == "shell.run" and "command" in args else f"{args}"
-        lines.append(f"runs  {job['task']} {what}")
-    lines.append("next  " + ", ".join(tick["at"] for tick in plan.next_times(now)))
-    lines += [f"note  {note}" for note in plan.notes]
-    return lines
-
-
-def _sum_up(imports: Sequence[Import], *, apply: bool, applied: bool) -> None:
-    plans, problems = (sum(len(getattr(found, name)) for found in imports) for name in ("plans", "problems"))
-    counted = f"{plans} schedule{'s' * (plans != 1)}, {problems} problem{'s' * (problems != 1)}."
-    if applied:
-        made = sum(result == "created" for found in imports for result in found.results.values())
-        print(f"{counted} {made} created.")
-    elif apply:
-        print(f"{counted} Nothing was changed: some lines have problems. --partial creates the others.")
-    else:
-        print(f"{counted} Nothing was changed. --apply creates them.")
+    name = "timer" if path is None or str(path) == "-" else path.name.removesuffix(".timer")
+    return parse_timer(text, name, service)

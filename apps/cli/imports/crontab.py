@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from domain.errors import Rejected
-from domain.recurrence.cron import parse_cron
+from domain.recurrence.cron import parse_cron, surprise
+from domain.recurrence.limits import JITTER_SECONDS_MAXIMUM
 from domain.recurrence.zones import parse_zone_name
 
 ASSIGNMENT = re.compile(r"""("[^"]*"|'[^']*'|[^\s=]+)[ \t]*=[ \t]*(.*)""", re.DOTALL)
 WORD = re.compile(r"(\S+)[ \t]*")
 UNESCAPED_PERCENT = re.compile(r"(?<!\\)%")
-NOT_PASSED_ON = frozenset({"CRON_TZ", "MAILTO", "MAILFROM", "SHELL", "LOGNAME", "CONTENT_TYPE"})
+NOT_PASSED_ON = frozenset({"CRON_TZ", "MAILTO", "MAILFROM", "SHELL", "LOGNAME", "CONTENT_TYPE", "RANDOM_DELAY"})
+FLAGS = re.compile(r"-([nqs]+)(?:[ \t]+|$)")
+RANDOM = re.compile(r"(\d{0,2})~(\d{0,2})", re.ASCII)
+RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 DEFAULT_SHELL = "sh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What one line runs. `rule` is a cron expression, `notes` what people should know, `comment` what stood above."""
+    """What one line runs. `rule` is a cron expression, `notes` what people should know, `comment` what stood above.
+
+    `policies`: further fields of the schedule.
+    """
 
     line: int
     rule: str
@@ -32,6 +40,7 @@ class Entry:
     user: str | None = None
     comment: str = ""
     notes: tuple[str, ...] = ()
+    policies: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +103,18 @@ def _entry(number: int, text: str, above: _Surroundings, *, system: bool) -> Ent
         raise Rejected("@reboot is no time: a schedule knows no machine's start. Start it by the machine's own means")
     if len(fields) < words:
         raise Rejected(f"{len(fields)} fields; an entry has five for the time, and a command")
-    parse_cron(rule)
+    rule, random_notes = _chosen(rule)
+    told = surprise(parse_cron(rule))
+    notes += [*random_notes, *([told] if told else [])]
+    policies, policy_notes = _delay(above.env)
     user = None
     if system:
         names, rest = _split(rest, 1)
         user = names[0] if names else None
         if user is not None:
             notes.append(f"ran as {user}; Rota runs it as the user of the executor")
+    rest, flag_policies, flag_notes = _flags(rest)
+    notes += [*policy_notes, *flag_notes]
     command, stdin = _command(rest)
     if not command.strip():
         raise Rejected("there is no command" + (" behind the user" if system else ""))
@@ -116,6 +130,7 @@ def _entry(number: int, text: str, above: _Surroundings, *, system: bool) -> Ent
         user=user,
         comment="\n".join(line for line in above.comments if line),
         notes=(*notes, *zone_notes, *_mail(above.env)),
+        policies={**policies, **flag_policies},
     )
 
 
@@ -127,6 +142,55 @@ def _split(text: str, count: int) -> tuple[list[str], str]:
         words.append(found[1])
         at = found.end()
     return words, text[at:]
+
+
+def _flags(text: str) -> tuple[str, dict[str, Any], list[str]]:
+    """What stands before the command: `-n`, `-q`, `-s` of cronie and of OpenBSD's cron, apart or together."""
+    flags = ""
+    while (found := FLAGS.match(text)) is not None:
+        flags += found[1]
+        text = text[found.end() :]
+    notes = []
+    if "n" in flags:
+        notes.append("-n: cron mailed its output only when it failed; Rota keeps what it prints as the job's log")
+    if "q" in flags:
+        notes.append("-q: cron did not log it; Rota keeps the history of every job")
+    if "s" in flags:
+        notes.append("-s: a time is skipped while a run lasts")
+    return text, {"overlap": "skip"} if "s" in flags else {}, notes
+
+
+def _delay(env: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """RANDOM_DELAY of cronie, in minutes."""
+    text = env.get("RANDOM_DELAY")
+    if not text:
+        return {}, []
+    if not text.isascii() or not text.isdigit() or int(text) * 60 > JITTER_SECONDS_MAXIMUM:
+        return {}, [f"RANDOM_DELAY={text[:20]} is no number of minutes up to a day, and does nothing"]
+    seconds = int(text) * 60
+    note = f"RANDOM_DELAY: each start is delayed by up to {seconds} s, though never to the next time or beyond"
+    return ({"jitter": seconds}, [note]) if seconds else ({}, [])
+
+
+def _chosen(rule: str) -> tuple[str, list[str]]:
+    """The rule with one value for each `low~high`, which cronie chooses by chance: the same for the same rule."""
+    words = rule.split()
+    if "~" not in rule or len(words) != len(RANGES):
+        return rule, []
+    for place, (low, high) in enumerate(RANGES):
+        terms = words[place].split(",")
+        for index, term in enumerate(terms):
+            if "~" not in term:
+                continue
+            found = RANDOM.fullmatch(term)
+            first, last = (int(found[1] or low), int(found[2] or high)) if found is not None else (1, 0)
+            if not low <= first <= last <= high:
+                raise Rejected(f"{term[:20]!r} is no range to choose from, such as 0~30")
+            digest = hashlib.blake2b(f"{rule}|{place}|{index}".encode(), digest_size=8).digest()
+            terms[index] = str(first + int.from_bytes(digest) % (last - first + 1))
+        words[place] = ",".join(terms)
+    chosen = " ".join(words)
+    return chosen, [f"cron chose the time of {rule} by chance; here it is {chosen}"]
 
 
 def _command(text: str) -> tuple[str, str | None]:

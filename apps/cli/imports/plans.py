@@ -31,12 +31,16 @@ ONCE = {"max_attempts": 1, "max_losses": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A schedule to be. `request` is the body of `POST /v1/schedules`; without a job it can not be created."""
+    """A schedule to be. `request` is the body of `POST /v1/schedules`; without a job it can not be created.
+
+    `paused`: it is paused as soon as it is there.
+    """
 
     line: int
     name: str
     request: dict[str, Any]
     notes: tuple[str, ...] = ()
+    paused: bool = False
 
     def next_times(self, after: datetime) -> list[dict[str, Any]]:
         """Its next times. Raises Rejected when it never comes."""
@@ -73,10 +77,12 @@ def plan_of_entry(entry: Entry, names: Names, *, timezone: str, queue: str | Non
     rule = {"cron": entry.rule, "timezone": entry.timezone or timezone}
     job = _job("shell.run", args, queue) | {"retry": ONCE, "timeout": None}
     notes = "\n".join(text for text in (entry.comment, *entry.notes, f"line {entry.line} of {names.source}") if text)
-    name = names.name(entry.command, [rule, args, entry.user])
+    content = [rule, args, entry.user, *([entry.policies] if entry.policies else [])]
+    name = names.name(entry.command, content)
     request = {
         "name": name,
         **rule,
+        **entry.policies,
         "job": job,
         "tags": {SOURCE_TAG: names.source} | ({} if entry.user is None else {"user": entry.user}),
         "notes": notes,
