@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     secrets_dir: Path | None = Field(None, description="folder with a file for each secret that jobs may name")
     secrets_command: str | None = Field(None, description="prints the secret whose name is its last argument")
     secrets_allow: Words = Field((), description="who may use which secret: SECRET:TASK or SECRET:TASK@QUEUE")
+    task_user: str | None = Field(None, description="account under which a root executor runs tasks and shell.run")
     smtp_host: str | None = Field(None, description="mail server of `email.send`; without it that task fails")
     smtp_port: int = Field(587, ge=1, le=65535, description="its port")
     smtp_username: str | None = Field(None, description="the account there")
@@ -84,6 +85,16 @@ class Settings(BaseSettings):
                 _usage(f"{PREFIX}{name.upper()} is not set (or use `rota up`, which brings its own servers)")
             )
         return str(value)
+
+    def with_password(self, password: str) -> Settings:
+        """These settings, with the password in each address of PostgreSQL that has none."""
+        changed = {}
+        for name in ("database_url", "owner_database_url"):
+            text = getattr(self, name)
+            address = PostgresAddress.parse(text, setting=f"{PREFIX}{name.upper()}") if text else None
+            if address is not None and address.password is None and address.user is not None:
+                changed[name] = address.as_user(address.user, password).url()
+        return self.model_copy(update=changed)
 
     def masked(self) -> dict[str, Any]:
         """All settings for people to read; secrets are masked."""

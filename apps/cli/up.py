@@ -23,6 +23,7 @@ from adapters.embedded.process import spawn
 from adapters.embedded.valkey import EmbeddedValkey
 from adapters.postgres.migrate import migrate
 from apps.cli.ports import require_free_port
+from apps.secrecy import secrets_among, withdraw_secrets
 from apps.settings import Settings
 from apps.supervisor import Misconfigured, Role, Server, Supervisor
 from domain.errors import RotaError
@@ -54,6 +55,8 @@ class Plan:
 
 def up(settings: Settings, plan: Plan) -> int:
     """Run until SIGINT or SIGTERM; the exit status. Prints where to look once everything serves."""
+    secrets = secrets_among(os.environ)
+    settings = withdraw_secrets(settings)
     configure_logging("up", "WARNING")
     stop = _stop_signals()
     try:
@@ -61,7 +64,9 @@ def up(settings: Settings, plan: Plan) -> int:
             port = usable_port(0) if plan.port == 0 else plan.port
             require_free_port(plan.host, port)
             urls, servers = _servers(settings, directory, stack)
-            supervisor = Supervisor(servers, _roles(settings, plan, urls, port), directory.path / "logs")
+            supervisor = Supervisor(
+                servers, _roles(settings, plan, {**secrets, **_environment(urls)}, port), directory.path / "logs"
+            )
             state = directory.path / STATE_FILE
             state.unlink(missing_ok=True)  # of one that was killed
             try:
@@ -118,11 +123,10 @@ def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> 
     return urls, servers
 
 
-def _roles(settings: Settings, plan: Plan, urls: dict[str, str], port: int) -> list[Role]:
+def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int) -> list[Role]:
     loopback = plan.host in ("127.0.0.1", "::1", "localhost")
     env = {
-        "ROTA_DATABASE_URL": urls["database_url"],
-        "ROTA_REDIS_URL": urls["redis_url"],
+        **secrets,
         "ROTA_HOST": plan.host,
         "ROTA_PORT": str(port),
         "ROTA_DRAIN_SECONDS": str(DRAIN_SECONDS),
@@ -141,6 +145,10 @@ def _roles(settings: Settings, plan: Plan, urls: dict[str, str], port: int) -> l
         *(role(f"executor-{n}" if plan.executors > 1 else "executor", "executor") for n in _count(plan.executors)),
         role("store", "store"),
     ]
+
+
+def _environment(urls: dict[str, str]) -> dict[str, str]:
+    return {"ROTA_DATABASE_URL": urls["database_url"], "ROTA_REDIS_URL": urls["redis_url"]}
 
 
 def _count(number: int) -> range:

@@ -26,6 +26,7 @@ from adapters.redis.connection import connect, prove_access
 from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.coordination import coordination_for
+from apps.executor.account import TaskAccount, task_account
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
@@ -41,6 +42,7 @@ from apps.executor.service import Executor
 from apps.executor.slots import Slots
 from apps.executor.task_processes import TaskProcesses
 from apps.executor.watching import Watcher
+from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from apps.version import VERSION
@@ -59,6 +61,7 @@ SIGNATURE = ("parameters", "any_keyword", "types")
 
 def main(settings: Settings) -> int:
     """Run the executor until it is told to stop, drained; the exit status."""
+    settings = withdraw_secrets(settings)
     settings.require("database_url")
     settings.require("redis_url")
     return run_service("executor", lambda stop: _run(settings, stop), log_level=settings.log_level)
@@ -107,14 +110,16 @@ class _Parts:
         self.clock = PostgresClock(self.database)
         self._catalog = PostgresTaskCatalog(self.database)
         commit = GroupCommit(self.event_log)
+        account = task_account(settings.task_user, settings.python)
         builtin = BuiltinTasks(
             EventPublisher(commit).publish,
             allow_shell=settings.allow_shell,
             refuse_private=settings.http_refuse_private,
             smtp=_smtp(settings),
+            account=account,
         )
         stack.push_async_callback(builtin.close)
-        self.python = _python_tasks(settings)
+        self.python = _python_tasks(settings, account)
         stack.push_async_callback(self.kill)
         counters = AttemptMetrics()
         self.slots = Slots(settings.concurrency)
@@ -245,11 +250,13 @@ async def _load_tasks(python: TaskProcesses) -> None:
         raise SystemExit(2)
 
 
-def _python_tasks(settings: Settings) -> TaskProcesses | None:
+def _python_tasks(settings: Settings, account: TaskAccount) -> TaskProcesses | None:
     if not settings.tasks:
         return None
     count = settings.task_processes or os.cpu_count() or 1
-    return TaskProcesses(settings.tasks, count=count, slots=settings.concurrency, python=settings.python)
+    return TaskProcesses(
+        settings.tasks, count=count, slots=settings.concurrency, python=settings.python, account=account
+    )
 
 
 def _secrets(settings: Settings) -> SecretSources:

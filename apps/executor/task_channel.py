@@ -72,6 +72,7 @@ class TaskChannel:
         argv: Sequence[str],
         environment: Mapping[str, str],
         *,
+        identity: Mapping[str, Any],
         received: Messages,
         printed: Printed,
         writable: Callable[[], None],
@@ -92,11 +93,12 @@ class TaskChannel:
                 pass_fds=(theirs_in, theirs_out),
                 start_new_session=True,
                 env=env,
+                **identity,
             )
-        except OSError:
+        except (OSError, subprocess.SubprocessError) as error:
             os.close(ours_in)
             os.close(ours_out)
-            raise
+            raise OSError(str(error)) from error
         finally:
             os.close(theirs_in)
             os.close(theirs_out)

@@ -74,13 +74,16 @@ class TaskProcess:
             return False
         return not (self._blocked or self._stalled or self._channel.congested)
 
-    async def serve(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it, and run what it is given until it ends."""
+    async def serve(
+        self, argv: Sequence[str], environment: Mapping[str, str], identity: Mapping[str, Any] | None = None
+    ) -> None:
+        """Start it (under another account, if `identity` has one), and run what it is given until it ends."""
         status = -signal.SIGKILL
         try:
             self._channel = await TaskChannel.start(
                 argv,
                 environment,
+                identity=identity or {},
                 received=self._received,
                 printed=self._printed_raw,
                 writable=lambda: self._changed(self),

@@ -16,6 +16,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from apps.executor.account import OWN, TaskAccount
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome
 from apps.executor.task_process import TaskProcess
 from apps.executor.task_runs import Patience, Run
@@ -49,8 +50,10 @@ class TaskProcesses:
         slots: int,
         python: str | None = None,
         patience: Patience | None = None,
+        account: TaskAccount = OWN,
     ) -> None:
         self._argv = [python or sys.executable, "-m", "rota.worker", *targets]
+        self._account = account
         self._count = count
         self._slots = slots
         self._patience = patience or Patience()
@@ -155,7 +158,8 @@ class TaskProcesses:
 
     async def _serve(self, process: TaskProcess) -> None:
         try:
-            await process.serve(self._argv, {**task_environment(), "ROTA_TASK_SLOTS": str(self._slots)})
+            environment = {**task_environment(), **self._account.environment, "ROTA_TASK_SLOTS": str(self._slots)}
+            await process.serve(self._argv, environment, self._account.identity)
         finally:
             self._processes.remove(process)
             self._changed()

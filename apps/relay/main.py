@@ -12,6 +12,7 @@ from adapters.redis.connection import connect, prove_access
 from adapters.redis.publisher import RedisPublisher
 from apps.coordination import coordination_for, stay_visible
 from apps.relay.metrics import RelayMetrics
+from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until
 from apps.settings import Settings
 from observability import metrics
@@ -21,6 +22,7 @@ from outbox.routing import route
 
 def main(settings: Settings) -> int:
     """Run the relay until it is told to stop; the exit status."""
+    settings = withdraw_secrets(settings)
     database_url, redis_url = settings.require("database_url"), settings.require("redis_url")
 
     async def run(stop: asyncio.Event) -> None:

@@ -22,6 +22,7 @@ from apps.coordination import coordination_for
 from apps.scheduler.metrics import SchedulerMetrics
 from apps.scheduler.service import Scheduler
 from apps.scheduler.surroundings import Surroundings
+from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from observability import metrics
@@ -32,6 +33,7 @@ PARTITIONS_SECONDS = 60.0
 
 def main(settings: Settings) -> int:
     """Run the scheduler until it is told to stop; the exit status."""
+    settings = withdraw_secrets(settings)
     settings.require("database_url")
     settings.require("redis_url")
     metrics.serve(settings.metrics_port)

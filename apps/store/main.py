@@ -30,6 +30,7 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
 from apps.coordination import coordination_for, stay_visible
+from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.application import create_app
@@ -52,6 +53,7 @@ STATES_SECONDS = 60.0
 
 def main(settings: Settings) -> int:
     """Serve until told to stop; the exit status, 2 when the settings are unsafe or incomplete."""
+    settings = withdraw_secrets(settings)
     settings.require("database_url")
     if not is_loopback(settings.host) and not settings.api_tokens and not settings.insecure:
         print(  # noqa: T201 - the last words before the exit

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+from apps.executor.account import OWN, TaskAccount
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Outcome, Succeeded
 from apps.executor.builtin.email_send import SmtpSettings, send_email
 from apps.executor.builtin.errors import TaskFailed
@@ -28,7 +29,9 @@ class BuiltinTasks:
         allow_shell: bool = False,
         refuse_private: bool = False,
         smtp: SmtpSettings | None = None,
+        account: TaskAccount = OWN,
     ) -> None:
+        self._account = account
         self._publish = publish
         self._allow_shell = allow_shell
         self._smtp = smtp
@@ -69,7 +72,7 @@ class BuiltinTasks:
             case ShellRun():
                 if not self._allow_shell:
                     raise TaskFailed("NotAllowed", "this executor does not run shell.run (ROTA_ALLOW_SHELL)")
-                return await run_command(arguments, attempt, sink)
+                return await run_command(arguments, attempt, sink, self._account)
             case EmailSend():
                 return await send_email(arguments, attempt, self._smtp)
             case EventPublish():

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from apps.executor.account import OWN, TaskAccount
 from apps.executor.attempts import Attempt, AttemptSink
 from apps.executor.builtin.errors import TaskFailed
 from apps.executor.builtin.supervisor import GRACE_SECONDS, KILLING_SECONDS
@@ -38,14 +39,17 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR"
 """What a program sees of the executor's own environment; nothing of Rota's settings."""
 
 
-async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) -> dict[str, Any]:
+async def run_command(
+    arguments: ShellRun, attempt: Attempt, sink: AttemptSink, account: TaskAccount = OWN
+) -> dict[str, Any]:
     """The exit status. Raises TaskFailed when it is not 0; kills the group when it is cancelled."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env.update(account.environment)
     env.update(arguments.env)
     if attempt.traceparent is not None:
         env.setdefault("TRACEPARENT", attempt.traceparent)
     program = _Program(lambda stream, text: sink.output(attempt, stream, text))
-    starting = asyncio.ensure_future(_start(arguments, program, env))
+    starting = asyncio.ensure_future(_start(arguments, program, env, account))
     try:
         # A start that is cancelled half-way would leave the program's children running, and wait for their pipes.
         transport = await asyncio.shield(starting)
@@ -68,7 +72,9 @@ async def run_command(arguments: ShellRun, attempt: Attempt, sink: AttemptSink) 
     return _result(program.status, arguments.command[0])
 
 
-async def _start(arguments: ShellRun, program: _Program, env: dict[str, str]) -> asyncio.SubprocessTransport:
+async def _start(
+    arguments: ShellRun, program: _Program, env: dict[str, str], account: TaskAccount
+) -> asyncio.SubprocessTransport:
     loop = asyncio.get_running_loop()
     status_in, status_out = os.pipe()
     supervisor = (sys.executable, "-I", "-S", "-X", "utf8", str(SUPERVISOR), str(status_out))
@@ -85,8 +91,9 @@ async def _start(arguments: ShellRun, program: _Program, env: dict[str, str]) ->
             pass_fds=(status_out,),
             start_new_session=True,
             preexec_fn=_as_supervisor(),
+            **account.identity,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         os.close(status_in)
         raise TaskFailed("CommandNotStarted", f"{arguments.command[0]}: {error}", retryable=False) from error
     finally:
