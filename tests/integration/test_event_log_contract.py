@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from adapters.group_commit import GroupCommit
 from adapters.memory.event_log import MemoryEventLog, MemoryJobIndex, MemoryResourceIndex
@@ -351,7 +352,7 @@ async def test_eight_processes_with_rollbacks_leave_no_gap(database: TestDatabas
 
     async def write(seed: int) -> None:
         rng = random.Random(seed)
-        own = Database(database.url)
+        own = Database(database.url, application="writer")
         log = PostgresEventLog(own)
         for _ in range(25):
             units = [submission()[0] for _ in range(rng.randint(1, 20))]
@@ -379,12 +380,19 @@ async def test_eight_processes_with_rollbacks_leave_no_gap(database: TestDatabas
             if not events:
                 await log.wait_for_append(Position(len(seen)), 0.1)
 
+    connection = await asyncpg.connect(database.owner_url)
+
+    async def writers_are_gone() -> bool:
+        """An append that was cut may still be on its way to its commit, for nobody."""
+        sessions = "select count(*) from pg_stat_activity where application_name = 'writer' and datname = $1"
+        return not await connection.fetchval(sessions, make_url(database.url).database)
+
     reader = asyncio.create_task(tail())
     await asyncio.gather(*(write(seed) for seed in range(WRITERS)))
+    await until(writers_are_gone, what="the end of all appends")
     stop.set()
     seen = await reader
     assert seen == list(range(1, len(seen) + 1))
-    connection = await asyncpg.connect(database.owner_url)
     assert await connection.fetchval("select count(*) from events") == len(seen)
     assert await connection.fetchval("select count(*) from jobs") == len(seen)
     await connection.close()
