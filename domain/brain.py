@@ -36,8 +36,14 @@ UNSEEN_GRACE = timedelta(seconds=8)
 At least a session timeout: after an outage the living need some time to say so.
 """
 
-DEADLINE_GRACE = timedelta(seconds=30)
-"""How long behind its timeout an attempt is declared lost, whose executor should have ended it."""
+BEGIN_LIMIT = timedelta(seconds=30)
+"""How long an attempt waits between its claim and its beginning at most; then its executor gives it back."""
+
+DEADLINE_GRACE = BEGIN_LIMIT + timedelta(seconds=30)
+"""How long after its timeout, counted from its claim, an attempt is declared lost.
+
+Its executor counts from its beginning, and has some time left to end what does not end politely, and to say so.
+"""
 
 REPEAT = timedelta(seconds=5)
 """When a decision about a running attempt is made again if nothing has come of it."""

@@ -87,6 +87,12 @@ class Database:
         await self.engine.dispose()
 
 
+async def end(connection: asyncpg.Connection[Any]) -> None:
+    """Close a connection on which nothing runs, at once."""
+    connection.terminate()
+    await asyncio.sleep(0)  # the loop closes the socket in its next turn, and might have no other one
+
+
 async def _close(connection: asyncpg.Connection[Any]) -> None:
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         await connection.close(timeout=CLOSE_SECONDS)
@@ -136,6 +142,6 @@ class HotConnection:
     async def close(self) -> None:
         """Close the connection if there is one."""
         if self._connection is not None and not self._lock.locked():
-            self._connection.terminate()  # nothing runs on it, so there is nothing to cancel
-            self._connection = None
+            connection, self._connection = self._connection, None
+            await end(connection)
         self._drop()

@@ -16,7 +16,7 @@ import asyncpg
 
 from adapters.codec import decode
 from adapters.postgres.append import APPEND, AppendArrays
-from adapters.postgres.connection import Database
+from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
 from domain.ids import Position, Term
@@ -318,7 +318,7 @@ class PostgresEventLog:
         await self._reader.close()
         await self._searcher.close()
         if self._listener is not None:
-            self._listener.terminate()
+            await end(self._listener)
 
 
 def _dispatches_to(unit: Unit, queues: set[str]) -> str | None:

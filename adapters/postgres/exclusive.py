@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from adapters.background import beside
-from adapters.postgres.connection import Database
+from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Unavailable
 
@@ -110,7 +110,7 @@ class ExclusiveLock:
             async with beside("the pulse of a lock", hold.pulse(connection), hold.end):
                 yield hold
         finally:
-            connection.terminate()
+            await end(connection)
 
 
 async def run_while_held(lock: ExclusiveLock, work: Callable[[], Awaitable[None]]) -> None:

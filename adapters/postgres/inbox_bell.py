@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.connection import Database
+from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from adapters.postgres.inbox import PostgresInbox
 
@@ -80,5 +80,5 @@ class InboxBell:
     async def close(self) -> None:
         """Close the connection, and with it the lock."""
         if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            await end(connection)

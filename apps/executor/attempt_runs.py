@@ -25,6 +25,7 @@ from apps.executor.secret_sources import NoSecret, SecretSources
 from apps.executor.slots import Slots
 from apps.service import Backoff
 from domain import commands as c
+from domain.brain import BEGIN_LIMIT
 from domain.errors import Rejected, RotaError
 from domain.jobs import Job
 from domain.secret_references import check_secrets, names_secrets, revealed, secrets_in
@@ -83,7 +84,7 @@ class AttemptRuns:
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, claimed: Claimed, executor: str, *, abandoned: Lost | None = None) -> None:
+    def start(self, claimed: Claimed, executor: str, *, claimed_at: float, abandoned: Lost | None = None) -> None:
         """Run a claimed attempt in a slot that is taken for it; `abandoned` says why it must not be run any more."""
         job = claimed.job
         spec = job.spec
@@ -98,6 +99,7 @@ class AttemptRuns:
             traceparent=claimed.span.traceparent,
             correlation_id=job.submitted_meta.correlation_id,
             depth=job.submitted_meta.depth,
+            claimed_at=claimed_at,
         )
         runner = self._builtin.get(spec.task, self._python)
         prepared = spec.after is None and not names_secrets(spec.args)
@@ -203,6 +205,9 @@ class AttemptRuns:
         try:
             if not running.prepared and (over := await self._prepare(running)) is not None:
                 return over
+            if running.attempt.waited_seconds > BEGIN_LIMIT.total_seconds():
+                # The leader counts its timeout from the claim, and would declare it lost while it runs.
+                return Lost(f"it could not begin within {BEGIN_LIMIT.total_seconds():g} s of its claim", begun=False)
             outcome = await self._run_prepared(running)
         except Exception as error:
             # The outermost place of an attempt: a runner's defect costs this attempt, never its neighbours.

@@ -5,6 +5,7 @@ Plain values only. Nothing here runs, stores or publishes anything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +19,7 @@ class Attempt:
 
     `results` are those of the job's predecessors by name, None when it has none; `omitted` names those that have a
     result which did not fit. `correlation_id` and `depth` are those of the job's submission: what the attempt publishes
-    goes on with them.
+    goes on with them. `claimed_at` is by the elapsed-time clock (`time.monotonic`): it must begin soon after that.
     """
 
     job_id: UUID
@@ -33,6 +34,12 @@ class Attempt:
     omitted: tuple[str, ...] = ()
     correlation_id: str | None = None
     depth: int = 0
+    claimed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long ago it was claimed."""
+        return time.monotonic() - self.claimed_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,15 +151,15 @@ class Executor:
         claiming = {item.job_id for item in items}
         self.claiming |= claiming
         try:
-            began = time.monotonic()
+            claimed_at = time.monotonic()
             won, unknown = await self._claimer.claim(items, self._beyond_doubt)
-            won = await self._still_ours(won, began)
+            won = await self._still_ours(won, claimed_at)
             for claimed in won:
                 identity = claimed.job.executor or ""
                 abandoned = self._stopping
                 if abandoned is None and identity != self.identity:
                     abandoned = SESSION_LOST
-                self._runs.start(claimed, identity, abandoned=abandoned)
+                self._runs.start(claimed, identity, claimed_at=claimed_at, abandoned=abandoned)
         finally:
             self.claiming -= claiming
         if unknown:

@@ -179,7 +179,7 @@ class TaskProcess:
             return
         self._stalled = bool(self._unread) and now - self._unread[0].sent_at >= STALLED_SECONDS
         for run in waiting:
-            if not run.heard and now - run.sent_at > self._patience.begin:
+            if not run.heard and run.attempt.waited_seconds > self._patience.begin:
                 self.end(run, "cancel")  # in case that it comes to it after all
                 self.runs.pop(run.key, None)
                 run.finish(Lost("it did not begin: another attempt blocks its task process"))

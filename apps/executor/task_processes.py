@@ -30,7 +30,7 @@ LIVED_SECONDS = 30.0
 """A process that lived so long did not die of its start: the pauses before a restart begin anew."""
 
 READY_SECONDS = 60.0
-"""How long a start waits for the processes, and an attempt for a process that takes it."""
+"""How long a start waits for the processes."""
 
 STOP_SECONDS = 2.0
 
@@ -206,8 +206,7 @@ class TaskProcesses:
         return None if self._closing else best
 
     async def _wait_for_process(self, run: Run) -> TaskProcess | Outcome:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + READY_SECONDS
+        limit = self._patience.begin
         while True:
             if run.ending is not None:
                 return Cancelled()
@@ -218,9 +217,10 @@ class TaskProcesses:
             loaded = any(p.tasks is not None for p in self._processes)
             if not loaded and self.load_error is not None:
                 return Failed("TasksNotLoaded", self.load_error)
-            if not loaded and loop.time() > deadline:
-                return Failed("TasksNotLoaded", f"no task process was ready within {READY_SECONDS:g} s")
-            await self._next_change(READY_SECONDS)
+            left = limit - run.attempt.waited_seconds
+            if left <= 0:
+                return Lost(f"no task process had room for it within {limit:g} s", begun=False)
+            await self._next_change(left)
 
     def _changed(self) -> None:
         event, self._change = self._change, asyncio.Event()

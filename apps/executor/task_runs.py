@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
+from domain.brain import BEGIN_LIMIT
 from domain.retry import DELAY_LIMIT_SECONDS
 
 Ending = Literal["cancel", "timeout"]
@@ -23,13 +24,13 @@ class Patience:
 
     `cancel`, `timeout`: how long an attempt may go on after it was asked to end, before its process is killed.
     `neighbours`: how long the other attempts of such a process may still finish. `begin`: how long an attempt waits
-    for its process to take it.
+    between its claim and its beginning, for a process and in it.
     """
 
     cancel: float = 5.0
     timeout: float = 2.0
     neighbours: float = 10.0
-    begin: float = 30.0
+    begin: float = BEGIN_LIMIT.total_seconds()
 
 
 class RunningProcess(Protocol):

@@ -398,6 +398,10 @@ async def test_an_attempt_does_not_wait_for_ever_for_a_blocked_process(start: St
     harness = await start(patience=Patience(cancel=5, timeout=5, neighbours=0.1, begin=1.5))
     _, blocking = await harness.begun("spin_on_loop", "blocking", seconds=5)
     assert isinstance(await harness.run("echo"), Lost)
+    for_a_process = await harness.run("echo")
+    assert isinstance(for_a_process, Lost)
+    assert "no task process had room for it" in for_a_process.reason
+    assert not blocking.done()
     assert await blocking == Succeeded(None)
     assert await harness.run("echo", value=2) == Succeeded(2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,9 @@ import pytest
 
 from apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
 from apps.executor.reporting import RESULT_LIMIT_BYTES, writable
+from apps.executor.task_runs import Patience
 from domain import commands as c
+from domain.brain import BEGIN_LIMIT, DEADLINE_GRACE
 from domain.events import AttemptSucceeded
 from domain.log import Unit
 from domain.retry import RetryPolicy
@@ -437,3 +440,31 @@ async def test_a_drain_ends_although_the_log_is_away(monkeypatch: pytest.MonkeyP
         world.log.away = False
         await world.parts.settled()
     assert world.log.types(job_id)[2:] == ["AttemptLost"]
+
+
+async def test_an_attempt_that_could_not_begin_soon_after_its_claim_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The leader counts from the claim, and would declare it lost in the middle of its run."""
+    world = World()
+    world.log.open.clear()
+    job_id = world.log.submit("held", timeout_seconds=60)
+    world.queue.put(item_of(world.log, job_id))
+    async with world.parts.working():
+        await until(lambda: world.parts.executor.claiming)
+        late = time.monotonic() + BEGIN_LIMIT.total_seconds() + 0.1
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "monotonic", lambda: late)
+            world.parts.registration.certain_since = 0.0
+            world.log.open.set()
+            for _ in range(200):
+                await asyncio.sleep(0)
+        await until(lambda: world.log.types(job_id)[2:3] == ["AttemptLost"])
+    assert world.runner.started == []
+
+
+def test_the_leaders_patience_is_longer_than_all_that_an_attempt_may_wait_for() -> None:
+    patience = Patience()
+    assert patience.begin <= BEGIN_LIMIT.total_seconds()
+    ending = max(patience.cancel, patience.timeout) + patience.neighbours
+    assert DEADLINE_GRACE.total_seconds() >= patience.begin + ending + 10, "and some time to say so"
