@@ -40,7 +40,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
-    """What holds for a queue now. `paused_by`, `paused_since` and `pause_reason` say who paused it, while it is."""
+    """What holds for a queue now. `paused_by`, `paused_since` and `pause_reason` say who paused it, while it is.
+
+    `alert`: who is told of jobs that have failed for good; see `domain.alerts`.
+    """
 
     paused: bool = False
     concurrency: int | None = None
@@ -50,6 +53,7 @@ class QueueSettings:
     paused_by: str | None = None
     paused_since: datetime | None = None
     pause_reason: str | None = None
+    alert: Mapping[str, Any] | None = None
 
     @property
     def managed(self) -> bool:
@@ -77,6 +81,7 @@ class QueueChanged(Event):
     paused_since: datetime | None
     pause_reason: str | None
     reason: str | None
+    alert: Mapping[str, Any] | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> QueueChanged:
@@ -87,7 +92,8 @@ class QueueChanged(Event):
 
 def settings_from_json(data: Mapping[str, Any]) -> QueueSettings:
     """The settings that an event's or a resource's JSON object names."""
-    values = {f.name: data[f.name] for f in fields(QueueSettings)}
+    values = {f.name: data[f.name] for f in fields(QueueSettings) if f.name != "alert"}
+    values["alert"] = data.get("alert")  # what was recorded before there were alerts does not say
     for name in ("rate", "rate_per_key"):
         if values[name] is not None:
             values[name] = made(RateLimit, values[name])

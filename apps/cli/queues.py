@@ -52,17 +52,19 @@ def show(name: str, *, json: bool = False) -> None:
 
 
 @app.command(name="set")
-def set_limits(
+def set_limits(  # noqa: PLR0913 - each is an option
     name: str,
     *,
     concurrency: str | None = None,
     concurrency_per_key: str | None = None,
     rate: str | None = None,
     rate_per_key: str | None = None,
+    alert_email: str | None = None,
+    alert_webhook: str | None = None,
     reason: str | None = None,
     json: bool = False,
 ) -> None:
-    """Change a queue's limits; what is not named stays.
+    """Change a queue's limits and alert; what is not named stays.
 
     Args:
         name: The queue.
@@ -70,6 +72,8 @@ def set_limits(
         concurrency_per_key: The same for each key.
         rate: How many may start in a period, such as 100/s, 100/m, 5000/h, 100/30s; with a burst 100/m:20; or `none`.
         rate_per_key: The same for each key.
+        alert_email: Who gets a mail when a job has failed for good, separated by commas; `none` for no alert at all.
+        alert_webhook: A URL that is told of it; `none` for no alert at all.
         reason: Why; it is kept in the history.
         json: Print JSON.
     """
@@ -80,8 +84,10 @@ def set_limits(
     for option, given in (("rate", rate), ("rate_per_key", rate_per_key)):
         if given is not None:
             wanted[option] = _rate(option, given)
+    if alert_email is not None or alert_webhook is not None:
+        wanted["alert"] = _alert(alert_email, alert_webhook)
     if not wanted:
-        raise Failure("name at least one limit", status=2)
+        raise Failure("name at least one limit, or an alert", status=2)
     unknown = _unknown(name)
     if unknown is not None:
         print(f"Note: {unknown}", file=sys.stderr)
@@ -149,6 +155,16 @@ def _change(name: str, body: dict[str, Any], *, as_json: bool) -> None:
 
 def _reason(reason: str | None) -> dict[str, str]:
     return {} if reason is None else {"reason": reason}
+
+
+def _alert(email: str | None, webhook: str | None) -> dict[str, Any] | None:
+    """The alert as the contract has it; None takes it away."""
+    alert: dict[str, Any] = {}
+    if email not in (None, "none"):
+        alert["email"] = [one.strip() for one in str(email).split(",")]
+    if webhook not in (None, "none"):
+        alert["webhook"] = webhook
+    return alert or None
 
 
 def _number(option: str, given: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from apps.scheduler.alerts import AlertService
 from apps.scheduler.deliveries import DeliveryService
 from apps.scheduler.dependencies import DependencyService
 from apps.scheduler.extensions import Extension, Office
@@ -19,5 +20,6 @@ EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (
     Triggers,
     Schedules,
     DeliveryService,
+    AlertService,
 )
 """Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

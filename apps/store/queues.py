@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apps.store.intake import Number, rejected
+from apps.store.intake import Name, Number, rejected
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
+from domain.alerts import check_alert
 from domain.errors import Rejected
 from domain.ids import resource_id
 from domain.log import Meta
@@ -43,6 +44,16 @@ class RateRequest(BaseModel):
     burst: int | None = Field(None, ge=1, le=RATE_LIMIT)
 
 
+class AlertRequest(BaseModel):
+    """Who is told of a job that has failed for good; the jobs that tell it run on `queue`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: str | list[str] | None = Field(None, description="one or several addresses")
+    webhook: str | dict[str, Any] | None = Field(None, description="a URL, or a secret that holds one")
+    queue: Name | None = Field(None, description="where the alerts run; `default` unless it says otherwise")
+
+
 class QueueRequest(BaseModel):
     """A change of a queue's settings: what is not named stays, null takes a limit away."""
 
@@ -53,6 +64,7 @@ class QueueRequest(BaseModel):
     concurrency_per_key: Concurrency | None = None
     rate: RateRequest | None = None
     rate_per_key: RateRequest | None = None
+    alert: AlertRequest | None = None
     reason: str | None = Field(None, max_length=1000)
 
 
@@ -102,7 +114,12 @@ def parse_change(value: Any) -> tuple[dict[str, Any], str | None]:
     wanted: dict[str, Any] = {}
     for name in request.model_fields_set - {"reason"}:
         found = getattr(request, name)
-        wanted[name] = RateLimit(**found.model_dump()) if isinstance(found, RateRequest) else found
+        if isinstance(found, RateRequest):
+            found = RateLimit(**found.model_dump())
+        elif isinstance(found, AlertRequest):
+            found = found.model_dump(exclude_none=True)
+            check_alert(found)
+        wanted[name] = found
     if not wanted:
         raise Rejected("the body names no setting", code="missing")
     return wanted, request.reason
@@ -122,6 +139,7 @@ def queue_view(name: str, row: ResourceRow | None, figures: QueueFigures) -> dic
         "concurrency_per_key": settings.concurrency_per_key,
         "rate": doc.get("rate"),
         "rate_per_key": doc.get("rate_per_key"),
+        "alert": settings.alert,
         "depth": figures.waiting + figures.queued,
         "waiting": figures.waiting,
         "queued": figures.queued,

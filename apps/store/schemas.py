@@ -182,6 +182,14 @@ MAYBE_INTEGER: Schema = {"type": ["integer", "null"]}
 RATE: Schema = {
     "oneOf": [_object(limit=INTEGER, per={"type": "number"}, burst=MAYBE_INTEGER), {"type": "null"}],
 }
+ALERT: Schema = {
+    "type": ["object", "null"],
+    "properties": {
+        "email": {"oneOf": [TEXT, {"type": "array", "items": TEXT}]},
+        "webhook": {"oneOf": [TEXT, {"type": "object"}]},
+        "queue": TEXT,
+    },
+}
 QUEUE = _object(
     name=TEXT,
     paused={"type": "boolean"},
@@ -192,6 +200,7 @@ QUEUE = _object(
     concurrency_per_key=MAYBE_INTEGER,
     rate=RATE,
     rate_per_key=RATE,
+    alert=ALERT,
     depth=INTEGER,
     waiting=INTEGER,
     queued=INTEGER,

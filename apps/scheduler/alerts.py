@@ -1,0 +1,133 @@
+"""Makes the alerts of queues: a job that tells somebody, once for each job that has failed for good.
+
+The id of an alert follows from the failure, so a failure that two leaders come to is told once. The checkpoint does not
+move past a failure that is not told yet. Looks at jobs only while some queue has an alert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from apps.scheduler.extensions import Office
+from domain import commands as c
+from domain.alerts import ACTOR, Alert, alerts_of, is_alert
+from domain.brain import End
+from domain.decisions import decide, write_for
+from domain.errors import Corruption
+from domain.ids import Position
+from domain.jobs import Job, fold
+from domain.log import Meta, Recorded, Unit
+from domain.messaging import FeedEvent
+from domain.queues import KIND
+
+log = logging.getLogger("rota.alerts")
+
+BATCH = 100
+PAGE = 500
+
+
+class AlertService:
+    """See Extension."""
+
+    name = "alerts"
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._alerts: dict[str, Mapping[str, Any]] | None = None
+        self._failed: deque[End] = deque()
+        self._woken = asyncio.Event()
+        self._told = asyncio.Condition()
+        office.brain.attach_to_ends(self._ended)
+        office.brain.attach("QueueChanged", self._changed)
+
+    async def run(self) -> None:
+        """See Extension."""
+        if self._alerts is None:
+            self._alerts = {**await self._load()}
+        while True:
+            self._woken.clear()
+            while self._failed:
+                batch = [self._failed[index] for index in range(min(BATCH, len(self._failed)))]
+                await self._tell(batch)
+                for _ in batch:
+                    self._failed.popleft()
+                async with self._told:
+                    self._told.notify_all()
+            await self._woken.wait()
+
+    async def settled(self, position: Position) -> None:
+        """See Extension."""
+        if self._failed and self._failed[0].position <= position:
+            async with self._told:
+                await self._told.wait_for(lambda: not self._failed or self._failed[0].position > position)
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def _ended(self, end: End) -> None:
+        if end.state == "failed" and self._alerts != {}:
+            self._failed.append(end)
+            self._woken.set()
+
+    def _changed(self, event: FeedEvent) -> None:
+        if self._alerts is None:
+            return  # it is read from the table, which has it
+        alert = event.data.get("alert")
+        if alert is None:
+            self._alerts.pop(event.data["name"], None)
+        else:
+            self._alerts[event.data["name"]] = alert
+
+    async def _load(self) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        before: Position | None = None
+        while True:
+            rows = await self._office.around.resources.find(KIND, before=before, limit=PAGE)
+            found |= {row.name: row.doc["alert"] for row in rows if row.doc.get("alert") is not None}
+            if len(rows) < PAGE:
+                return found
+            before = rows[-1].first_position
+
+    # -- what follows ------------------------------------------------------------------------------------------------
+
+    async def _tell(self, ends: Sequence[End]) -> None:
+        alerts = self._alerts or {}
+        rows = await self._office.around.index.get([UUID(end.job_id) for end in ends])
+        wanted = [end for end in ends if (row := rows.get(UUID(end.job_id))) is not None and row.queue in alerts]
+        if not wanted:
+            return
+        histories = await self._office.around.event_log.read_streams([UUID(end.job_id) for end in wanted])
+        units = []
+        for end in wanted:
+            job = _as_it_failed(histories.get(UUID(end.job_id), ()), end.position)
+            if job is not None and not is_alert(job):
+                units += [self._unit(job, alert, end) for alert in alerts_of(job, alerts[job.spec.queue], end.position)]
+        # A conflict means that it is told already, by this leader or the one before.
+        await self._office.carries_out.append(units)
+
+    def _unit(self, job: Job, alert: Alert, end: End) -> Unit:
+        meta = Meta(
+            actor=f"{ACTOR}{job.spec.queue}",
+            correlation_id=job.submitted_meta.correlation_id or str(job.id),
+            causation_id=str(end.position),
+            term=self._office.term,
+        )
+        now = self._office.around.clock.now()
+        command = c.SubmitJob(spec=alert.spec, managed=alert.spec.queue in self._office.brain.managed)
+        write, _ = write_for(None, alert.id, decide(None, command, now), meta, now)
+        return Unit(id=uuid7(), writes=[write], meta=meta)
+
+
+def _as_it_failed(history: Sequence[Recorded], position: Position) -> Job | None:
+    """The job at the time of this failure; it may have been tried again since."""
+    try:
+        return fold([recorded for recorded in history if recorded.position <= position])
+    except Corruption as error:
+        log.error("no alert of a job that cannot be read: %s", error)  # noqa: TRY400 - the sentence says it
+        return None
