@@ -26,6 +26,8 @@ _OFFSETS_STEP = 900
 """Offsets of zones are multiples of this, so it divides what a change of offset does to a grid of intervals."""
 _SEARCH_STEPS_MAXIMUM = 20_000
 """Steps without success after which a search is given up, about a tenth of a second: one for each day of 54 years."""
+_GRIDS_KEPT = 64
+"""Days' times, as bits, that one rule keeps: ten kilobytes each."""
 DEFAULT_START = date(2001, 1, 1)
 """What a rule without DTSTART counts from: a Monday, the first of a month and of a year, at midnight."""
 DEFAULT_START_LOCAL = (DEFAULT_START.toordinal() - EPOCH_ORDINAL) * DAY
@@ -88,7 +90,7 @@ class BoundRRule:
             return 0
         if not self.elapsed:
             low = max(low, self.start_local)
-        if self._positions:
+        if self._positions and not self.elapsed:
             return self._count_walking(low, high, offset)
         return sum(self._count_day(day, low, high, offset) for day in range(low // DAY, -(-high // DAY)))
 
@@ -105,17 +107,17 @@ class BoundRRule:
             return 0
         midnight = day * DAY
         low, high = max(low, midnight), min(high, midnight + DAY)
-        if not self.elapsed or self._interval == 1:
+        if not self._positions and (not self.elapsed or self._interval == 1):
             return self._times.count_below(high - midnight) - self._times.count_below(low - midnight)
-        if high - low < DAY:
-            return self._count_walking(low, high, offset)
-        return self._count_on_grid((midnight - offset - self._grid0) // self._unit % self._interval)
+        bits = self._elapsed_bits((midnight - offset - self._grid0) // self._unit % self._interval)
+        return (bits >> low - midnight & (1 << max(0, high - low)) - 1).bit_count()
 
-    def _count_on_grid(self, late: int) -> int:
-        """How many of a day's times lie on the grid of intervals, when midnight is so many units behind it."""
+    def _elapsed_bits(self, late: int) -> int:
+        """The times of a day that counts, when midnight is so many units behind the grid of intervals."""
         if late not in self._on_grid:
-            times = (self._times.at(index) for index in range(self._times.size))
-            self._on_grid[late] = sum(1 for time in times if (time // self._unit + late) % self._interval == 0)
+            if len(self._on_grid) >= _GRIDS_KEPT:
+                self._on_grid.clear()
+            self._on_grid[late] = self._times_bits() & self._grid_bits(late)
         return self._on_grid[late]
 
     def day_bits(self, day: int, offset: int) -> int:
@@ -128,9 +130,9 @@ class BoundRRule:
         at = date.fromordinal(day + EPOCH_ORDINAL)
         if not (self._month_counts(at.year * 12 + at.month - 1) and self._chooses(day) and self._day_counts(day)):
             return 0
-        bits = self._times_bits()
         if self.elapsed:
-            return bits & self._grid_bits((midnight - offset - self._grid0) // self._unit % self._interval)
+            return self._elapsed_bits((midnight - offset - self._grid0) // self._unit % self._interval)
+        bits = self._times_bits()
         early = max(0, min(DAY, self.start_local - midnight))
         return bits >> early << early
 
@@ -169,10 +171,33 @@ class BoundRRule:
         Walks no further than there: a rule for every second would else be walked through a year.
         """
         within = 0
+        if self.elapsed:
+            return self._nth_elapsed(low, high, offset, count)
         for found in self._walk(low, high, offset):
             within += 1
             if within == count:
                 return count, found
+        return within, None
+
+    def _nth_elapsed(self, low: int, high: int, offset: int, count: int) -> tuple[int, int | None]:
+        """As `nth_local`, day by day: to walk through what an absurd interval leaves of a dense rule takes minutes."""
+        within = 0
+        if not self._feasible:
+            return 0, None
+        for day in range(low // DAY, -(-high // DAY)):
+            here = self._count_day(day, low, high, offset)
+            if within + here < count:
+                within += here
+                continue
+            first, last = max(low, day * DAY), min(high, (day + 1) * DAY)
+            while last - first > 1:
+                middle = (first + last) // 2
+                before = self._count_day(day, first, middle, offset)
+                if within + before >= count:
+                    last = middle
+                else:
+                    within, first = within + before, middle
+            return count, first
         return within, None
 
     def _walk(self, low: int, high: int, offset: int) -> Iterator[int]:
