@@ -272,7 +272,7 @@ class _NoTasks:
     """The Runner of tasks that this executor does not have."""
 
     async def run(self, attempt: Attempt, sink: object) -> Outcome:  # noqa: ARG002
-        return Lost(f"this executor has no task {attempt.task}")
+        return Lost(f"this executor has no task {attempt.task}", handed_back=True, begun=False)
 
     def cancel(self, attempt: Attempt) -> None:
         """There is nothing to end."""

@@ -97,7 +97,7 @@ class TaskProcesses:
         name = (attempt.job_id, attempt.number)
         self._runs[name] = run
         try:
-            process = self._choose()
+            process = self._choose(attempt.task)
             if process is None:
                 waited = await self._wait_for_process(run)
                 if not isinstance(waited, TaskProcess):
@@ -197,10 +197,11 @@ class TaskProcesses:
 
     # -- choice ------------------------------------------------------------------------------------------------------
 
-    def _choose(self) -> TaskProcess | None:
-        """The available process with the fewest attempts."""
+    def _choose(self, task: str) -> TaskProcess | None:
+        """The available process with the fewest attempts, of those that have the task if any has."""
+        having = [process for process in self._processes if process.tasks is not None and task in process.tasks]
         best = None
-        for process in self._processes:
+        for process in having or self._processes:
             if process.available and (best is None or len(process.runs) < len(best.runs)):
                 best = process
         return None if self._closing else best
@@ -212,7 +213,7 @@ class TaskProcesses:
                 return Cancelled()
             if self._closing:
                 return Lost("its executor stops", begun=False)
-            if (process := self._choose()) is not None:
+            if (process := self._choose(run.attempt.task)) is not None:
                 return process
             loaded = any(p.tasks is not None for p in self._processes)
             if not loaded and self.load_error is not None:

@@ -100,7 +100,8 @@ def outcome_of(run: Run, message: list[Any]) -> Outcome:
     if kind == "cancelled":
         return Failed("CancelledError", "the task has cancelled itself", message[2])
     if message[2] == UNKNOWN_TASK and message[4] is None:
-        return Lost(message[3])  # said by the process itself: nothing of the user's has run
+        # Said by the process itself: nothing of the user's has run, so it costs nothing.
+        return Lost(message[3], handed_back=True, begun=False)
     error, text, traceback, retryable = message[2:6]
     return Failed(error, text, traceback, retryable, again=_again(message[6]) if len(message) > 6 else None)
 

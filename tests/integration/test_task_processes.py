@@ -152,7 +152,8 @@ async def test_wrong_arguments_and_unknown_tasks_are_failures_of_their_own_kind(
     wrong = failed(await harness.run("nap", minutes=1))
     assert (wrong.type, wrong.retryable) == ("WrongArguments", False)
     assert "minutes" in wrong.message
-    assert failed(await harness.run("no_such_task")).type == "UnknownTask"
+    unknown = await harness.run("no_such_task")
+    assert unknown == Lost("the task process has no task process_tasks.no_such_task", handed_back=True, begun=False)
 
 
 # -- what tasks print --------------------------------------------------------------------------------------------------

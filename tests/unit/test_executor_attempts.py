@@ -209,6 +209,7 @@ async def test_a_task_that_is_gone_since_its_claim_is_lost_and_has_not_failed() 
     async with TestExecutor(log, queue, without_python=True).working():
         await until(lambda: log.job(job_id).state == "retrying")
     assert log.types(job_id)[-1] == "AttemptLost"
+    assert (log.job(job_id).failures, log.job(job_id).losses) == (0, 0)
 
 
 async def test_a_defect_of_a_runner_costs_its_attempt_alone() -> None:
