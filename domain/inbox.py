@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -28,6 +29,30 @@ class RejectedItem(NamedTuple):
     problem: str
 
 
+class InboxRule(NamedTuple):
+    """A role of the database may put in this task for this queue; `*` stands for any characters."""
+
+    role: str
+    task: str
+    queue: str
+
+
+WITHOUT_RULES_DENIED = frozenset({"shell.run"})
+"""What a role needs a rule for: it would run any program with an executor's rights."""
+
+
+def allows(rules: Sequence[InboxRule], role: str, task: str, queue: str) -> bool:
+    """Whether the role may put in this task for this queue. Without a rule of its own it may, but for `shell.run`."""
+    own = [rule for rule in rules if rule.role == role]
+    if not own:
+        return task not in WITHOUT_RULES_DENIED
+    return any(fnmatchcase(task, _plain(rule.task)) and fnmatchcase(queue, _plain(rule.queue)) for rule in own)
+
+
+def _plain(pattern: str) -> str:
+    return pattern.replace("[", "[[]").replace("?", "[?]")
+
+
 class InboxState(NamedTuple):
     """How many wait, since when the first one does, and how many were refused."""
 
@@ -47,6 +72,9 @@ class Inbox(Protocol):
 
     async def reject(self, ids: Sequence[UUID], problems: Sequence[str]) -> None:
         """Put these aside with their problems."""
+
+    async def rules(self) -> Sequence[InboxRule]:
+        """What roles may put in."""
 
     async def state(self) -> InboxState:
         """How full it is."""

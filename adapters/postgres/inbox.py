@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from adapters.postgres.connection import Database
-from domain.inbox import InboxItem, InboxState, RejectedItem
+from domain.inbox import InboxItem, InboxRule, InboxState, RejectedItem
 
 _COLUMNS = "id, place, task, args, options, enqueued_by, enqueued_at"
 # As texts: what they hold, the reader decides, not the driver.
 _TEXTS = "id, place, task, args::text as args, options::text as options, enqueued_by, enqueued_at"
 _TAKE = f"select {_TEXTS} from inbox where place > $1 order by place limit $2"
+_RULES = "select role, task, queue from inbox_rules"
 _DONE = "delete from inbox where id = any($1::uuid[])"
 _REJECT = f"""
 with gone as (delete from inbox where id = any($1::uuid[]) returning {_COLUMNS})
@@ -45,6 +46,10 @@ class PostgresInbox:
     async def take(self, after: int, limit: int) -> list[InboxItem]:
         """See the port."""
         return [_item(row) for row in await self._rows(_TAKE, after, limit)]
+
+    async def rules(self) -> list[InboxRule]:
+        """See the port."""
+        return [InboxRule(row.role, row.task, row.queue) for row in await self._rows(_RULES)]
 
     async def is_empty(self) -> bool:
         """Whether nothing waits. Raises Unavailable."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+import asyncio
+from typing import Annotated
 
+from cyclopts import App, Parameter
+
+from adapters.postgres import inbox_rules
 from apps.cli.output import Failure, print_json, print_table
+from apps.settings import load_settings
 from rota import Client
+
+Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
 app = App(name="inbox", help="Look at jobs that transactions have put in; retry or drop refused ones.")
 
@@ -61,6 +68,50 @@ def drop(*ids: str, all: bool = False) -> None:
         for job_id in _chosen(client, ids, all):
             client.drop_from_inbox(job_id)
             print(f"{job_id} is dropped")
+
+
+@app.command
+def allow(role: str, *, task: Names, queue: Names = ("*",)) -> None:
+    """Let a role of the database put in tasks, and from its first rule on nothing else. Needs ROTA_OWNER_DATABASE_URL.
+
+    Args:
+        role: The role with which an application connects.
+        task: A task, or a pattern with `*`; may be given several times.
+        queue: A queue, or a pattern with `*`; may be given several times. Any queue unless given.
+    """
+    asyncio.run(inbox_rules.allow(_owner_url(), role, task, queue))
+    print(f"{role} may put in {', '.join(task)} for {', '.join(queue)}")
+
+
+@app.command
+def forget(role: str) -> None:
+    """Remove all rules of a role: it may then put in anything but shell.run. Needs ROTA_OWNER_DATABASE_URL.
+
+    Args:
+        role: The role with which an application connects.
+    """
+    count = asyncio.run(inbox_rules.forget(_owner_url(), role))
+    print(f"{count} {'rule' if count == 1 else 'rules'} of {role} removed")
+
+
+@app.command
+def rules(*, json: bool = False) -> None:
+    """List what roles may put in. Needs ROTA_OWNER_DATABASE_URL.
+
+    Args:
+        json: Print JSON.
+    """
+    found = asyncio.run(inbox_rules.rules(_owner_url()))
+    if json:
+        print_json([rule._asdict() for rule in found])
+    elif found:
+        print_table(("ROLE", "TASK", "QUEUE"), found)
+    else:
+        print("No role has rules: each may put in anything but shell.run")
+
+
+def _owner_url() -> str:
+    return load_settings().require("owner_database_url")
 
 
 def _chosen(client: Client, ids: tuple[str, ...], every: bool) -> list[str]:  # noqa: FBT001 - passed on

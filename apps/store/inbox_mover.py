@@ -19,7 +19,7 @@ from apps.store.json_body import load_json
 from apps.store.problems import problem_of
 from apps.store.submissions import Draft, Known, spec_of
 from domain.errors import Rejected, Unavailable
-from domain.inbox import Bell, Inbox, InboxItem
+from domain.inbox import Bell, Inbox, InboxItem, InboxRule, allows
 from domain.log import Meta
 from observability import tracing
 
@@ -62,9 +62,10 @@ class InboxMover:
     async def _move(self, items: Sequence[InboxItem]) -> int:
         if not items:
             return 0
+        rules = await self._inbox.rules()
         requests = [_request(item) for item in items]
         results = await self._jobs.submit_drafts(
-            requests, lambda index, known, streams: _draft(items[index], requests[index], known, streams)
+            requests, lambda index, known, streams: _draft(items[index], requests[index], known, streams, rules)
         )
         done, refused, problems = [], [], []
         away: Unavailable | None = None
@@ -97,7 +98,9 @@ def _request(item: InboxItem) -> dict[str, Any] | Rejected:
         return _unreadable(item, error)
 
 
-def _draft(item: InboxItem, request: dict[str, Any] | Rejected, known: Known, streams: Streams) -> Draft:
+def _draft(
+    item: InboxItem, request: dict[str, Any] | Rejected, known: Known, streams: Streams, rules: Sequence[InboxRule]
+) -> Draft:
     if isinstance(request, Rejected):
         raise request
     asked = dict(request)
@@ -113,6 +116,12 @@ def _draft(item: InboxItem, request: dict[str, Any] | Rejected, known: Known, st
         raise
     except Exception as error:
         raise _unreadable(item, error) from error
+    if not allows(rules, item.by, spec.task, spec.queue):
+        raise Rejected(
+            f"the database's role {item.by} may not put in {spec.task} for queue {spec.queue}: rota inbox allow",
+            field="task",
+            code="not-allowed",
+        )
     return Draft(job_id=item.id, spec=spec, meta=meta, repeatable=True)
 
 

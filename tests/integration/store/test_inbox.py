@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 import rota
 from adapters.group_commit import GroupCommit
+from adapters.postgres import inbox_rules
 from adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
 from adapters.postgres.inbox import PostgresInbox
 from adapters.postgres.inbox_bell import SLEEP_LOCK, InboxBell
@@ -29,6 +30,7 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.cli.main import main
 from apps.store.inbox_mover import BATCH, InboxMover
 from apps.store.jobs import Jobs
+from domain.errors import Rejected
 from domain.events import JobSubmitted
 from domain.ids import Position
 from tests.conftest import TestDatabase
@@ -575,3 +577,38 @@ async def test_why_tells_of_a_row_that_waits_and_of_one_that_was_refused(
     assert (refused["state"], refused["reasons"][0]["code"]) == ("refused", "refused")
     assert "no.such.task" in refused["summary"]
     assert (await client.get(f"/v1/inbox/{UUID(int=1)}/why")).status_code == 404
+
+
+async def test_a_role_puts_in_only_what_it_is_allowed_to(
+    user: Connection, database: TestDatabase, stores: Stores, make_mover: Make
+) -> None:
+    mover, inbox = make_mover(), PostgresInbox(stores.database)
+    role = await user.fetchval("select session_user")
+
+    async def outcomes(*wanted: tuple[str, dict[str, Any], str]) -> list[bool]:
+        ids = [await put(user, task, args, queue=queue) for task, args, queue in wanted]
+        await mover.drain()
+        taken = await submitted(stores)
+        return [job_id in taken for job_id in ids]
+
+    shell, plain, mail = ("shell.run", {"command": ["id"]}, "default"), ("noop", {}, "default"), ("noop", {}, "mail.a")
+    assert await outcomes(shell, plain, mail) == [False, True, True], "without rules all but shell.run"
+    (refused,) = await inbox.rejected(0, 10)
+    problem = json.loads(refused.problem)
+    assert (problem["code"], refused.item.by) == ("not-allowed", role)
+    assert "may not put in shell.run for queue default" in problem["detail"]
+
+    await inbox_rules.allow(database.owner_url, role, ["noop"], ["mail.*"])
+    assert await outcomes(shell, plain, mail) == [False, False, True], "with rules only what they say"
+    await inbox_rules.allow(database.owner_url, role, ["shell.run"], ["*"])
+    assert await inbox.retry(refused.item.id)
+    await mover.drain()
+    assert refused.item.id in await submitted(stores)
+    assert await inbox_rules.forget(database.owner_url, role) == 2
+    assert await outcomes(plain) == [True]
+
+    for statement in ("insert into inbox_rules values (current_user, '*')", "delete from inbox_rules"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await user.execute(statement)
+    with pytest.raises(Rejected, match="has no role nobody-there"):
+        await inbox_rules.allow(database.owner_url, "nobody-there", ["noop"], ["*"])
