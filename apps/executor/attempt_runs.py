@@ -162,6 +162,9 @@ class AttemptRuns:
             running.ended = True
             self._slots.ended()
         ended = loop.time()
+        if isinstance(outcome, Failed) and outcome.traceback and outcome.type != "ProcessCrashed":
+            # So the job's log says of every attempt how it ended; what a crashed process said last stands there.
+            self._output.output(attempt, "stderr", outcome.traceback)
         try:
             await self._keep_output(attempt)
             said = await self._record(running, outcome)

@@ -11,6 +11,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from apps.executor.attempts import Cancelled, Lost
 from apps.executor.task_channel import TaskChannel
@@ -22,8 +23,13 @@ PROTOCOL = 3
 STALLED_SECONDS = 1.0
 """A process that has not begun an attempt for so long gets no others."""
 
+CANCEL_GRACE_LIMIT_SECONDS = 60.0
 BLOCK_REPORT_SECONDS = 3.0
 """Within this a process says who blocks it, unless it is blocked so thoroughly that it can not."""
+
+LOGGED_CHARS = 2000
+ENDED_REMEMBERED = 1000
+"""Of so many ended attempts it is known whose late output is."""
 
 STDERR_TAIL_CHARS = 4000
 STDERR_TAIL_SECONDS = 5.0
@@ -50,6 +56,7 @@ class TaskProcess:
         self._last_key = 0
         self._unread: deque[Run] = deque()
         self._held: list[Run] = []
+        self._ended: deque[tuple[int, UUID]] = deque(maxlen=ENDED_REMEMBERED)
         self._begin_timer: asyncio.TimerHandle | None = None
         self._blocked = False
         self._stalled = False
@@ -130,8 +137,13 @@ class TaskProcess:
         self._channel.send(["cancel", run.key])
         if run.timer is not None:
             run.timer.cancel()
-        grace = self._patience.cancel if why == "cancel" else self._patience.timeout
-        run.timer = self._loop.call_later(grace, self._condemn)
+        patience = self._patience.cancel if why == "cancel" else self._patience.timeout
+        run.timer = self._loop.call_later(patience + self._grace_of(run), self._condemn)
+
+    def _grace_of(self, run: Run) -> float:
+        """For how long the process only warns the task."""
+        about = (self.tasks or {}).get(run.attempt.task)
+        return 0.0 if about is None else min(about.get("cancel_grace", 0.0), CANCEL_GRACE_LIMIT_SECONDS)
 
     def stop(self) -> None:
         """Ask it to end by itself when nothing runs there, else kill it."""
@@ -215,10 +227,7 @@ class TaskProcess:
         for message in messages:
             kind = message[0]
             if kind in ("ok", "fail", "cancelled"):
-                run = self.runs.pop(message[1], None)
-                if run is not None:
-                    run.begun = True
-                    run.finish(outcome_of(run, message))
+                self._has_ended(message)
             elif kind == "started":
                 self._started(message[1])
             elif kind in ("out", "progress", "stack"):
@@ -226,12 +235,21 @@ class TaskProcess:
                 if run is not None:
                     run.heard = True
                     _tell(run, message)
+                elif kind == "out":
+                    self._printed_late(message[1], message[2], message[3])
             elif kind == "hello":
                 self._greeted(message[1])
             elif kind == "blocked":
                 self._is_blocked(*message[1:])
             elif kind == "unblocked":
                 self._is_unblocked()
+
+    def _has_ended(self, message: list[Any]) -> None:
+        run = self.runs.pop(message[1], None)
+        if run is not None:
+            run.begun = True
+            self._ended.append((run.key, run.attempt.job_id))
+            run.finish(outcome_of(run, message))
 
     def _started(self, last_key: int) -> None:
         now = self._loop.time()
@@ -285,8 +303,16 @@ class TaskProcess:
         if len(self.runs) == 1:
             (run,) = self.runs.values()
             run.sink.output(run.attempt, "stderr" if stream == "stderr" else "stdout", text)
-        elif self.tasks is not None and text.strip():
-            log.info("a task process printed on %s: %s", stream, text.rstrip()[-2000:])
+        elif text.strip():
+            when = " while it loaded the tasks" if self.tasks is None else ""
+            log.info("a task process printed on %s%s: %s", stream, when, text.rstrip()[-LOGGED_CHARS:])
+
+    def _printed_late(self, key: int, stream: str, text: str) -> None:
+        """Output of a thread whose task has ended: its job's log is written, so it stands in ours."""
+        job_id = next((job_id for ended, job_id in self._ended if ended == key), None)
+        if text.strip():
+            said = text.rstrip()[-LOGGED_CHARS:]
+            log.info("job %s printed on %s after its task had ended: %s", job_id, stream, said)
 
     def _died(self, status: int) -> None:
         stderr = self._stderr if self._loop.time() - self._stderr_at < STDERR_TAIL_SECONDS else ""

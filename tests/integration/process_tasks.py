@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
 import datetime as dt
 import logging
@@ -270,3 +271,70 @@ def start_child(path: str) -> None:
 def hold_all(path: str) -> None:
     Path(path).touch()
     threading.Event().wait()
+
+
+@task
+def write_bytes_in_pieces(text: str, rest: str = "") -> None:
+    for byte in text.encode():
+        sys.stdout.buffer.write(bytes([byte]))
+        sys.stdout.flush()
+    sys.stdout.buffer.write(rest.encode()[:-1])
+
+
+@task
+def leave_a_thread(path: str) -> None:
+    def talk() -> None:
+        while not Path(path).exists():
+            time.sleep(0.01)
+        print("said too late")
+
+    threading.Thread(target=contextvars.copy_context().run, args=(talk,)).start()
+
+
+@task(cancel_grace=30)
+def heed_the_flag() -> str:
+    print("begun")
+    while not current_job().cancelled:
+        time.sleep(0.01)
+    return "ended by itself"
+
+
+@task(cancel_grace=0)
+def shielded(path: str) -> str:
+    job, said = current_job(), []
+    try:
+        with job.shield():
+            print("begun")
+            while not job.cancelled:
+                time.sleep(0.01)
+            said.append("whole")
+            Path(path).write_text(" ".join(said))
+        said.append("never")
+    finally:
+        with job.shield():
+            end = time.monotonic() + 0.2
+            while time.monotonic() < end:
+                pass
+            Path(path).write_text(" ".join([*said, "cleaned"]))
+    return "never"
+
+
+@task
+async def shielded_async(path: str) -> str:
+    job = current_job()
+    with job.shield():
+        print("begun")
+        while not job.cancelled:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        Path(path).write_text("whole")
+    await asyncio.sleep(3600)
+    return "never"
+
+
+@task(cancel_grace=0)
+def shielded_for_ever() -> None:
+    with current_job().shield():
+        print("begun")
+        while True:
+            time.sleep(0.01)

@@ -62,6 +62,7 @@ async def test_the_catalogue_says_what_can_be_run_and_how(start: Start) -> None:
         "types": {"other": ["integer"]},
         "any_keyword": False,
         "async": False,
+        "cancel_grace": 1.0,
     }
     assert tasks["process_tasks.takes_anything"]["any_keyword"]
     assert tasks["process_tasks.echo"]["async"]
@@ -147,7 +148,7 @@ async def test_the_environment_is_the_users_without_rotas_secrets(
     assert outcome.result["arguments"] == []
 
 
-async def test_wrong_arguments_and_unknown_tasks_are_failures_of_their_own_kind(start: Start) -> None:
+async def test_wrong_arguments_are_a_failure_of_their_own_kind_and_an_unknown_task_is_a_loss(start: Start) -> None:
     harness = await start()
     wrong = failed(await harness.run("nap", minutes=1))
     assert (wrong.type, wrong.retryable) == ("WrongArguments", False)

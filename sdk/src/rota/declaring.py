@@ -24,6 +24,7 @@ class RetryOptions(TypedDict, total=False):
     factor: float
     maximum: float
     jitter: float
+    max_losses: int
 
 
 UniqueOptions = TypedDict(
@@ -42,6 +43,7 @@ SCOPES = ("queued", "running", "unfinished")
 CONFLICTS: "Tuple[str, ...]" = get_args(OnConflict)
 MONTH_SECONDS = 30 * 24 * 3600
 TAGS_LIMIT = 20
+CANCEL_GRACE_LIMIT_SECONDS = 60
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}\Z")
@@ -159,6 +161,17 @@ def _optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: must be True or False, not {value!r}")
+
+
+def check_cancel_grace(seconds: Any) -> float:
+    """The seconds. Raise ValueError or TypeError when no task could have such a grace."""
+    _number(0, CANCEL_GRACE_LIMIT_SECONDS)("cancel_grace", seconds)
+    return float(seconds)
+
+
 _printable = _matches(_KEY, "must have 1 to 200 printable characters")
 
 _OPTIONS: "Dict[str, Check]" = {
@@ -173,9 +186,11 @@ _OPTIONS: "Dict[str, Check]" = {
             "factor": _number(1, 1000),
             "maximum": _number(0, MONTH_SECONDS),
             "jitter": _number(0, 1),
+            "max_losses": _whole(0, 1000),
         }
     ),
     "tags": _tags,
+    "idempotent": _flag,
     "unique": _fields({"key": _optional(_printable), "while": _scope, "on_conflict": _conflict}),
 }
 

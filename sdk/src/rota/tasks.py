@@ -29,6 +29,7 @@ from rota.declaring import (
     Priority,
     RetryOptions,
     Unique,
+    check_cancel_grace,
     check_name,
     check_options,
     unique_object,
@@ -54,24 +55,36 @@ class Default:
 
 DEFAULT = Default()
 
+PLAIN_CANCEL_GRACE_SECONDS = 1.0
+"""The grace of a plain function that does not say: its exception may come at any step, so it is warned first."""
+
 _registry: "Dict[str, Task[Any, Any]]" = {}
 
 
 class Task(Generic[P, R]):
     """A function that Rota can run. Calling it runs it here and now, as the plain function.
 
-    `defaults` are the options that it was declared with.
+    `defaults` are the options that it was declared with. `cancel_grace`: for so many seconds `current_job().cancelled`
+    is true before the exception of a cancellation or timeout comes.
     """
 
     __name__: str
-    cancel_grace: float = 0.0
 
-    def __init__(self, function: "Callable[..., Any]", name: str, defaults: "Dict[str, Any]") -> None:
+    def __init__(
+        self,
+        function: "Callable[..., Any]",
+        name: str,
+        defaults: "Dict[str, Any]",
+        cancel_grace: Optional[float] = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
         self.defaults = defaults
         self.is_async = inspect.iscoroutinefunction(function)
+        if cancel_grace is None:
+            cancel_grace = 0.0 if self.is_async else PLAIN_CANCEL_GRACE_SECONDS
+        self.cancel_grace = cancel_grace
         self._signature: Optional[Signature] = None
         self.retry_on: "Optional[Tuple[Type[BaseException], ...]]" = None
         self.no_retry_on: "Tuple[Type[BaseException], ...]" = ()
@@ -218,6 +231,8 @@ def task(
     unique: Optional[Unique] = ...,
     retry_on: Optional[Errors] = ...,
     no_retry_on: Errors = ...,
+    idempotent: Optional[bool] = ...,
+    cancel_grace: Optional[float] = ...,
 ) -> _Decorator: ...
 
 
@@ -233,6 +248,8 @@ def task(  # noqa: PLR0913 - each is an option
     unique: Optional[Unique] = None,
     retry_on: Optional[Errors] = None,
     no_retry_on: Errors = (),
+    idempotent: Optional[bool] = None,
+    cancel_grace: Optional[float] = None,
 ) -> Any:
     """Make an async or plain function a task.
 
@@ -247,22 +264,28 @@ def task(  # noqa: PLR0913 - each is an option
         unique: As in a job; without a `key` in it, jobs with the same arguments exclude each other.
         retry_on: An exception class, or several: only they are failures after which another attempt may help.
         no_retry_on: After these none does. Timeouts and crashes are no exceptions of the task: `retry` alone counts.
+        idempotent: Whether it may be broken off and repeated: a stopping executor hands it back at no cost.
+        cancel_grace: Seconds for which `current_job().cancelled` is true before the exception of a cancellation or
+            timeout comes, up to 60; without it 1 for a plain function, 0 for an async one.
 
     Raises:
         TypeError: this can not be a task, or an option is of a wrong type.
         ValueError: no job could have such an option, or there is another task of this name.
     """
     given: "Dict[str, Any]" = {"queue": queue, "priority": priority, "retry": retry, "tags": tags}
+    given["idempotent"] = idempotent
     given["unique"] = unique_object(unique)
     options = {key: value for key, value in given.items() if value is not None}
     if not isinstance(timeout, Default):
         options["timeout"] = timeout
     check_options(options)
     only, never = _errors("retry_on", retry_on), _errors("no_retry_on", no_retry_on) or ()
+    grace = None if cancel_grace is None else check_cancel_grace(cancel_grace)
 
     def decorate(wrapped: Any) -> "Task[Any, Any]":
         _check(wrapped)
-        made: "Task[Any, Any]" = Task(wrapped, name or f"{_module_name(wrapped)}.{wrapped.__qualname__}", options)
+        called = name or f"{_module_name(wrapped)}.{wrapped.__qualname__}"
+        made: "Task[Any, Any]" = Task(wrapped, called, options, grace)
         check_name(made.name)
         made.retry_on, made.no_retry_on = only, never
         other = _registry.get(made.name)

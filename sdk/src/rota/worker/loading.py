@@ -51,6 +51,7 @@ def _catalogue() -> "Dict[str, Dict[str, Any]]":
             "types": parameter_types(found.signature.hints),
             "any_keyword": found.any_keyword(),
             "async": found.is_async,
+            "cancel_grace": found.cancel_grace,
         }
         for name, found in registered().items()
     }

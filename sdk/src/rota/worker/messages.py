@@ -64,18 +64,25 @@ def failure(key: int, error: BaseException, found: "Optional[Task[Any, Any]]" = 
 
 def _may_retry(error: BaseException, found: "Optional[Task[Any, Any]]") -> bool:
     kind = type(error)
-    if issubclass(kind, (NoRetry, Retry)):
-        return issubclass(kind, Retry)
-    return found is None or found.may_retry(kind)
+    try:
+        if issubclass(kind, (NoRetry, Retry)):
+            return issubclass(kind, Retry)
+        return found is None or found.may_retry(kind)
+    except BaseException:  # noqa: BLE001 - a metaclass of the user's may be asked
+        return True
 
 
 def _delay(error: BaseException) -> "List[Any]":
     """When the task wants its next attempt, if it says so: seconds, or an instant."""
-    if not isinstance(error, Retry):
+    if not issubclass(type(error), Retry):  # isinstance would ask its own __class__
         return []
-    if error.at is not None:
-        return [error.at.isoformat()]
-    return [] if error.after is None else [error.after]
+    try:
+        at, after = getattr(error, "at", None), getattr(error, "after", None)
+        if at is not None:
+            return [str(at.isoformat())]
+        return [] if after is None else [float(after)]
+    except BaseException:  # noqa: BLE001 - a subclass may be anything
+        return []
 
 
 def class_of(error: BaseException) -> str:

@@ -29,6 +29,16 @@ class Output(io.TextIOBase):
         run.print(self._stream, text)
         return len(text)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Print bytes that are meant as text."""
+        run = current_or_none()
+        if isinstance(run, Run):
+            run.print_bytes(self._stream, data)
+        else:
+            self._real.flush()
+            self._real.buffer.write(data)
+            self._real.buffer.flush()
+
     def writelines(self, lines: "Iterable[str]") -> None:  # type: ignore[override]  # typeshed has a private type
         """Print the lines as they are."""
         for line in lines:
@@ -68,8 +78,10 @@ class _Buffer(io.RawIOBase):
         self._text = text
 
     def write(self, data: Any) -> int:
-        self._text.write(bytes(data).decode("utf-8", "replace"))
-        return len(data)
+        """Print; a character may come in pieces."""
+        whole = bytes(data)
+        self._text.write_bytes(whole)
+        return len(whole)
 
     def writable(self) -> bool:
         return True

@@ -6,11 +6,13 @@ Every attempt ends with exactly one message, whatever its function raises and wh
 from __future__ import annotations
 
 import asyncio
+import codecs
 import concurrent.futures
 import contextlib
 import contextvars
 import os
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -58,6 +60,8 @@ class Run(JobContext):
         self._tasks = tasks
         self._printed: "Deque[Tuple[str, str]]" = deque()
         self._room = OUTPUT_LIMIT_CHARS
+        self._decoders: "Dict[str, codecs.IncrementalDecoder]" = {}
+        self._decoding = threading.RLock()
 
     def print(self, stream: str, text: str) -> None:
         """Keep what the task prints; whole lines leave at once, so that a crash does not swallow them."""
@@ -66,6 +70,21 @@ class Run(JobContext):
             self._printed.append((stream, text))
             if "\n" in text or len(self._printed) > 1000:
                 self.flush_output()
+
+    def print_bytes(self, stream: str, data: bytes) -> None:
+        """As `print`; what ends within a character waits for the rest of it."""
+        with self._decoding:
+            decoder = self._decoders.get(stream)
+            if decoder is None:
+                decoder = self._decoders[stream] = codecs.getincrementaldecoder("utf-8")("replace")
+            text = decoder.decode(data)
+        self.print(stream, text)
+
+    def finish_output(self) -> None:
+        """Send everything, also the beginning of a character whose rest never came."""
+        for stream, decoder in list(self._decoders.items()):
+            self.print(stream, decoder.decode(b"", True))
+        self.flush_output()
 
     def flush_output(self) -> None:
         """Send what was printed."""
@@ -215,9 +234,9 @@ class RunningTasks:
             self._finish(*self._done.popleft())
 
     def _finish(self, run: Run, message: str) -> None:
-        run.ended = True
         del self._runs[run.key]
-        run.flush_output()
+        run.finish_output()
+        run.ended = True
         self._send_progress(run)
         self.pipes.send(message)
 
