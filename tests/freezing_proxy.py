@@ -55,10 +55,11 @@ class FreezingProxy:
         finally:
             self.thaw()
 
-    def switch(self, host: str, port: int) -> None:
-        """Lead elsewhere from now on. Connections that are there are closed."""
+    def switch(self, host: str, port: int, *, cut: bool = True) -> None:
+        """Lead elsewhere from now on. Connections that are there are closed, or go on as they are."""
         self._target = (host, port)
-        self._loop.call_soon_threadsafe(self._cut)
+        if cut:
+            self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
         for writer in self._writers:

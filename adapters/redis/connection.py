@@ -20,7 +20,15 @@ from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, Unix
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from adapters.redis.address import FILES, RedisAddress
 from domain.errors import Refused, Unavailable, WrongSetting
@@ -55,6 +63,18 @@ class _Packing(AbstractConnection):
         if task is not None and task.cancelling() > before:
             await self.disconnect(nowait=True)  # the answer is still to come, and nobody will read it
             raise asyncio.CancelledError
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """As the driver does it, without keeping a connection to a server that is a replica.
+
+        It may have been the master until a failover: where the address leads elsewhere now, only a new connection finds
+        the one that takes writes.
+        """
+        try:
+            return await super().read_response(*args, **options)
+        except (ReadOnlyError, MasterDownError):
+            await self.disconnect(nowait=True)
+            raise
 
 
 class PackedConnection(_Packing, Connection):

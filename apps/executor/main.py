@@ -197,6 +197,13 @@ class _Parts:
             if self.registration is not None and not self.registration.lost:
                 await self.registration.update(self.info())
 
+    async def watch_tasks(self) -> None:
+        """End this process when nobody keeps its task processes any more, for ever."""
+        if self.python is None:
+            await asyncio.Event().wait()
+        else:
+            await self.python.watch()
+
     async def kill(self) -> None:
         """End the task processes by force."""
         if self.python is not None:
@@ -217,6 +224,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
         doubts=keep_running("doubts", watcher.heed_doubts),
         comparison=keep_running("comparison", watcher.compare),
         catalogue=keep_running("catalogue", parts.announce_changes),
+        tasks=parts.watch_tasks(),
         finish=lambda: executor.drain(settings.drain_seconds, kill=parts.kill),
         keep={"liveness", "clock", "work", "output", "progress", "notices", "doubts", "comparison"},
     )

@@ -60,6 +60,7 @@ class TaskProcesses:
         self._processes: list[TaskProcess] = []
         self._runs: dict[tuple[UUID, int], Run] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._change = asyncio.Event()
         self._new_tasks = asyncio.Event()
         self._closing = False
@@ -85,6 +86,10 @@ class TaskProcesses:
             self.load_error = f"a task process has not loaded its tasks within {READY_SECONDS:g} s"
             log.error("%s", self.load_error)  # noqa: TRY400 - the traceback would be this line
         self._new_tasks.clear()
+
+    async def watch(self) -> None:
+        """Raise what has ended the keeping of a process, should that ever happen; for ever."""
+        raise await asyncio.shield(self._broken)
 
     async def new_tasks(self) -> None:
         """Wait until the catalogue has changed since the start, or since the last call."""
@@ -173,7 +178,12 @@ class TaskProcesses:
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+            self._broken.set_result(error)
 
     def _process_changed(self, process: TaskProcess) -> None:
         if process.problem is not None and process.problem != self.load_error:

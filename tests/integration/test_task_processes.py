@@ -637,3 +637,16 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+async def test_whoever_keeps_the_processes_never_ends_unseen(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = await start()
+
+    async def broken(_processes: object, _seconds: float) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(TaskProcesses, "_pause", broken)
+    os.kill(harness.processes.pids[0], signal.SIGKILL)
+    async with asyncio.timeout(20):
+        with pytest.raises(ValueError, match="a defect"):
+            await harness.processes.watch()
