@@ -194,7 +194,7 @@ class Submitting:
         # Of a task that is only known by name, the store knows whether these are arguments, too.
         keywords = sorted(given) if isinstance(task, str) and args is NOT_GIVEN else ()
         answer = self._submit(spec, key_ or new_key(), keywords)
-        return JobHandle(self._whole(), answer["id"], signature_of(task))
+        return self._made(answer["id"], signature_of(task))
 
     def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
         """Submit a job given as its JSON object; the job's JSON object. Without a key it is never repeated."""
@@ -227,8 +227,9 @@ class Submitting:
         result: "Dict[str, Any]" = answer.body
         return result
 
-    def _whole(self) -> Any:
-        return self  # the whole client, of which this is a part
+    def _made(self, job_id: str, signature: Optional[Signature]) -> JobHandle[Any]:
+        whole: Any = self  # the client, of which this is a part
+        return JobHandle(whole, job_id, signature)
 
 
 def signature_of(task: TaskLike) -> Optional[Signature]:
