@@ -16,6 +16,8 @@ FROM python:3.11-slim
 COPY --from=build /opt/rota /opt/rota
 ENV PATH=/opt/rota/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /tasks
+# Where docker-compose keeps the token: a new volume takes the folder's owner.
+RUN install -d -m 0700 -o 65534 -g 65534 /run/rota
 USER 65534:65534
 EXPOSE 3000
 ENTRYPOINT ["rota"]

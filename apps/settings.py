@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         (), description="bearer tokens, each `name:secret` or just the secret"
     )
     insecure: bool = Field(False, description="listen beyond loopback without tokens")
+    allowed_hosts: Words = Field((), description="further host names of a store without tokens; `*`: any")
     data_dir: Path = Field(Path(".rota"), description="where `rota up` keeps its data; clients find it by this, too")
     tasks: Words = Field((), description="modules or files with Python tasks")
     python: str | None = Field(None, description="interpreter of the task processes; by default Rota's own")
@@ -70,7 +71,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(None, ge=0, le=65535, description="loopback port for a role's /metrics")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
 
-    @field_validator("tasks", "queues", "secrets_allow", mode="before")
+    @field_validator("tasks", "queues", "secrets_allow", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -109,7 +110,7 @@ def load_settings(**overrides: Any) -> Settings:
     from_files = {}
     for name in Settings.model_fields:
         path = os.environ.get(f"{PREFIX}{name.upper()}_FILE")
-        if path and f"{PREFIX}{name.upper()}" not in os.environ:
+        if path and not os.environ.get(f"{PREFIX}{name.upper()}"):
             try:
                 from_files[name] = Path(path).read_text(encoding="utf-8").strip()
             except OSError as error:

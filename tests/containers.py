@@ -47,7 +47,17 @@ def main() -> int:
 
 
 def drive(run: object) -> None:
-    with Client(URL, timeout=10) as client:
+    until_sync(lambda: run("ps", "-q", "store").strip(), timeout_seconds=120, what="the store's container")  # type: ignore[operator]
+    token = run("exec", "-T", "store", "cat", "/run/rota/token").strip()  # type: ignore[operator]
+    with Client(URL, token="", timeout=10) as stranger:
+        try:
+            stranger.submit("http.request", url="http://store:3000/healthz")
+        except RotaError as error:
+            print(f"without the token: {error}")
+        else:
+            raise SystemExit("the store takes jobs without a token")
+    print("rota in a container: " + run("exec", "-T", "store", "rota", "jobs", "list", "--json").strip()[:200])  # type: ignore[operator]
+    with Client(URL, token=token, timeout=10) as client:
         until_sync(lambda: _cluster(client), timeout_seconds=180, what="a leader and two executors")
         print("up: two executors, a leader")
         submitted = client.submit("http.request", url="http://store:3000/healthz")

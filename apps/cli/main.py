@@ -13,7 +13,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, triggers, why
+from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, tokens, triggers, why
 from apps.cli import tasks as tasks_cli
 from apps.cli.output import Failure
 
@@ -42,6 +42,7 @@ app.command(calendars.app)
 app.command(groups.app_of("workflow"))
 app.command(groups.app_of("batch"))
 app.command(why.why)
+app.command(tokens.app)
 
 Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 

@@ -16,12 +16,15 @@ from apps.store.event_routes import EventRoutes
 from apps.store.group_routes import GroupRoutes
 from apps.store.groups import Groups
 from apps.store.guard import Guard
+from apps.store.hosts import Hosts
 from apps.store.inbox_routes import InboxRoutes
 from apps.store.job_actions import JobActions
 from apps.store.job_routes import JobRoutes
 from apps.store.jobs import Jobs
+from apps.store.large_bodies import LargeBodies
 from apps.store.live import HEARTBEAT_SECONDS, Live
 from apps.store.metrics import StoreMetrics
+from apps.store.pages import PageRoutes
 from apps.store.parts import Parts
 from apps.store.positions import WAIT_SECONDS, Positions
 from apps.store.previews import Previews
@@ -53,23 +56,25 @@ def create_app(
     *,
     tokens: Sequence[ApiToken] = (),
     loopback_only: bool = True,
+    allowed_hosts: Sequence[str] = (),
     wait_seconds: float = WAIT_SECONDS,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
 ) -> ASGIApp:
-    """The application; live streams end when `stop` is set. `tokens` and `loopback_only` as in Guard."""
-    app = FastAPI(title="Rota", version=VERSION, redoc_url=None)
+    """The application; live streams end when `stop` is set. `tokens` as in Guard, the names as in Hosts."""
+    app = FastAPI(title="Rota", version=VERSION, docs_url=None, redoc_url=None)
     jobs = Jobs(parts)
     positions = Positions(parts.log, wait_seconds=wait_seconds)
     metrics = StoreMetrics(parts)
     # Before the routes with an id in their path, which would take `actions` and `bulk` for one.
     JobActions(parts, jobs).add_to(app)
-    JobRoutes(parts, jobs, positions).add_to(app)
+    bodies = LargeBodies()
+    JobRoutes(parts, jobs, positions, bodies).add_to(app)
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
     groups = {kind: Groups(kind, parts, resources) for kind in KINDS}
     for found in groups.values():
-        GroupRoutes(found, positions).add_to(app)
+        GroupRoutes(found, positions, bodies).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
     SubscriptionRoutes(parts, resources, positions).add_to(app)
     calendars = Calendars(parts.log, resources)
@@ -84,5 +89,7 @@ def create_app(
     InboxRoutes(parts, positions).add_to(app)
     TaskRoutes(TaskNames(parts.catalog), positions).add_to(app)
     SystemRoutes(parts, positions, metrics).add_to(app)
+    PageRoutes().add_to(app)
     describe(app)
-    return Guard(bare(app), tokens=tokens, loopback_only=loopback_only, metrics=metrics.requests)
+    hosts = Hosts(allowed_hosts, loopback_only=loopback_only)
+    return Guard(bare(app), tokens=tokens, hosts=hosts, metrics=metrics.requests)

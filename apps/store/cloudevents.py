@@ -39,7 +39,13 @@ STRUCTURED = "application/cloudevents+json"
 FAMILY = "application/cloudevents"
 REQUIRED_HEADERS = ("ce-specversion", "ce-id", "ce-source", "ce-type")
 UTF8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+HEADER_LIMIT_BYTES = 16 * TEXT_LIMIT_CHARS
+"""The longest header that can hold an attribute: a character takes up to 12 bytes, percent-encoded, and quotes."""
+
+QUOTED = re.compile(r'"((?:[^"\\]++|\\.)*+)("?)')
+"""A quoted string; without the second quote what only looks like one, which is passed as a whole and read once."""
+
+ESCAPED = re.compile(r"\\(.)")
 BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -161,11 +167,13 @@ def _from_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Any]:
 
 def _header_text(raw: bytes, field: str) -> str:
     """A header's value: quoted strings unescaped, then one round of percent-decoding (binding, section 3.1.3.2)."""
+    if len(raw) > HEADER_LIMIT_BYTES:
+        raise _wrong(field, f"must be a text of 1 to {TEXT_LIMIT_CHARS} characters")
     try:
         text = raw.decode("ascii").strip()
     except UnicodeDecodeError:
         raise _wrong(field, "must be ASCII; other characters are percent-encoded UTF-8") from None
-    text = QUOTED.sub(lambda found: re.sub(r"\\(.)", r"\1", found[1]), text)
+    text = QUOTED.sub(lambda found: ESCAPED.sub(r"\1", found[1]) if found[2] else found[0], text)
     if BAD_PERCENT.search(text):
         raise _wrong(field, "has a per cent sign that begins no encoded byte")
     try:

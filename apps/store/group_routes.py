@@ -13,8 +13,9 @@ from apps.store import group_schemas as schemas
 from apps.store.answers import json_response, page, written
 from apps.store.groups import Groups, GroupView
 from apps.store.json_body import decode_json, shown
+from apps.store.large_bodies import LargeBodies
 from apps.store.positions import Positions
-from apps.store.requests import media_type, meta_of, read_body, read_options, traceparent_of, warn_of_secrets
+from apps.store.requests import media_type, meta_of, read_options, traceparent_of, warn_of_secrets
 from apps.store.resources import Changed
 from apps.store.routing import Handler, Routes
 from domain.errors import NotFound, Rejected
@@ -22,6 +23,9 @@ from domain.groups import Kind
 from observability import tracing
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
+DECODED_WEIGHT = 4
+"""It is decoded as a whole, which takes several times its size."""
+
 REASON = frozenset({"reason"})
 LIST_PARAMETERS = frozenset({"limit", "cursor", "at_least", "name", "state"})
 STATES = ("running", "cancelling", "succeeded", "failed", "cancelled")
@@ -30,7 +34,8 @@ STATES = ("running", "cancelling", "succeeded", "failed", "cancelled")
 class GroupRoutes:
     """The handlers of one kind."""
 
-    def __init__(self, groups: Groups, positions: Positions) -> None:
+    def __init__(self, groups: Groups, positions: Positions, bodies: LargeBodies) -> None:
+        self._bodies = bodies
         self._kind: Kind = groups.kind
         self._place = "/v1/workflows" if self._kind == "workflow" else "/v1/batches"
         self._groups = groups
@@ -54,9 +59,10 @@ class GroupRoutes:
         with tracing.span(f"POST {self._place}", parent=traceparent_of(request), kind="server") as span:
             meta = meta_of(request, span.traceparent)
             media_type(request, "application/json")
-            value = await decode_json(await read_body(request, BODY_LIMIT_BYTES))
-            warn_of_secrets(request, value)
-            changed = await self._groups.submit(value, request.headers.get("idempotency-key"), meta)
+            async with self._bodies.read(request, BODY_LIMIT_BYTES, weight=DECODED_WEIGHT) as body:
+                value = await decode_json(body)
+                warn_of_secrets(request, value)
+                changed = await self._groups.submit(value, request.headers.get("idempotency-key"), meta)
         status = 201 if changed.new else 200
         view = await self._view(changed)
         return written(view, changed.position, status, location=f"{self._place}/{changed.row.id}")

@@ -12,30 +12,45 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from apps.api_tokens import ApiToken
+from apps.store import pages
 from apps.store.failures import AccessFailures
+from apps.store.hosts import SAFE_METHODS, Hosts
 from apps.store.json_body import shown
+from apps.store.large_bodies import Busy
 from apps.store.positions import NotReached
 from apps.store.problems import problem, problem_of, problem_response
+from apps.store.request_body import RequestBody
 from domain.errors import Rejected, Unavailable
 from observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store")
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/asyncapi"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/asyncapi"}) | pages.PATHS
 """What needs no token: it tells nothing that the documentation does not."""
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are counted by name."""
+
 RETRY_AFTER_SECONDS = "2"
 WORD = re.compile(r"[\x21-\x7e]{1,128}")
 ANONYMOUS = "anonymous"
 WARNING_LIMIT_CHARS = 800
+
+PROTECTION = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+NOTHING_RUNS = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+"""For every answer but pages, which say themselves what may run in them."""
 
 Headers = Mapping[bytes, str]
 
@@ -43,17 +58,15 @@ Headers = Mapping[bytes, str]
 class Guard:
     """Wraps the application.
 
-    `tokens`: the name of the one that is given is the actor. Without any, and `loopback_only`, only requests that were
-    meant for this machine are answered: a web page elsewhere must not reach the store through somebody's browser.
+    `tokens`: the name of the one that is given is the actor. Without any, only requests that were meant for one of
+    the `hosts` are answered: a web page elsewhere must not reach the store through somebody's browser.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, tokens: Sequence[ApiToken], loopback_only: bool, metrics: RequestMetrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, tokens: Sequence[ApiToken], hosts: Hosts, metrics: RequestMetrics) -> None:
         self._app = app
         self._tokens = [(token.name, token.secret.encode()) for token in tokens]
         self._failures = AccessFailures()
-        self._loopback_only = loopback_only and not tokens
+        self._hosts = hosts
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,19 +78,27 @@ class Guard:
         request_id = given if WORD.fullmatch(given) else secrets.token_hex(8)
         began = time.perf_counter()
         status = 0
+        body = RequestBody(headers, receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(b"x-request-id", request_id.encode()), *_warning(scope)]
-                message["headers"] = [*message.get("headers", ()), *extra]
+                whole = await body.discard()
+                own = list(message.get("headers", ()))
+                policy = () if any(name == NOTHING_RUNS[0] for name, _ in own) else (NOTHING_RUNS,)
+                more = () if whole else ((b"connection", b"close"),)
+                message["headers"] = [*own, *PROTECTION, *policy, *more, *_warning(scope)]
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
         try:
             _refuse_bad_query(scope["query_string"])
             scope["rota"] = {"actor": self._admit(scope, headers), "request_id": request_id}
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
+        except ClientDisconnect:
+            status = status or 499  # nobody is there to be answered
+            log.info("request %s ended with its client, within its body", request_id)
         except Exception as error:
             if status:  # the answer has begun: all that is left is to break it off
                 raise
@@ -85,17 +106,18 @@ class Guard:
                 address = scope["client"][0] if scope.get("client") else "an unknown address"
                 await self._failures.failed(address, scope["method"], scope["path"])
             document, extra = _explain(error, scope, request_id)
-            await problem_response(document, extra)(scope, receive, send_with_id)
+            await problem_response(document, extra)(scope, body.receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(scope["method"], route, status, time.perf_counter() - began)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.answered(method, route, status, time.perf_counter() - began)
 
     def _admit(self, scope: Scope, headers: Headers) -> str:
         """The actor's name. Raises Rejected."""
         if self._tokens:
             return ANONYMOUS if scope["path"] in OPEN_PATHS else self._token_name(headers)
-        if self._loopback_only:
-            _refuse_foreign_pages(scope["method"], headers)
+        host, origin = headers.get(b"host", "localhost"), headers.get(b"origin")
+        self._hosts.refuse_foreign(scope["method"], host, origin)
         actor = headers.get(b"rota-actor", ANONYMOUS)
         if not WORD.fullmatch(actor):
             message = "Rota-Actor: must have 1 to 128 printable ASCII characters without spaces"
@@ -112,18 +134,6 @@ class Guard:
         return found[0]
 
 
-def _refuse_foreign_pages(method: str, headers: Headers) -> None:
-    """Against DNS rebinding: our own name must be a loopback one. Against forged requests: a page must be our own."""
-    host = headers.get(b"host", "localhost")
-    if _host_name(host) not in LOOPBACK_NAMES:
-        message = f"Host: this store answers on loopback only, not as {host[:100]}"
-        raise Rejected(message, field="Host", code="forbidden")
-    origin = headers.get(b"origin")
-    if origin is not None and method not in SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
-        message = "Origin: requests that change something are refused from other sites' pages"
-        raise Rejected(message, field="Origin", code="forbidden")
-
-
 def _warning(scope: Scope) -> list[tuple[bytes, bytes]]:
     """The header that says where plain arguments seem to hold secrets; see `warn_of_secrets`."""
     places = scope.get("rota", {}).get("secrets")
@@ -132,13 +142,6 @@ def _warning(scope: Scope) -> list[tuple[bytes, bytes]]:
     said = ", ".join(shown(place) for place in places)[:WARNING_LIMIT_CHARS]
     text = f'looks like a secret that everybody will read in the log: {said}; name it instead: {{"$secret": NAME}}'
     return [(b"rota-warning", text.encode("ascii", "backslashreplace"))]
-
-
-def _host_name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
 
 
 def _refuse_bad_query(query: bytes) -> None:
@@ -157,6 +160,8 @@ def _explain(error: Exception, scope: Scope, request_id: str) -> tuple[dict[str,
         log.warning("request %s answered with 503: %s", request_id, error)
         document = problem_of(error, writing=scope["method"] not in SAFE_METHODS)
         return document, {"retry-after": RETRY_AFTER_SECONDS}
+    if isinstance(error, Busy):
+        return problem(503, str(error), code="busy"), {"retry-after": RETRY_AFTER_SECONDS}
     if isinstance(error, NotReached):
         return problem(503, str(error), code="not-reached", field="at_least"), {"retry-after": RETRY_AFTER_SECONDS}
     if isinstance(error, HTTPException):  # no such path, no such method

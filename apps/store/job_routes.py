@@ -13,6 +13,7 @@ from apps.store.answers import events_response, json_response, page, written
 from apps.store.bulk_body import array_body, lines_body
 from apps.store.filters import filter_of_query
 from apps.store.jobs import Jobs
+from apps.store.large_bodies import LargeBodies
 from apps.store.parts import Parts
 from apps.store.positions import Positions
 from apps.store.problems import problem_of
@@ -27,7 +28,6 @@ from apps.store.requests import (
     media_type,
     meta_of,
     number,
-    read_body,
     read_json,
     traceparent_of,
     warn_of_secrets,
@@ -50,7 +50,8 @@ PART_LIMIT = 2**31 - 1
 class JobRoutes:
     """The handlers."""
 
-    def __init__(self, parts: Parts, jobs: Jobs, positions: Positions) -> None:
+    def __init__(self, parts: Parts, jobs: Jobs, positions: Positions, bodies: LargeBodies) -> None:
+        self._bodies = bodies
         self._log = parts.log
         self._index = parts.index
         self._logs = parts.logs
@@ -90,12 +91,12 @@ class JobRoutes:
                 message = "Idempotency-Key: give each job of a bulk request its own field idempotency_key"
                 raise Rejected(message, field="Idempotency-Key", code="invalid-argument")
             kind = media_type(request, "application/json", *NDJSON)
-            body = await read_body(request, BULK_LIMIT_BYTES)
-            found = lines_body(body, BULK_LIMIT) if kind in NDJSON else await array_body(body, BULK_LIMIT)
-            answers: list[SubmitResult] = []
-            async for group in found.groups():
-                warn_of_secrets(request, group)
-                answers += await self._submit_group(group, meta, first=not answers)
+            async with self._bodies.read(request, BULK_LIMIT_BYTES) as body:
+                found = lines_body(body, BULK_LIMIT) if kind in NDJSON else await array_body(body, BULK_LIMIT)
+                answers: list[SubmitResult] = []
+                async for group in found.groups():
+                    warn_of_secrets(request, group)
+                    answers += await self._submit_group(group, meta, first=not answers)
         away = [answer for answer in answers if isinstance(answer, Unavailable)]
         if len(away) == len(answers):
             raise away[0]

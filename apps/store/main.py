@@ -85,7 +85,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         clock = PostgresClock(database)
         coordination = await stack.enter_async_context(coordination_for(settings, database))
         parts = compose(settings, database, event_log, clock, coordination)
-        app = create_app(parts, stop, tokens=settings.api_tokens, loopback_only=is_loopback(settings.host))
+        app = create_app(
+            parts,
+            stop,
+            tokens=settings.api_tokens,
+            loopback_only=is_loopback(settings.host),
+            allowed_hosts=settings.allowed_hosts,
+        )
         bell = InboxBell(database, PostgresInbox(database))
         stack.push_async_callback(bell.close)
         # Appends of its own, repeated until their outcome is known: nobody waits for an answer.

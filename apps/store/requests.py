@@ -30,8 +30,7 @@ async def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> by
     if encoding.lower() != "identity":
         message = f"Content-Encoding: {shown(encoding)} is not supported"
         raise Rejected(message, field="Content-Encoding", code="media-type")
-    declared = request.headers.get("content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit_bytes:
+    if (declared_length(request) or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     parts = []
     size = 0
@@ -41,6 +40,12 @@ async def read_body(request: Request, limit_bytes: int = BODY_LIMIT_BYTES) -> by
             raise _too_large(limit_bytes)
         parts.append(part)
     return b"".join(parts)
+
+
+def declared_length(request: Request) -> int | None:
+    """How many bytes the body will have, None when the request does not say."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
 
 def _too_large(limit_bytes: int) -> Rejected:
@@ -63,18 +68,21 @@ def warn_of_secrets(request: Request, value: Any) -> None:
 
 
 def media_type(request: Request, *allowed: str) -> str:
-    """The body's media type, the first of the allowed ones when the request does not say. Raises Rejected."""
-    kind = request.headers.get("content-type", allowed[0]).partition(";")[0].strip().lower()
+    """The body's media type. Raises Rejected, also when the request does not say: any page can send such a body."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in allowed:
-        message = f"Content-Type: must be {' or '.join(allowed)}, not {kind[:100]}"
+        message = f"Content-Type: must be {' or '.join(allowed)}, not {shown(kind[:100]) or 'left out'}"
         raise Rejected(message, field="Content-Type", code="media-type")
     return kind
 
 
 async def read_options(request: Request, allowed: frozenset[str]) -> dict[str, Any]:
     """A small JSON object with some of the allowed fields; an empty body is an empty object."""
-    media_type(request, "application/json")
+    if "content-type" in request.headers:
+        media_type(request, "application/json")
     body = await read_body(request)
+    if body:
+        media_type(request, "application/json")
     value = await decode_json(body) if body.strip() else {}
     warn_of_secrets(request, value)
     if not isinstance(value, dict):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from apps.store.connections import Connection, Limits, allow_files, connection_factory
+
+log = logging.getLogger("rota.store.http")
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -30,7 +36,8 @@ class _Server(uvicorn.Server):
 class StoreServer:
     """Serves the application at `host` and `port` (0: any free one)."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._host = host
         self._port = port
         self._socket: socket.socket | None = None
@@ -45,7 +52,7 @@ class StoreServer:
                 proxy_headers=False,
                 lifespan="off",
                 ws="none",
-                http="httptools",
+                http=connection_factory(self._limits),  # type: ignore[arg-type] # called as the class would be
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -76,19 +83,38 @@ class StoreServer:
             raise OSError(error.errno, message) from error
         bound.setblocking(False)
         self._socket = bound
+        self._sweeping = asyncio.ensure_future(self._sweep())
 
     async def serve(self) -> None:
         """Answer requests until `finish`. Raises OSError when the server ends by itself."""
         assert self._socket is not None, "not started"  # noqa: S101 - an invariant of the caller
+        allow_files(self._limits.connections)
         try:
             await self._server.serve(sockets=[self._socket])
         finally:
+            self._sweeping.cancel()
             self._done.set()
             self._socket.close()
         if not self._server.should_exit:
             raise OSError("the HTTP server has ended by itself")
         # The owner cancels what it has started; an early return would look like a failure to it.
         await asyncio.Event().wait()
+
+    async def _sweep(self) -> None:
+        """End the connections whose time is over, for ever."""
+        while True:
+            await asyncio.sleep(self._limits.sweep_seconds)
+            for connection in tuple(self.connections):
+                try:
+                    connection.check()
+                except Exception:
+                    log.exception("a connection could not be checked and is cut off")
+                    connection.transport.abort()
+
+    @property
+    def connections(self) -> set[Connection]:
+        """Those that are open."""
+        return cast("set[Connection]", self._server.server_state.connections)
 
     async def finish(self) -> None:
         """Take no more requests, answer those that are there, and return."""

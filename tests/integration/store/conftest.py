@@ -18,6 +18,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.settings import Settings
 from apps.store.application import create_app
+from apps.store.connections import Limits
 from apps.store.main import compose
 from apps.store.parts import Parts
 from apps.store.server import StoreServer
@@ -40,9 +41,12 @@ class Stores:
         transport = httpx.ASGITransport(app=app)
         return await self.stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url=BASE_URL))
 
-    async def serve(self, stop: asyncio.Event | None = None, **options: Any) -> StoreServer:
+    async def serve(
+        self, stop: asyncio.Event | None = None, limits: Limits | None = None, **options: Any
+    ) -> StoreServer:
         """A listening server, until the test ends."""
-        server = StoreServer(create_app(self.parts, stop or asyncio.Event(), **options), "127.0.0.1", 0)
+        app = create_app(self.parts, stop or asyncio.Event(), **options)
+        server = StoreServer(app, "127.0.0.1", 0, limits=limits)
         await server.start()
         serving = asyncio.create_task(server.serve())
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import socket
+from urllib.parse import urljoin
+
 import httpx
 import pytest
 
@@ -95,10 +99,85 @@ async def test_pages_of_other_sites_can_change_nothing(stores: Stores):
     assert own.status_code == 201
 
 
-async def test_beyond_loopback_names_are_not_checked(stores: Stores):
-    client = await stores.client(loopback_only=False)
-    headers = {"Host": "rota.example", "Origin": "https://dashboard.example"}
+async def test_beyond_loopback_a_store_without_tokens_answers_to_its_own_names_only(stores: Stores):
+    client = await stores.client(loopback_only=False, allowed_hosts=("Rota.example", "[2001:db8::1]"))
+    names = (
+        "rota.example",
+        "rota.example:3000",
+        "192.0.2.7:3000",
+        "[2001:db8::2]:80",
+        socket.gethostname(),
+        "localhost",
+    )
+    for host in names:
+        own = {"Host": host, "Origin": f"https://{host}"}
+        assert (await client.post("/v1/jobs", json=JOB, headers=own)).status_code == 201, host
+    for host in ("evil.example", "rota.example.evil.example", "xrota.example", "192.0.2.7.evil.example", "[bad"):
+        answer = await client.get("/v1/jobs", headers={"Host": host})
+        assert (answer.status_code, answer.json()["field"]) == (403, "Host")
+        assert "ROTA_ALLOWED_HOSTS" in answer.json()["detail"]
+
+
+async def test_beyond_loopback_pages_of_other_sites_can_change_nothing_either(stores: Stores):
+    client = await stores.client(loopback_only=False, allowed_hosts=("*",))
+    for origin in ("https://evil.example", "null", "http://rota.example:8080"):
+        headers = {"Host": "rota.example", "Origin": origin}
+        answer = await client.post("/v1/jobs", json=JOB, headers=headers)
+        assert (answer.status_code, answer.json()["field"]) == (403, "Origin")
+    assert await stores.parts.log.last_position() == 0
+
+
+async def test_with_tokens_any_name_is_answered(stores: Stores):
+    client = await stores.client(tokens=TOKENS, loopback_only=False)
+    headers = {"Host": "rota.example", "Origin": "https://dashboard.example", "Authorization": f"Bearer {SECRET}"}
     assert (await client.post("/v1/jobs", json=JOB, headers=headers)).status_code == 201
+
+
+async def test_a_body_that_does_not_say_what_it_is_is_refused(stores: Stores):
+    """A page of another site can have a browser send such a body without asking anybody."""
+    client = await stores.client()
+    job = (await client.post("/v1/jobs", json=JOB)).json()["id"]
+    for path in (
+        "/v1/jobs",
+        "/v1/jobs/bulk",
+        "/v1/jobs/actions",
+        f"/v1/jobs/{job}/cancel",
+        "/v1/workflows",
+        "/v1/events",
+    ):
+        answer = await client.post(path, content=b'{"task":"noop"}')
+        assert (answer.status_code, answer.json()["field"]) == (415, "Content-Type"), path
+    assert (await client.post(f"/v1/jobs/{job}/cancel")).status_code == 200
+
+
+async def test_every_answer_says_that_nothing_in_it_may_run(stores: Stores):
+    client = await stores.client()
+    for path, status in (("/v1/jobs", 200), ("/v1/nothing", 404), ("/v1/jobs?limit=x", 422), ("/healthz", 200)):
+        answer = await client.get(path)
+        assert answer.status_code == status
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_the_page_asks_nothing_of_others(stores: Stores):
+    client = await stores.client(tokens=TOKENS, loopback_only=False)
+    page = await client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self';" in policy
+    assert "http" not in policy
+    named = re.findall(r"(?:src|href)=\"([^\"]+)\"", page.text)
+    assert "<script>" not in page.text
+    assert named == ["data:,", "docs/swagger-ui.css", "docs/swagger-ui-bundle.js", "docs/start.js"]
+    for name in named[1:]:
+        file = await client.get(urljoin("/docs", name))
+        kind = "text/css" if name.endswith(".css") else "text/javascript"
+        assert (file.status_code, file.headers["content-type"].partition(";")[0]) == (200, kind)
+        assert len(file.content) > 50
+    start = (await client.get("/docs/start.js")).text
+    assert 'url: "openapi.json"' in start
+    assert "validatorUrl: null" in start
 
 
 async def test_the_actor_is_anonymous_unless_it_gives_a_name(client: httpx.AsyncClient):
