@@ -22,7 +22,7 @@ OVERLAPS = {"Allow": "allow", "Forbid": "skip", "Replace": "replace"}
 _WINDOW_MAXIMUM = 366 * 86_400
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)")
 _EVERY = re.compile(r"@every\s+((?:\d+(?:\.\d+)?[hms])+)")
-_PART = re.compile(r"(\d+(?:\.\d+)?)([hms])")
+_PART = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)([hms])")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
