@@ -6,6 +6,7 @@ A secret may also be read from a file: `ROTA_DATABASE_URL_FILE` names a file tha
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from domain.errors import WrongSetting
 
 PREFIX = "ROTA_"
 SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password", "zookeeper_auth")
+
+QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
@@ -77,6 +80,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("queues", mode="after")
+    @classmethod
+    def _are_queues(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what no job can name: an executor that serves it would wait forever without a word."""
+        for name in names:
+            if not QUEUE_NAME.fullmatch(name):
+                hint = "; patterns are not served, name each queue" if "*" in name else ""
+                raise ValueError(f"{name!r} is no queue: 1 to 100 letters, digits, '.', '_' and '-'{hint}")
+        return names
 
     def require(self, name: str) -> str:
         """The setting `name`, or SystemExit with status 2 and a message that says how to give it."""
