@@ -19,7 +19,6 @@ from domain.recurrence.wall_clock import (
     Asking,
     FoldPolicy,
     GapPolicy,
-    LocalRule,
     Moment,
     Part,
     Window,
@@ -159,7 +158,7 @@ class RuleSet:
     def _missed(self, opened: Sequence[_Open], piece: Piece, end: int) -> int | None:
         """The first reading that the gap swallows and no exception takes away."""
         low = piece.start + piece.before
-        spans = [(one.part.rule, low, end) for one in opened if one.window.gap]
+        spans = [(one.ask, low, end) for one in opened if one.window.gap]
         if not spans or piece.start in self.instants:
             return None
         exact = sorted(instant + piece.before for instant in self.instants if low <= instant + piece.before < end)
@@ -173,6 +172,7 @@ class RuleSet:
 
     def _days(self, zone: Zone, gap: GapPolicy, fold: FoldPolicy, first: int, last: int) -> Iterator[_Day]:
         """The times from `first` to `last`, day by day, and one for each gap that swallows some."""
+        in_vain = 0
         searches = [(part, Asking(part.rule.fresh())) for part in self.included]
         for piece in zone.pieces_from(max(first, self.first)):
             if piece.start > last:
@@ -182,11 +182,15 @@ class RuleSet:
             if self._gap_moment(opened, piece, gap) is not None:
                 yield _Day(piece.start, 1)
                 low += 1
-            yield from self._days_of(opened, piece, low, min(piece.end, last + 1) + piece.offset)
+            for day in self._days_of(opened, piece, low, min(piece.end, last + 1) + piece.offset):
+                in_vain = 0 if day.bits else in_vain + 1
+                if in_vain > _DAYS_IN_VAIN_MAXIMUM:
+                    return
+                yield day
 
     def _days_of(self, opened: Sequence[_Open], piece: Piece, low: int, high: int) -> Iterator[_Day]:
         """The days of a piece, between two readings, on which a rule names something; it may all be taken away."""
-        found = [(one.ask.rule, max(low, one.window.low), min(high, one.window.high)) for one in opened]
+        found = [(one.ask, max(low, one.window.low), min(high, one.window.high)) for one in opened]
         spans = [span for span in found if span[1] < span[2]]
         if not spans:
             return
@@ -208,7 +212,7 @@ class RuleSet:
         self,
         day: int,
         offset: int,
-        spans: Sequence[tuple[LocalRule, int, int]],
+        spans: Sequence[tuple[Asking, int, int]],
         exact: Sequence[int],
         *,
         at: int | None = None,
@@ -217,8 +221,8 @@ class RuleSet:
         if day in self.days:
             return 0
         bits = 0
-        for rule, low, high in spans:
-            bits |= _within(rule.day_bits(day, offset), day, low, high)
+        for ask, low, high in spans:
+            bits |= _within(ask.rule.day_bits(day, offset), day, low, high)
         if not bits:
             return 0
         for part in self.excluded:
@@ -260,15 +264,15 @@ def _open(searches: Sequence[tuple[Part, Asking]], piece: Piece, fold: FoldPolic
     return [_Open(part, ask, window) for part, ask, window in found if window is not None]
 
 
-def _next_day(day: int, offset: int, spans: Sequence[tuple[LocalRule, int, int]]) -> int:
+def _next_day(day: int, offset: int, spans: Sequence[tuple[Asking, int, int]]) -> int:
     """The first day from `day` on that one of the rules may name a time of; a day after all of them when there is none.
 
     A rule for one day of the year is not asked about each day of it.
     """
     following = max(high for _, _, high in spans) // DAY + 1
-    for rule, low, high in spans:
+    for ask, low, high in spans:
         if day * DAY < high:
-            found = rule.next_local(max(low, day * DAY), offset, high)
+            found = ask.next(max(low, day * DAY), offset, high)
             if found is not None:
                 following = min(following, found // DAY)
     return following

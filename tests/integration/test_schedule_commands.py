@@ -58,11 +58,15 @@ def test_a_schedule_is_made_changed_run_and_ended_by_commands(place: Path) -> No
         assert len(told("preview", "hi", "--count", "3", "--json")) == 3
         preview = told("preview", "--cron", "0 9 * * 1", "--timezone", "Europe/Berlin", "--count", "2")
         assert preview.count("T09:00:00") == 2
+        two = told("preview", "--cron", "0 9 * * *", "--cron", "30 9 * * *", "--count", "2", "--json")
+        assert [tick["utc"][11:] for tick in two] in (["09:00:00Z", "09:30:00Z"], ["09:30:00Z", "09:00:00Z"])
         before = (datetime.now(UTC) - timedelta(minutes=5)).isoformat()
         span = ("--from", before, "--to", datetime.now(UTC).isoformat())
         assert told("backfill", "hi", *span, "--json")["dry_run"] is True
         assert "would be made" in told("backfill", "hi", *span, "--limit", "2")
         assert told("backfill", "hi", *span, "--limit", "2", "--yes", "--json")["jobs"] == 2
+        future = ("--from", "2199-01-01T00:00:00Z", "--to", "2199-01-02T00:00:00Z")
+        assert "the range lies in the future" in told("backfill", "hi", *future).replace("\n", " ")
         assert told("archive", "hi", "--json")["state"] == "archived"
         assert "there is no schedule" in told("show", "nobody", status=1)
         assert "never" in told("create", "x", "hello.greet", "name=A", "--cron", "0 0 30 2 *", status=1)
@@ -101,7 +105,7 @@ async def test_calendars_are_shared_by_commands_and_by_the_package(place: Path, 
         told("calendars", "change", "off", status=2)
         told("calendars", "create", "x", "--set", '{"dated": []}', status=2)
         told("calendars", "create", "x", "--icalendar", str(tmp_path / "none.ics"), status=2)
-        assert "no job and no schedule 'nobody'" in told("why", "nobody", status=1)
+        assert "schedule 'nobody'" in told("why", "nobody", status=1)
         with Client(state["url"]) as client:
             assert client.calendars.change("off", reason="more", dates=["2027-01-06"])["reason"] == "more"
             assert [calendar["name"] for calendar in client.calendars.list()] == ["off"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from domain.errors import Rejected
 from domain.recurrence.limits import EXDATES_MAXIMUM, RULES_MAXIMUM
+from domain.recurrence.rrule import BoundRRule
 from domain.recurrence.times import Nominal, nominal_times
 from domain.recurrence.timing import parse_timing
 from tests.unit.recurrence.specification import utc
@@ -150,6 +151,22 @@ def test_long_stretches_of_exceptions_are_passed_over_at_once() -> None:
     assert utcs(f"{seconds}EXRULE:FREQ=SECONDLY;UNTIL=20400101T000000Z", 1) == ["20400101T000001Z"]
     with pytest.raises(Rejected, match="this never comes"):
         parse_timing({"rrule": f"{seconds}EXRULE:FREQ=SECONDLY"})
+
+
+def test_a_rare_rule_in_a_set_is_not_searched_for_on_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+    asked = BoundRRule._day_counts
+
+    def counting(rule: BoundRRule, day: int) -> bool:
+        nonlocal looked
+        looked += 1
+        return asked(rule, day)
+
+    monkeypatch.setattr(BoundRRule, "_day_counts", counting)
+    rare = "RRULE:FREQ=YEARLY;BYWEEKNO=53\nRRULE:FREQ=DAILY\nEXRULE:FREQ=SECONDLY;INTERVAL=3"
+    with pytest.raises(Rejected, match="this never comes"):
+        parse_timing({"rrule": rare, "timezone": BERLIN, "count": 20_000}, created=FROM)
+    assert looked < 200_000
 
 
 def test_each_rule_has_its_own_end() -> None:
