@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from apps.cli.output import Failure
 from rota import Client, NotFound
-
-JSON_TYPES = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    dict: "object",
-    list: "array",
-    type(None): "null",
-}
+from rota.json_types import text_or_json, typed_json
 
 
 def arguments_of(client: Client, task: str, words: Iterable[str]) -> dict[str, Any]:
     """The arguments: a value that is JSON is taken as JSON, unless the task takes a text there and nothing such."""
     found = pairs(words)
-    values = {name: _json(text) for name, text in found.items()}
+    values = {name: typed_json(text) for name, text in found.items()}
     if all(isinstance(value, str) for value in values.values()):
         return values
     types = _types(client, task)
@@ -32,7 +22,7 @@ def arguments_of(client: Client, task: str, words: Iterable[str]) -> dict[str, A
 
 def guessed(words: Iterable[str]) -> dict[str, Any]:
     """As `arguments_of`, of a task of which nothing is known."""
-    return {name: _json(text) for name, text in pairs(words).items()}
+    return {name: typed_json(text) for name, text in pairs(words).items()}
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:
@@ -46,27 +36,9 @@ def pairs(words: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def text_or_json(text: str, value: Any, types: Collection[str]) -> Any:
-    """What was typed, as a text or as the JSON value that it is too. No types: not known."""
-    kind = JSON_TYPES[type(value)]
-    fits = kind in types or (kind == "integer" and "number" in types)
-    return text if "string" in types and not fits else value
-
-
 def _types(client: Client, task: str) -> Mapping[str, list[str]]:
     try:
         parameters = client.task(task)["parameters"]
     except NotFound:
         return {}  # the submission will say so, or the store is of an earlier version
     return {one["name"]: one["types"] for one in parameters or ()}
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")

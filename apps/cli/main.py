@@ -91,6 +91,24 @@ def up(
 
 
 @app.command
+def run(task: str, *arguments: str, tasks: Words = (), attempt: int = 1, pdb: bool = False) -> int:
+    """Run a task here and now, in the foreground and without any server: for a debugger, and for trying.
+
+    Args:
+        task: The task's name.
+        arguments: name=value; a value that is JSON is taken as JSON, unless the task takes only a text there.
+        tasks: A module or file with Python tasks; may be given several times.
+        attempt: Which attempt it believes to be.
+        pdb: When it raises, open the debugger there.
+    """
+    from apps.cli.run import run as start
+
+    settings = _settings()
+    options = ["--attempt", str(attempt), *(["--pdb"] if pdb else [])]
+    return start(settings.python, task, arguments, tasks or settings.tasks, options)
+
+
+@app.command
 def demo(*, data_dir: Path | None = None, json: bool = False) -> int:
     """Start the system, run real jobs, show them live, end with one job's history.
 

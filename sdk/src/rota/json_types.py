@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import json
 import typing
 from datetime import timedelta
 from pathlib import PurePath
-from typing import Any, Dict, List, Mapping
+from typing import Any, Collection, Dict, List, Mapping
 
 from rota.leaves import LEAVES
 from rota.typed import JSON_NAMES, UNIONS, bare, known
@@ -37,3 +38,22 @@ def json_types(hint: Any) -> "List[str]":  # noqa: PLR0911 - one return for each
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return sorted({JSON_NAMES.get(type(one.value), "") for one in kind} - {""})
     return []
+
+
+def typed_json(text: str) -> Any:
+    """What was typed as a value: the JSON that it is, else the text."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+def text_or_json(text: str, value: Any, types: "Collection[str]") -> Any:
+    """What was typed, as a text or as the JSON value that it is too. No types: not known."""
+    kind = JSON_NAMES[type(value)]
+    fits = kind in types or (kind == "integer" and "number" in types)
+    return text if "string" in types and not fits else value
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
