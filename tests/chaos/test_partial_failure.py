@@ -1,7 +1,7 @@
 """Failures that are no clean deaths: a server that may only be read, a failover, a way that is frozen.
 
-A thousand jobs each where ROTA_DRILL_JOBS says so, fewer by default. Afterwards every job has ended, no attempt ran
-twice, and only attempts of an executor that was cut off were lost, each job's once.
+A thousand jobs each where ROTA_DRILL_PARTIAL_JOBS says so, fewer by default. Afterwards every job has ended, no attempt
+ran twice, and only attempts of an executor that was cut off were lost, each job's once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.zookeeper_server import ZooKeeperServer
 
 pytestmark = pytest.mark.chaos
 
-JOBS = int(os.environ.get("ROTA_DRILL_JOBS", "300"))
+JOBS = int(os.environ.get("ROTA_DRILL_PARTIAL_JOBS", "300"))
 CUT_SECONDS = 20.0
 SLOTS = 10
 
