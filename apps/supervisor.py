@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapters.embedded.directory import keep_private, private_log
 from adapters.embedded.process import spawn
 
 log = logging.getLogger("rota.supervisor")
@@ -68,7 +69,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start all roles; the servers run already."""
-        self._logs.mkdir(parents=True, exist_ok=True)
+        keep_private(self._logs)
         for role in self.roles:
             self._start(role)
 
@@ -110,7 +111,7 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > LOG_LIMIT_BYTES:
                 path.replace(path.with_suffix(".log.1"))
-        with path.open("ab") as out:
+        with private_log(path) as out:
             role.process = spawn(role.argv, log=out, death_signal=signal.SIGTERM, env={**os.environ, **role.env})
         role.started_at = time.monotonic()
 

@@ -9,7 +9,7 @@ import secrets
 import socket
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from domain.errors import Rejected
 
@@ -22,8 +22,8 @@ class DataDirectory:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        keep_private(self.path)
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,6 +70,21 @@ class DataDirectory:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             json.dump(values, out)
         fresh.replace(file)
+
+
+def keep_private(folder: Path) -> None:
+    """Make the folder, for its owner only. Others may pass through root's: PostgreSQL's account is another."""
+    root = os.geteuid() == 0
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711 if root else 0o700)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(folder.stat().st_mode & (0o711 if root else 0o700))
+
+
+def private_log(path: Path) -> BinaryIO:
+    """Open a log for appending that its owner alone reads: tasks and servers may print anything."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "ab")
 
 
 def usable_port(wanted: int) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from adapters.embedded.directory import DataDirectory, usable_port
+from adapters.embedded.directory import DataDirectory, private_log, usable_port
 from adapters.embedded.process import can_reach, spawn, stop, unprivileged_account
 from domain.errors import Unavailable
 
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
         self._directory.remember(remembered)
         settings = {**SETTINGS, "port": str(self.port)}
         arguments = [f"-c{name}={value}" for name, value in settings.items()]
-        with self._log_file.open("ab") as log:
+        with private_log(self._log_file) as log:
             self._process = spawn(
                 [self._binaries / "postgres", "-D", self._data, *arguments],
                 account=self._account,

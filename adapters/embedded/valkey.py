@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters.embedded.directory import DataDirectory, usable_port
+from adapters.embedded.directory import DataDirectory, private_log, usable_port
 from adapters.embedded.process import spawn, stop
 from domain.errors import Unavailable
 
@@ -69,7 +69,7 @@ class EmbeddedValkey:
             encoding="utf-8",
         )
         log_file = self._directory.path / "valkey.log"
-        with log_file.open("ab") as log:
+        with private_log(log_file) as log:
             self._process = spawn([_binary(), configuration], log=log, death_signal=signal.SIGTERM, cwd=home)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.alive:

@@ -76,6 +76,7 @@ def up(settings: Settings, plan: Plan) -> int:
                 _write_state(state, url, supervisor)
                 if not stop:
                     _say_where(url, directory.path, plan, queues)
+                    print(_metrics_places(supervisor), end="", flush=True)
                 while not stop:
                     supervisor.check()
                     _write_state(state, url, supervisor)
@@ -137,14 +138,25 @@ def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int) -
         env["ROTA_ALLOW_SHELL"] = "true"
 
     def role(name: str, kind: str) -> Role:
-        return Role(name, [*ROTA, kind], env)
+        return Role(name, [*ROTA, kind], dict(env))
 
-    return [
+    roles = [
         role("relay", "relay"),
         *(role(f"scheduler-{n}" if plan.schedulers > 1 else "scheduler", "scheduler") for n in _count(plan.schedulers)),
         *(role(f"executor-{n}" if plan.executors > 1 else "executor", "executor") for n in _count(plan.executors)),
         role("store", "store"),
     ]
+    if settings.metrics_port:
+        # One port for all would be had by the first alone. The store has /metrics at its own.
+        for offset, one in enumerate(roles[:-1]):
+            one.env["ROTA_METRICS_PORT"] = str(settings.metrics_port + offset)
+    return roles
+
+
+def _metrics_places(supervisor: Supervisor) -> str:
+    places = [(role.name, role.env.get("ROTA_METRICS_PORT")) for role in supervisor.roles]
+    told = ", ".join(f"{name} 127.0.0.1:{port}" for name, port in places if port)
+    return f"Metrics: {told}\n" if told else ""
 
 
 def _environment(urls: dict[str, str]) -> dict[str, str]:
