@@ -334,4 +334,4 @@ def _module_name(function: Any) -> str:
         return str(function.__module__)
     # A script that submits its own tasks names them as the executor does, which loads the script as a file.
     path = getattr(sys.modules["__main__"], "__file__", None)
-    return Path(path).stem if path else "__main__"
+    return Path(path).stem if path and not path.startswith("<") else "__main__"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -82,3 +83,13 @@ def test_what_can_be_no_task_is_refused_where_it_is_declared() -> None:
     with pytest.raises(ValueError, match="name: must begin with a letter"):
         task(name="two words")(lambda: None)
     assert "two words" not in registered()
+
+
+def test_a_task_may_be_declared_in_a_program_that_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>")
+
+    def typed() -> None: ...
+
+    typed.__module__ = "__main__"
+    typed.__qualname__ = "typed"
+    assert task(typed).name == "__main__.typed"
