@@ -6,7 +6,7 @@ import re
 
 _ZONE = re.compile(r"\s*(?:CRON_)?TZ=(\S+)\s", re.IGNORECASE)
 _EVERY = re.compile(r"@every\s+((?:\d+(?:\.\d+)?(?:ms|h|m|s))+)\s*", re.IGNORECASE)
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
+_PART = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _HASH = re.compile(r"(?:^|[\s,])H(?:[\s,/(]|$)", re.IGNORECASE)
 _BEFORE_LAST = re.compile(r"(?:^|[\s,])L-(\d{1,2})(?:[\s,]|$)", re.IGNORECASE)

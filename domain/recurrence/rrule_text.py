@@ -167,7 +167,7 @@ def _check_sizes(rules: dict[str, list[RRule]], dates: dict[str, list[Moment]], 
 
 
 _NAMES = r"(?:DTSTART|RRULE|RDATE|EXRULE|EXDATE)[;:]"
-_NEXT_PROPERTY = re.compile(rf"[ \t]+(?={_NAMES})", re.ASCII | re.IGNORECASE)
+_NEXT_PROPERTY = re.compile(rf"(?<![ \t])[ \t]+(?={_NAMES})", re.ASCII | re.IGNORECASE)
 _PROPERTY = re.compile(_NAMES, re.ASCII | re.IGNORECASE)
 
 
