@@ -212,16 +212,48 @@ def cancel(id: str, *, reason: str | None = None, json: bool = False) -> None:
 
 
 @app.command
-def retry(id: str, *, reason: str | None = None, json: bool = False) -> None:
-    """Run an ended job again, or a retrying one at once.
+def retry(
+    id: str | None = None,
+    *,
+    state: str | None = None,
+    queue: str | None = None,
+    task: str | None = None,
+    tag: Tags = (),
+    dry_run: bool = False,
+    reason: str | None = None,
+    json: bool = False,
+) -> None:
+    """Run an ended job again, or a retrying one at once; without an id all jobs in `--state`.
 
     Args:
         id: The job's id.
+        state: All jobs in this state: failed, cancelled, expired or retrying.
+        queue: Of these only those of this queue.
+        task: Of these only those of this task.
+        tag: Of these only those with name:value; may be given several times.
+        dry_run: Only count them.
         reason: Why; kept in the history.
-        json: Print the job as JSON.
+        json: Print JSON.
     """
+    chosen = state or queue or task or tag or dry_run
+    if (id is None) == (not chosen):
+        raise Failure("give a job's id, or --state for many, with --queue, --task and --tag to narrow it", status=2)
     with Client() as client:
-        _print_state(client.retry(id, reason).fields, json)
+        if id is not None:
+            _print_state(client.retry(id, reason).fields, json)
+            return
+        if state is None:
+            raise Failure("--state says which jobs to retry: failed, cancelled, expired or retrying", status=2)
+        answer = client.retry_all(
+            state=state, queue=queue, task=task, tag=list(tag) or None, dry_run=dry_run, reason=reason
+        )
+    if json:
+        print_json(answer)
+    elif dry_run:
+        print(f"{answer['matched']} would be retried")
+    else:
+        more = "" if answer["complete"] else "; there are more: say it again"
+        print(f"{answer['done']} retried, {answer['refused']} refused{more}")
 
 
 @app.command

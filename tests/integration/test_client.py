@@ -120,6 +120,32 @@ def client(url: str) -> Iterator[Client]:
         yield client
 
 
+def test_all_that_failed_is_retried_at_once(
+    client: Client, url: str, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    from apps.cli.jobs import retry
+    from apps.cli.output import Failure
+
+    handles = [client.submit("client.fail", tags={"kind": "all"}) for _ in range(2)]
+    for handle in handles:
+        with pytest.raises(JobFailed):
+            handle.wait(60)
+    counted = client.retry_all(tag=["kind:all"], dry_run=True)
+    assert (counted["matched"], counted["done"]) == (2, 0)
+    assert client.retry_all(tag=["kind:all"], reason="mended")["done"] == 2
+    for handle in handles:
+        with pytest.raises(JobFailed):
+            handle.wait(60)
+        assert client.get(handle.id).attempt == 2
+    monkeypatch.setenv("ROTA_URL", url)
+    retry(state="failed", tag=("kind:all",), dry_run=True)
+    assert capsys.readouterr().out == "2 would be retried\n"
+    with pytest.raises(Failure):
+        retry()
+    with pytest.raises(Failure):
+        retry(queue="default")
+
+
 def test_a_submitted_task_is_waited_for_and_its_story_read(client: Client) -> None:
     assert double(4) == 8, "called as a function, a task runs here"
     handle = client.submit(double, number=21, queue="default", priority="high", tags={"team": "a"})

@@ -204,6 +204,10 @@ class AsyncClient:
         """As `Client.inbox`."""
         return await self.in_thread(self._client.inbox)
 
+    async def retry_all(self, **where: Any) -> "Dict[str, Any]":
+        """As `Client.retry_all`."""
+        return await self.in_thread(lambda: self._client.retry_all(**where))
+
     async def retry_from_inbox(self, job_id: str) -> None:
         """As `Client.retry_from_inbox`."""
         await self.in_thread(lambda: self._client.retry_from_inbox(job_id))

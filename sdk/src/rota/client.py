@@ -228,6 +228,29 @@ class Client(Submitting):
         """One task. Raises NotFound."""
         return dict(self._read(f"/v1/tasks/{in_path(name)}", {}).body)
 
+    def retry_all(
+        self,
+        *,
+        state: str = "failed",
+        queue: Optional[str] = None,
+        task: Optional[str] = None,
+        tag: "Optional[List[str]]" = None,
+        schedule: Optional[str] = None,
+        dry_run: bool = False,
+        reason: Optional[str] = None,
+    ) -> "Dict[str, Any]":
+        """Run all jobs again that match, as `retry` does one; `tag` holds `name:value`.
+
+        Answers how many `matched`, were `done` and `refused`. `dry_run` only counts. One call changes a bounded
+        number of jobs; `complete` is False when there are more.
+        """
+        fields = {"state": state, "queue": queue, "task": task, "tag": tag, "schedule": schedule}
+        where = {name: value for name, value in fields.items() if value is not None}
+        body: "Dict[str, Any]" = {"action": "retry", "filter": where, "dry_run": dry_run}
+        if reason is not None:
+            body["reason"] = reason
+        return dict(self._http.call("POST", "/v1/jobs/actions", body=body, headers=trace_headers()).body)
+
     def queues(self) -> "List[Dict[str, Any]]":
         """Every queue that has jobs or settings: its depth, its oldest job, its limits."""
         return list(self._read("/v1/queues", {}).body["items"])
