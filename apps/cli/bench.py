@@ -27,7 +27,7 @@ from adapters.redis.facts import redis_facts
 from apps.cli.bench_append import append_rate
 from apps.cli.bench_http import Connection, post_for
 from apps.cli.bench_schedules import AtScale, Scale
-from apps.cli.output import Failure, print_json
+from apps.cli.output import Failure, print_json, say
 from apps.cli.up import running_system
 from domain.ids import Position
 from domain.ports import JobFilter
@@ -380,9 +380,9 @@ def _percentiles(values: list[float], wanted: tuple[int, ...]) -> dict[str, floa
 
 def _progress(part: str) -> None:
     if sys.stderr.isatty():
-        print(f"measuring {part} ...", file=sys.stderr, flush=True)
+        say(f"measuring {part} ...", file=sys.stderr, flush=True)
 
 
 def _show(report: dict[str, Any]) -> None:
     for part, values in report.items():
-        print(f"{part}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+        say(f"{part}: " + ", ".join(f"{name} {value}" for name, value in values.items()))

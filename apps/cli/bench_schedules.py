@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.running_attempts import PostgresRunningAttempts
-from apps.cli.output import Failure
+from apps.cli.output import Failure, say
 from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.ids import Position, Version
@@ -234,4 +234,4 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 def _progress(what: str) -> None:
     if sys.stderr.isatty():
-        print(f"  {what} ...", file=sys.stderr)
+        say(f"  {what} ...", file=sys.stderr)

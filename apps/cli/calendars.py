@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from apps.cli.json_options import given, object_of
-from apps.cli.output import Failure, print_fields, print_json, print_table
+from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
 
 app = App(name="calendars", help="Share times at which schedules do not tick.")
@@ -119,7 +119,7 @@ def archive(calendar: str, *, reason: str | None = None, json: bool = False) -> 
     if json:
         print_json(found)
     else:
-        print(f"{found['name']} is {found['state']}")
+        say(f"{found['name']} is {found['state']}")
 
 
 def _fields(
@@ -154,4 +154,4 @@ def _print(found: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - pass
     for name, what in TOLD.items():
         for told in found.get(name) or ():
             event = f" ({told['event']})" if told.get("event") else ""
-            print(f"{what}: line {told['line']}{event}: {told['reason']}")
+            say(f"{what}: line {told['line']}{event}: {told['reason']}")

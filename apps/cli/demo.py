@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from apps.cli.jobs import print_history
-from apps.cli.output import print_json
+from apps.cli.output import print_json, say
 from apps.cli.up import running_system
 from rota import Client
 from rota.declaring import RetryOptions
@@ -196,7 +196,7 @@ def _watch(client: Client, plan: Plan, as_json: bool) -> None:  # noqa: FBT001 -
 
 
 def _say(as_json: bool, text: str) -> None:  # noqa: FBT001 - passed on
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+    say(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def _show(report: dict[str, Any], history: list[dict[str, Any]], as_json: bool) -> None:  # noqa: FBT001
@@ -204,7 +204,7 @@ def _show(report: dict[str, Any], history: list[dict[str, Any]], as_json: bool) 
         print_json({**report, "history": history})
         return
     totals = report["totals"]
-    print(
+    say(
         f"\n{report['jobs']} jobs in {report['seconds']} s: {json.dumps(report['states'])}\n"
         f"{report['files']} files of the standard library: {totals.get('lines', 0):,} lines, "
         f"{totals.get('names', 0):,} names, {totals.get('comments', 0):,} comments\n"
@@ -213,5 +213,5 @@ def _show(report: dict[str, Any], history: list[dict[str, Any]], as_json: bool) 
     )
     print_history(history)
     for fault in report["faults"]:
-        print(f"WRONG: {fault}")
-    print("\nEverything came out as it must." if report["ok"] else "\nNot everything came out as it must.")
+        say(f"WRONG: {fault}")
+    say("\nEverything came out as it must." if report["ok"] else "\nNot everything came out as it must.")

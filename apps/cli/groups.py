@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cyclopts import App
 
-from apps.cli.output import Failure, print_fields, print_json, print_table
+from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client, Group, GroupHandle
 
 Kind = Literal["workflow", "batch"]
@@ -46,7 +46,7 @@ def app_of(kind: Kind) -> App:  # noqa: C901 - one function a command
                     raise Failure(f"{file}: a batch has `jobs`, a list, and perhaps `then` and `name`", status=2)
                 handle = client.submit_batch(jobs, then=body.get("then"), name=body.get("name"), idempotency_key=key)
             if not wait:
-                print_json(handle.refresh().fields) if json else print(handle.id)
+                print_json(handle.refresh().fields) if json else say(handle.id)
                 return 0
             try:
                 ended = handle.wait(timeout_wait, raise_on_failure=False)
@@ -160,7 +160,7 @@ def _print(group: Group, *, as_json: bool) -> None:
     jobs = group.fields.get("jobs")
     print_fields({**{name: value for name, value in group.fields.items() if name != "jobs"}, "counts": _counts(group)})
     if jobs:
-        print()
+        say()
         print_table(
             ("JOB", "STATE", "ID", "AFTER"),
             ((node, job["state"], job["id"], ", ".join(job["after"])) for node, job in jobs.items()),
@@ -171,4 +171,4 @@ def _print_state(group: Group, *, as_json: bool) -> None:
     if as_json:
         print_json(group.fields)
     else:
-        print(f"{group.id} is {group.state}")
+        say(f"{group.id} is {group.state}")

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from adapters.postgres import inbox_rules
-from apps.cli.output import Failure, print_json, print_table
+from apps.cli.output import Failure, print_json, print_table, say
 from apps.settings import load_settings
 from rota import Client
 
@@ -30,7 +30,7 @@ def list_rejected(*, json: bool = False) -> None:
         print_json(found)
         return
     oldest = f", the first one since {found['oldest']}" if found["oldest"] else ""
-    print(f"{found['waiting']} waiting{oldest}; {found['rejected']} refused")
+    say(f"{found['waiting']} waiting{oldest}; {found['rejected']} refused")
     columns = ("ID", "TASK", "BY", "ENQUEUED", "PROBLEM")
     if found["items"]:
         print_table(
@@ -53,7 +53,7 @@ def retry(*ids: str, all: bool = False) -> None:
     with Client() as client:
         for job_id in _chosen(client, ids, all):
             client.retry_from_inbox(job_id)
-            print(f"{job_id} waits again")
+            say(f"{job_id} waits again")
 
 
 @app.command
@@ -67,7 +67,7 @@ def drop(*ids: str, all: bool = False) -> None:
     with Client() as client:
         for job_id in _chosen(client, ids, all):
             client.drop_from_inbox(job_id)
-            print(f"{job_id} is dropped")
+            say(f"{job_id} is dropped")
 
 
 @app.command
@@ -80,7 +80,7 @@ def allow(role: str, *, task: Names, queue: Names = ("*",)) -> None:
         queue: A queue, or a pattern with `*`; may be given several times. Any queue unless given.
     """
     asyncio.run(inbox_rules.allow(_owner_url(), role, task, queue))
-    print(f"{role} may put in {', '.join(task)} for {', '.join(queue)}")
+    say(f"{role} may put in {', '.join(task)} for {', '.join(queue)}")
 
 
 @app.command
@@ -91,7 +91,7 @@ def forget(role: str) -> None:
         role: The role with which an application connects.
     """
     count = asyncio.run(inbox_rules.forget(_owner_url(), role))
-    print(f"{count} {'rule' if count == 1 else 'rules'} of {role} removed")
+    say(f"{count} {'rule' if count == 1 else 'rules'} of {role} removed")
 
 
 @app.command
@@ -107,7 +107,7 @@ def rules(*, json: bool = False) -> None:
     elif found:
         print_table(("ROLE", "TASK", "QUEUE"), found)
     else:
-        print("No role has rules: each may put in anything but shell.run")
+        say("No role has rules: each may put in anything but shell.run")
 
 
 def _owner_url() -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from apps.cli.arguments import arguments_of, pairs
-from apps.cli.output import Failure, print_fields, print_json, print_table
+from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client, Job
 
 app = App(name="jobs", help="List, read and change jobs.")
@@ -89,7 +89,7 @@ def submit(  # noqa: PLR0913 - each is an option
             spec["args"] = {**spec.get("args", {}), **arguments_of(client, task, arguments)}
         job = client.submit_spec(spec, idempotency_key=idempotency_key)
         if not wait:
-            print(job["id"])
+            say(job["id"])
             return 0
         from rota.client import JobHandle
 
@@ -106,15 +106,15 @@ def submit(  # noqa: PLR0913 - each is an option
 
 def _print_end(job: Job) -> None:
     """Print how a job ended, in a few lines: its result, or its error with where that came from."""
-    print(f"{job.id} {job.state} in attempt {job.attempt}")
+    say(f"{job.id} {job.state} in attempt {job.attempt}")
     if job.state == "succeeded":
         if job.result is not None:
-            print(job.result if isinstance(job.result, str) else json_module.dumps(job.result, indent=2))
+            say(job.result if isinstance(job.result, str) else json_module.dumps(job.result, indent=2))
         return
     error = job.error or {}
     if error:
-        print(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
-    print(f"rota why {job.id} says more.")
+        say(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
+    say(f"rota why {job.id} says more.")
 
 
 @app.command(name="list")
@@ -195,7 +195,7 @@ def logs(id: str, *, json: bool = False) -> None:
         print_json(parts)
     else:
         for part in parts:
-            print(part["text"], end="")
+            say(part["text"], end="")
 
 
 @app.command
@@ -250,10 +250,10 @@ def retry(
     if json:
         print_json(answer)
     elif dry_run:
-        print(f"{answer['matched']} would be retried")
+        say(f"{answer['matched']} would be retried")
     else:
         more = "" if answer["complete"] else "; there are more: say it again"
-        print(f"{answer['done']} retried, {answer['refused']} refused{more}")
+        say(f"{answer['done']} retried, {answer['refused']} refused{more}")
 
 
 @app.command
@@ -299,7 +299,7 @@ def _print_state(fields: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001
         print_json(fields)
     else:
         waits = " (its executor has been asked to end it)" if fields["state"] == "running" else ""
-        print(f"{fields['id']} is {fields['state']}{waits}")
+        say(f"{fields['id']} is {fields['state']}{waits}")
 
 
 def _while(text: str | None) -> str | float | None:

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from apps.cli.jobs import summary
 from apps.cli.json_options import given
-from apps.cli.output import Failure, print_json
+from apps.cli.output import Failure, json_text, print_json, say
 from rota import Client
 
 app = App(name="events", help="Read the event log; publish events.")
@@ -80,13 +80,13 @@ def publish(
     if json:
         print_json(result)
     else:
-        print(result["id"])
+        say(result["id"])
 
 
 def _print(event: dict, as_json: bool) -> None:  # type: ignore[type-arg]  # noqa: FBT001
     if as_json:
-        print(json_module.dumps(event, ensure_ascii=False), flush=True)
+        say(json_text(event), flush=True)
     else:
         actor = event["meta"].get("actor", "")
         line = (event["position"], event["recorded_at"], event["stream_id"], event["type"], actor, summary(event))
-        print(*line, sep="  ", flush=True)
+        say(*line, sep="  ", flush=True)

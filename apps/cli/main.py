@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, tokens, triggers, why
 from apps.cli import tasks as tasks_cli
-from apps.cli.output import Failure
+from apps.cli.output import Failure, say
 
 SERVICES = {"up", "demo", "bench", "store", "relay", "scheduler", "executor", "migrate", "doctor"}
 """Commands that run or check a system; all others speak to a store as a client."""
@@ -264,24 +264,24 @@ def _run(command: Callable[[], object]) -> int:  # noqa: PLR0911 - one return fo
     except CycloptsError:
         return 2
     except Failure as failure:
-        print(f"rota: {failure}", file=sys.stderr)
+        say(f"rota: {failure}", file=sys.stderr)
         return failure.status
     except Unreachable as error:
-        print(
+        say(
             f"rota: the store can not be reached: {error}\n"
             "Is it running? `rota up` starts one; ROTA_URL names another.",
             file=sys.stderr,
         )
         return 1
     except RotaError as error:
-        print(f"rota: {error}", file=sys.stderr)
+        say(f"rota: {error}", file=sys.stderr)
         return 1
     except (ServiceError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             # Whoever read our output has had enough.
             sys.stderr.close()
             return 0
-        print(f"rota: {error}", file=sys.stderr)
+        say(f"rota: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -27,9 +27,47 @@ class Failure(Exception):
         self.status = status
 
 
+UNSEEN = (
+    r"\x80-\x9f"  # C1 controls: some terminals take them for ESC and the next character
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they turn text round, so that it reads as something else
+    r"\u2028\u2029\ud800-\udfff"  # further line ends, and halves of characters, which cannot be written
+)
+CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f{UNSEEN}]")
+IN_JSON = re.compile(rf"[\x7f{UNSEEN}]")
+HALVES = re.compile(r"[\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """Return the text with everything escaped that a terminal would obey instead of showing; lines stay lines."""
+    return CONTROLS.sub(_escape, text)
+
+
+def one_line(text: str) -> str:
+    """Return the text harmless and without line ends, as one cell or one entry of a list."""
+    return harmless(text).replace("\n", r"\n")
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def say(*values: object, sep: str = " ", end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print what may hold text of others: names, logs, errors. A terminal gets it harmless, a file or pipe as it is."""
+    out = file or sys.stdout
+    text = sep.join(str(value) for value in values)
+    text = harmless(text) if out.isatty() else HALVES.sub(_escape, text)
+    print(text, end=end, file=out, flush=flush)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return the value as JSON that a terminal shows and does not obey; the value is the same."""
+    return IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, indent=indent, ensure_ascii=False))
+
+
 def print_json(value: Any) -> None:
     """One JSON value."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    say(json_text(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -40,10 +78,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     cells = [[_cell(value) for value in row] for row in rows]
     terminal = sys.stdout.isatty()
     if terminal:
-        cells = [[short_instant(cell) for cell in row] for row in cells]
-    if not terminal:
+        cells = [[one_line(short_instant(cell)) for cell in row] for row in cells]
+    else:
         for row in cells:
-            print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+            say("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     least = 0
@@ -69,7 +107,7 @@ def print_fields(fields: dict[str, Any]) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         if value is not None:
-            print(f"{name:<{width}}  {_cell(value)}")
+            say(f"{name:<{width}}  {_cell(value)}")
 
 
 def _cell(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclopts import App
 
-from apps.cli.output import Failure, print_fields, print_json, print_table
+from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
 
 app = App(name="queues", help="Look at queues, pause and resume them, set their limits.")
@@ -90,7 +90,7 @@ def set_limits(  # noqa: PLR0913 - each is an option
         raise Failure("name at least one limit, or an alert", status=2)
     unknown = _unknown(name)
     if unknown is not None:
-        print(f"Note: {unknown}", file=sys.stderr)
+        say(f"Note: {unknown}", file=sys.stderr)
     _change(name, {**wanted, **_reason(reason)}, as_json=json)
 
 

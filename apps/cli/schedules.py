@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from apps.cli.arguments import arguments_of, pairs
-from apps.cli.output import Failure, print_fields, print_json, print_table
+from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
 
 app = App(name="schedules", help="Create, read and change schedules; see what became of their ticks.")
@@ -272,7 +272,7 @@ def run(schedule: str, *, reason: str | None = None, json: bool = False) -> None
     if json:
         print_json({"job_id": job_id})
     else:
-        print(job_id)
+        say(job_id)
 
 
 @app.command
@@ -309,9 +309,9 @@ def backfill(
         ((t["at"], t["outcome"], t["reason"], t["run_at"], t["note"]) for t in answer["ticks"]),
     )
     done = "would be made (--yes makes them)" if answer["dry_run"] else "made"
-    print(f"{answer['jobs']} jobs {done}, over {answer['seconds']:g} s")
+    say(f"{answer['jobs']} jobs {done}, over {answer['seconds']:g} s")
     if answer.get("note"):
-        print(answer["note"])
+        say(answer["note"])
 
 
 @app.command
@@ -380,7 +380,7 @@ def _print(fields: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - pas
         print_json(fields)
         return
     following = "" if fields["next_local"] is None else f", next at {fields['next_local']}"
-    print(f"{fields['name']} is {fields['state']}{following}")
+    say(f"{fields['name']} is {fields['state']}{following}")
 
 
 def _rule(fields: dict[str, Any]) -> str:

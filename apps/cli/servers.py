@@ -14,7 +14,7 @@ from adapters.postgres.facts import Facts, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
 from adapters.redis.address import RedisAddress
 from adapters.redis.facts import redis_facts, streams_beyond
-from apps.cli.output import Failure, print_fields, print_json
+from apps.cli.output import Failure, print_fields, print_json, say
 from apps.settings import Settings
 from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 from domain.events import unreadable_types
@@ -35,12 +35,12 @@ def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: boo
         url = asyncio.run(_migrate_patiently(owner_url, address.password, wait_seconds))
         if reset_term:
             asyncio.run(forget_term(owner_url))
-            print("Terms begin anew.")
+            say("Terms begin anew.")
     except WrongSetting as error:
         raise Failure(str(error), status=2) from error
     except (RotaError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
-    print(f"The schema is at revision {expected_revision()}; services connect as {PostgresAddress.parse(url)}")
+    say(f"The schema is at revision {expected_revision()}; services connect as {PostgresAddress.parse(url)}")
     return 0
 
 
@@ -65,9 +65,9 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         print_json({"settings": settings.masked(), "checks": checks, "ok": good})
     else:
         print_fields(settings.masked())
-        print()
+        say()
         for name, check in checks.items():
-            print(f"{'ok ' if check['ok'] else 'BAD'}  {name}: {check['message']}")
+            say(f"{'ok ' if check['ok'] else 'BAD'}  {name}: {check['message']}")
     return 0 if good else 1
 
 

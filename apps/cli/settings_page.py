@@ -60,4 +60,4 @@ def _default(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(settings_page(), end="")
+    print(settings_page(), end="")  # noqa: T201 - into a file

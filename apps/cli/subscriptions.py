@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from apps.cli.json_options import given, object_of
-from apps.cli.output import print_fields, print_json, print_table
+from apps.cli.output import print_fields, print_json, print_table, say
 from rota import Client
 
 app = App(name="subscriptions", help="Deliver Rota's own events to webhooks.")
@@ -102,7 +102,7 @@ def redeliver(name: str, *, position: Numbers = (), reason: str | None = None) -
         reason: Why; kept in the history.
     """
     with Client() as client:
-        print(client.redeliver(name, positions=list(position) or None, reason=reason))
+        say(client.redeliver(name, positions=list(position) or None, reason=reason))
 
 
 @app.command
@@ -114,7 +114,7 @@ def secret(name: str, *, reason: str | None = None) -> None:
         reason: Why; kept in the history.
     """
     with Client() as client:
-        print(client.change_subscription_secret(name, reason=reason)["secret"])
+        say(client.change_subscription_secret(name, reason=reason)["secret"])
 
 
 @app.command
@@ -159,7 +159,7 @@ def _act(name: str, action: str, reason: str | None, as_json: bool) -> None:  # 
     if as_json:
         print_json(found)
     else:
-        print(f"{found['name']} is {found['state']}")
+        say(f"{found['name']} is {found['state']}")
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - passed on

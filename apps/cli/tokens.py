@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from apps.cli.output import Failure
+from apps.cli.output import Failure, say
 
 app = App(name="tokens", help="API tokens of the store.")
 
@@ -29,15 +29,15 @@ def new(name: str | None = None, *, out: Path | None = None) -> int:
     except ValueError as error:
         raise Failure(str(error).partition(": ")[2], status=2) from None
     if out is None:
-        print(token)
+        say(token)
         return 0
     if out.exists():
-        print(f"{out} is there already and stays as it is")
+        say(f"{out} is there already and stays as it is")
         return 0
     fresh = out.with_name(f"{out.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"{token}\n")
     fresh.replace(out)
-    print(f"a new token is in {out}")
+    say(f"a new token is in {out}")
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 from cyclopts import App
 
 from apps.cli.json_options import given, object_of
-from apps.cli.output import print_fields, print_json, print_table
+from apps.cli.output import print_fields, print_json, print_table, say
 from rota import Client
 
 app = App(name="triggers", help="Make jobs of published events.")
@@ -139,7 +139,7 @@ def _act(name: str, action: str, reason: str | None, as_json: bool) -> None:  # 
     if as_json:
         print_json(found)
     else:
-        print(f"{found['name']} is {found['state']}")
+        say(f"{found['name']} is {found['state']}")
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - passed on

@@ -22,6 +22,7 @@ from adapters.embedded.postgres import EmbeddedPostgres
 from adapters.embedded.process import spawn
 from adapters.embedded.valkey import EmbeddedValkey
 from adapters.postgres.migrate import migrate
+from apps.cli.output import say
 from apps.cli.ports import require_free_port
 from apps.secrecy import secrets_among, withdraw_secrets
 from apps.settings import Settings
@@ -76,7 +77,7 @@ def up(settings: Settings, plan: Plan) -> int:
                 _write_state(state, url, supervisor)
                 if not stop:
                     _say_where(url, directory.path, plan, queues)
-                    print(_metrics_places(supervisor), end="", flush=True)
+                    say(_metrics_places(supervisor), end="", flush=True)
                 while not stop:
                     supervisor.check()
                     _write_state(state, url, supervisor)
@@ -86,12 +87,12 @@ def up(settings: Settings, plan: Plan) -> int:
                     state.unlink()
                 supervisor.stop(DRAIN_SECONDS + 5)
     except Misconfigured as error:
-        print(error, file=sys.stderr)
+        say(error, file=sys.stderr)
         return 2
     except (RotaError, OSError) as error:
-        print(f"rota up: {error}", file=sys.stderr)
+        say(f"rota up: {error}", file=sys.stderr)
         return 1
-    print("Everything has stopped.", flush=True)
+    say("Everything has stopped.", flush=True)
     return 0
 
 
@@ -230,7 +231,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str]) -> None:
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
-    print(
+    say(
         f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
         f"Queues served: {', '.join(sorted(queues))}\n"
         "Submit a job:\n"

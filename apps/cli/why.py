@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from apps.cli.output import Failure, print_json
+from apps.cli.output import Failure, print_json, say
 from rota import Client, NotFound
 
 
@@ -23,11 +23,11 @@ def why(id: str, *, at: str | None = None, json: bool = False) -> None:
     if json:
         print_json(found)
         return
-    print(f"{found.get('id') or found['name']} is {found['state']}:")
+    say(f"{found.get('id') or found['name']} is {found['state']}:")
     for reason in found["reasons"]:
-        print(f"- {reason['text']}")
+        say(f"- {reason['text']}")
         for holder in reason.get("holders", ()):
-            print(f"    {_holder(holder)}")
+            say(f"    {_holder(holder)}")
         _print_traceback(reason)
 
 
@@ -36,7 +36,7 @@ def _print_traceback(reason: dict[str, Any]) -> None:
     for inner in (reason, *reason.get("reasons", ())):
         error = inner.get("error") or {}
         for line in (error.get("traceback") or "").splitlines():
-            print(f"    {line}")
+            say(f"    {line}")
 
 
 KINDS = ("workflow", "batch", "inbox")

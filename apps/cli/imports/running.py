@@ -12,7 +12,7 @@ from typing import Any
 
 from apps.cli.imports.crontab import Problem
 from apps.cli.imports.plans import SOURCE_TAG, Plan, stale
-from apps.cli.output import Failure, print_json
+from apps.cli.output import Failure, print_json, say
 from domain.errors import Rejected
 from domain.recurrence.zones import parse_zone_name
 from rota import Client, Conflict, Refused
@@ -153,17 +153,17 @@ def _as_json(found: Import) -> dict[str, Any]:
 
 
 def _show(found: Import) -> None:
-    print(found.source)
+    say(found.source)
     now = datetime.now(UTC)
     shown = [(plan.line, _lines_of(plan, found.results.get(plan.name), now)) for plan in found.plans]
     shown += [(p.line, [f"refused: {p.reason}", *([f"text  {p.text}"] if p.text else [])]) for p in found.problems]
     for line, (first, *more) in sorted(shown, key=lambda entry: entry[0]):
-        print(f"  line {line:<4} {first}")
+        say(f"  line {line:<4} {first}")
         for text in more:
-            print(f"            {text}")
+            say(f"            {text}")
     for name in found.stale:
         said = found.results.get(name, "no line stands for it any more, and it still runs; --prune archives it")
-        print(f"  {name}: {said}")
+        say(f"  {name}: {said}")
 
 
 def _lines_of(plan: Plan, result: str | None, now: datetime) -> list[str]:
@@ -196,8 +196,8 @@ def _sum_up(imports: Sequence[Import], *, apply: bool, applied: bool) -> None:
     counted = f"{plans} schedule{'s' * (plans != 1)}, {problems} problem{'s' * (problems != 1)}."
     if applied:
         made = sum(result.startswith("created") for found in imports for result in found.results.values())
-        print(f"{counted} {made} created.")
+        say(f"{counted} {made} created.")
     elif apply:
-        print(f"{counted} Nothing was changed: some lines have problems. --partial creates the others.")
+        say(f"{counted} Nothing was changed: some lines have problems. --partial creates the others.")
     else:
-        print(f"{counted} Nothing was changed. --apply creates them.")
+        say(f"{counted} Nothing was changed. --apply creates them.")
