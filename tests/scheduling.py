@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = {
     "tests/chaos/": "chaos",
     "tests/integration/test_documents.py": "documents",
+    "tests/integration/test_newcomer.py": "up",
     "tests/integration/test_schedule_commands.py": "up",
     "tests/integration/test_up.py": "up",
 }
