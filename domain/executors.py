@@ -12,8 +12,8 @@ from domain.ports import Member
 
 
 def serves(info: Mapping[str, Any], queue: str) -> bool:
-    """Whether an executor that says this works on the queue."""
-    return queue in info.get("queues", ())
+    """Whether an executor that says this takes work of the queue. One that drains takes none any more."""
+    return not info.get("draining") and queue in info.get("queues", ())
 
 
 def knows(info: Mapping[str, Any], task: str) -> bool:
@@ -27,6 +27,8 @@ class Abilities:
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._tasks: dict[str, set[str]] = {}
         for member in members:
+            if member.info.get("draining"):
+                continue
             for queue in member.info.get("queues", ()):
                 self._tasks.setdefault(queue, set()).update(member.info.get("tasks", ()))
 

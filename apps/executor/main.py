@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -47,6 +48,7 @@ from apps.service import admitted, keep_running, run_service, run_until, unless_
 from apps.settings import Settings
 from apps.version import VERSION
 from domain.builtin_tasks import BUILTIN_TASKS
+from domain.errors import Unavailable
 from domain.ports import Coordination, Registration
 from observability import metrics
 
@@ -173,6 +175,7 @@ class _Parts:
             "queues": self.queue.queues,
             "slots": self.slots.total,
             "tasks": self.tasks(),
+            "draining": self.executor.draining,
         }
 
     async def announce(self) -> None:
@@ -194,8 +197,27 @@ class _Parts:
         while True:
             await self.python.new_tasks()
             await self.announce()
-            if self.registration is not None and not self.registration.lost:
-                await self.registration.update(self.info())
+            await self.tell_members()
+
+    async def tell_members(self) -> None:
+        """Say anew among the members what this executor can do. Raises Unavailable."""
+        if self.registration is not None and not self.registration.lost:
+            await self.registration.update(self.info())
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, and say so; end what runs, at the latest after so many seconds."""
+        self.executor.draining = True
+        telling = asyncio.create_task(self._tell_of_drain())
+        try:
+            await self.executor.drain(seconds, kill=self.kill)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _tell_of_drain(self) -> None:
+        # Only told: whoever does not hear it finds the executor gone soon.
+        with contextlib.suppress(Unavailable):
+            await self.tell_members()
 
     async def watch_tasks(self) -> None:
         """End this process when nobody keeps its task processes any more, for ever."""
@@ -225,7 +247,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
         comparison=keep_running("comparison", watcher.compare),
         catalogue=keep_running("catalogue", parts.announce_changes),
         tasks=parts.watch_tasks(),
-        finish=lambda: executor.drain(settings.drain_seconds, kill=parts.kill),
+        finish=lambda: parts.drain(settings.drain_seconds),
         keep={"liveness", "clock", "work", "output", "progress", "notices", "doubts", "comparison"},
     )
 

@@ -181,6 +181,8 @@ class Leading:
         """How many slots there are for each queue, and which tasks can run there."""
         capacity: Counter[str] = Counter()
         for member in members:
+            if member.info.get("draining"):
+                continue
             for queue in member.info.get("queues", ()):
                 capacity[queue] += int(member.info.get("slots", 0))
         self.brain.capacity = dict(capacity)

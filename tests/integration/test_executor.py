@@ -173,6 +173,11 @@ async def test_sigterm_in_the_middle_of_a_batch_finishes_what_runs_and_takes_no_
     await until(some_run)
     children = children_of(executor.pid)
     executor.signal(signal.SIGTERM)
+
+    async def says_so() -> bool:
+        return [member.info["draining"] for member in await rota.coordination.members("executor")] != [False]
+
+    await until(says_so, what="the draining executor's word")
     assert executor.wait() == 0, executor.said()
     assert await rota.states(ids) == {"succeeded": 10, "queued": 20}
     assert await rota.coordination.members("executor") == []
