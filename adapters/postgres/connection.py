@@ -33,6 +33,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 4, application: str = "rota") -> None:
         """Opens nothing yet. Raises WrongSetting when `url` is not an address of PostgreSQL that can be honoured."""
+        self.url = url
         self.address = PostgresAddress.parse(url)
         self._connector = Connector(self.address, application=application, session=SESSION)
         self.failovers = 0

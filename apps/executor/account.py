@@ -30,6 +30,12 @@ class TaskAccount:
 OWN = TaskAccount()
 
 
+def warn_of_root(name: str | None) -> None:
+    """Say that tasks are not kept from this process's secrets, where that is so and could be otherwise."""
+    if name is None and os.geteuid() == 0:
+        log.warning("tasks run as root and can read this executor's passwords: set ROTA_TASK_USER")
+
+
 def task_account(name: str | None, interpreter: str | None = None) -> TaskAccount:
     """The account of this name, which must be able to reach the interpreters.
 
@@ -37,8 +43,6 @@ def task_account(name: str | None, interpreter: str | None = None) -> TaskAccoun
         WrongSetting: there is no such account, this process may not become it, or it could start nothing.
     """
     if name is None:
-        if os.geteuid() == 0:
-            log.warning("tasks run as root and can read this executor's passwords: set ROTA_TASK_USER")
         return OWN
     try:
         account = pwd.getpwnam(name)

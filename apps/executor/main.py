@@ -27,7 +27,7 @@ from adapters.redis.connection import connect, prove_access
 from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.coordination import coordination_for
-from apps.executor.account import TaskAccount, task_account
+from apps.executor.account import TaskAccount, task_account, warn_of_root
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
@@ -83,6 +83,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         metrics.gauge("rota_executor_running", "Attempts not yet reported", lambda: len(parts.runs.running))
         redis_url = settings.require("redis_url")
         await admitted(stop, parts.database.prove_access, lambda: prove_access(parts.redis, redis_url))
+        warn_of_root(settings.task_user)
         await unless_stopped(stop, until_done("clock", parts.clock.sample))
         if parts.python is not None:
             await _load_tasks(parts.python)

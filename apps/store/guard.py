@@ -27,7 +27,7 @@ from apps.store.large_bodies import Busy
 from apps.store.positions import NotReached
 from apps.store.problems import problem, problem_of, problem_response
 from apps.store.request_body import RequestBody
-from domain.errors import Rejected, Unavailable
+from domain.errors import Rejected, Unavailable, Unexpected
 from observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store")
@@ -156,7 +156,7 @@ def _explain(error: Exception, scope: Scope, request_id: str) -> tuple[dict[str,
     if isinstance(error, Rejected):
         document = problem_of(error)
         return document, {"www-authenticate": 'Bearer realm="rota"'} if document["status"] == 401 else {}
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Unexpected):
         log.warning("request %s answered with 503: %s", request_id, error)
         document = problem_of(error, writing=scope["method"] not in SAFE_METHODS)
         return document, {"retry-after": RETRY_AFTER_SECONDS}
