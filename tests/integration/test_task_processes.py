@@ -391,7 +391,7 @@ async def test_a_task_of_a_task_that_blocks_the_loop_is_ended_too(start: Start) 
 
 async def test_the_time_of_an_attempt_that_had_to_wait_begins_when_it_begins(start: Start) -> None:
     harness = await start()
-    blocking, waiting = harness.attempt("spin_on_loop", seconds=2.5), harness.attempt("nap", 1.0, seconds=0.5)
+    blocking, waiting = harness.attempt("spin_on_loop", seconds=4.0), harness.attempt("nap", 3.0, seconds=0.5)
     running = [harness.begin(attempt) for attempt in (blocking, waiting)]
     assert await asyncio.gather(*running) == [Succeeded(None), Succeeded(0.5)]
 
