@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio  # noqa: F401 - the plugin must be there
+from hypothesis import settings
 
 from tests import scheduling, servers
 
 RUN = "ROTA_TEST_RUN"
+settings.register_profile("rota", deadline=None)  # shared machines stretch time
+settings.load_profile("rota")
 
 
 def pytest_configure(config: pytest.Config) -> None:

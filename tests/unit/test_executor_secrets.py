@@ -63,7 +63,7 @@ async def test_output_progress_and_errors_are_masked() -> None:
         await world.parts.runs.report_progress(progress)
         runner.end(job_id, Failed("Error", f"{SECRET} is wrong", f"Traceback\n{SECRET}", retryable=False))
         await until(lambda: world.log.job(job_id).ended)
-    assert world.parts.logs.text(job_id) == "x *** yhun"
+    assert world.parts.logs.text(job_id) == "x *** yhunTraceback\n***"
     recorded = await world.recorded(job_id)
     assert "using ***" in recorded
     assert "*** is wrong" in recorded

@@ -86,7 +86,7 @@ def test_what_can_be_no_task_is_refused_where_it_is_declared() -> None:
 
 
 def test_a_task_may_be_declared_in_a_program_that_has_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
 
     def typed() -> None: ...
 
