@@ -166,7 +166,9 @@ class World:
         return found
 
     def change_calendar(self, name: str, **spec: Any) -> None:
-        self.calendars.setdefault(name, []).append((self.now, parse_calendar(spec)))
+        """Put another version in force, never from an instant that was decided about: the clock may have gone back."""
+        decided = [self.read(stream_id).cursor for stream_id in self.rows]
+        self.calendars.setdefault(name, []).append((max([self.now, *decided]), parse_calendar(spec)))
 
     # -- what must be true -------------------------------------------------------------------------------------------
 

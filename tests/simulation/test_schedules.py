@@ -22,6 +22,13 @@ RULES: tuple[dict[str, Any], ...] = (
     {"every": 7 * 3600.0},
     {"rrule": "FREQ=WEEKLY;BYDAY=MO,SU;BYHOUR=1;BYMINUTE=30", "timezone": "Europe/London"},
     {"cron": "0 0 1 * *", "timezone": "Asia/Kathmandu"},
+    {"cron": ["30 2 * * *", "0 */5 * * *", "30 2 * * 0"], "timezone": "Europe/Berlin", "gap": "skip"},
+    {
+        "rrule": "RRULE:FREQ=HOURLY;INTERVAL=5\nRRULE:FREQ=DAILY;BYHOUR=2;BYMINUTE=30"
+        "\nEXRULE:FREQ=WEEKLY;BYDAY=SU;BYHOUR=2,3",
+        "timezone": "America/New_York",
+        "fold": "both",
+    },
     {"cron": "45 3 * * *", "timezone": "America/Santiago", "jitter": 600.0},
 )
 POLICIES = ("none", "latest", "all")
