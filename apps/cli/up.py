@@ -76,7 +76,7 @@ def up(settings: Settings, plan: Plan) -> int:
                 queues = _wait_until_ready(supervisor, url, settings, plan, stop)
                 _write_state(state, url, supervisor)
                 if not stop:
-                    _say_where(url, directory.path, plan, queues)
+                    _say_where(url, directory.path, plan, queues, guarded=bool(settings.api_tokens))
                     say(_metrics_places(supervisor), end="", flush=True)
                 while not stop:
                     supervisor.check()
@@ -229,13 +229,14 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str]) -> None:
+def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str], *, guarded: bool) -> None:
+    token = ' -H "Authorization: Bearer $ROTA_TOKEN"' if guarded else ""
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
     say(
         f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
         f"Queues served: {', '.join(sorted(queues))}\n"
         "Submit a job:\n"
-        f"  curl -s {url}/v1/jobs -H 'Content-Type: application/json' \\\n"
+        f"  curl -s {url}/v1/jobs -H 'Content-Type: application/json'{token} \\\n"
         '    -d \'{"task": "shell.run", "args": {"command": ["echo", "hello"]}}\'\n'
         "Ctrl-C stops everything; the data stay.",
         flush=True,
