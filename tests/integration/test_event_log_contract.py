@@ -445,6 +445,25 @@ async def test_an_append_runs_over_the_end_of_the_last_partition(database: TestD
     await own.close()
 
 
+async def test_two_services_that_make_the_same_partition_do_not_hinder_each_other(database: TestDatabase) -> None:
+    first, second, owner = [await asyncpg.connect(url) for url in (database.url, database.url, database.owner_url)]
+    make = "select rota_ensure_partitions(1, 3)"
+    transaction = first.transaction()
+    await transaction.start()
+    assert await first.fetchval(make) > 0
+    waiting = asyncio.create_task(second.fetchval(make))
+    await until(lambda: _waits_for_a_lock(owner, second), what="the second one's wait")
+    await transaction.commit()
+    assert await waiting == 0
+    for connection in (first, second, owner):
+        await connection.close()
+
+
+async def _waits_for_a_lock(observer: asyncpg.Connection[Any], other: asyncpg.Connection[Any]) -> bool:
+    query = "select wait_event_type = 'Lock' from pg_stat_activity where pid = $1"
+    return bool(await observer.fetchval(query, other.get_server_pid()))
+
+
 async def test_a_waiter_is_woken_by_another_process(database: TestDatabase) -> None:
     first, second = Database(database.url), Database(database.url)
     reader, writer = PostgresEventLog(first), PostgresEventLog(second)
