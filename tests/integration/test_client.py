@@ -224,6 +224,52 @@ def test_arguments_and_options_of_one_name_are_told_apart_or_refused(client: Cli
     assert client.submit("client.keep", args={"name": "a"}, timeout=9).wait(60).result["timeout"] == 1.0
 
 
+def test_a_task_by_name_is_held_against_what_it_takes_wherever_its_job_goes(client: Client) -> None:
+    unclear, clear = (
+        rota.job("client.keep", name="a", timeout=9),
+        rota.job("client.keep", args={"name": "a"}, timeout=9),
+    )
+    first, second, third = client.submit_many([clear, unclear, clear])
+    assert (first["status"], second["status"], third["status"]) == (201, 422, 201)
+    assert (second["problem"]["code"], second["problem"]["field"]) == ("ambiguous", "timeout")
+    flow, fine = Workflow("w"), Workflow("w")
+    flow.add("a", "client.keep", name="a", timeout=9)
+    fine.add("a", "client.keep", args={"name": "a", "timeout": 2}, timeout=9)
+    match = {"type": "org.example.a"}
+    for field, send in {
+        "timeout": lambda: client.submit_spec(unclear),
+        "jobs.a.timeout": lambda: client.submit_workflow(flow),
+        "jobs.1.timeout": lambda: client.submit_batch([clear, unclear]),
+        "then.timeout": lambda: client.submit_batch([clear], then=unclear),
+        "job.timeout": lambda: client.schedules.create("keep", unclear, every=3600),
+    }.items():
+        with pytest.raises(Refused, match=r"is an argument of client\.keep and an option of jobs") as refused:
+            send()
+        assert (refused.value.code, refused.value.field) == ("ambiguous", field)
+    with pytest.raises(Refused, match="option of jobs"):
+        client.create_trigger("keep", match=match, job=unclear)
+    assert client.submit_workflow(fine).wait(60).state == "succeeded"
+    client.schedules.create("keep", clear, every=3600)
+    with pytest.raises(Refused, match="option of jobs"):
+        client.schedules.change("keep", job=unclear)
+    client.schedules.archive("keep")
+
+
+async def test_the_rule_is_the_same_from_asyncio(url: str) -> None:
+    unclear = rota.job("client.keep", name="a", timeout=9)
+    async with AsyncClient(url) as client:
+        (result,) = await client.submit_many([unclear])
+        assert result["problem"]["code"] == "ambiguous"
+        flow = Workflow("w")
+        flow.add("a", "client.keep", name="a", timeout=9)
+        with pytest.raises(Refused, match="option of jobs"):
+            await client.submit("client.keep", name="a", timeout=9)
+        with pytest.raises(Refused, match="option of jobs"):
+            await client.submit_workflow(flow)
+        with pytest.raises(Refused, match="option of jobs"):
+            await client.schedules.create("keep", unclear, every=3600)
+
+
 def test_misspelt_names_get_the_one_that_was_meant(client: Client) -> None:
     with pytest.raises(TypeError, match="takes no argument 'numbr'; did you mean 'number'"):
         client.submit(double, numbr=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from rota import current
 from rota.calendars import Calendars
@@ -13,6 +13,7 @@ from rota.discovery import default_token, default_url
 from rota.errors import Unreachable
 from rota.groups import Group, GroupHandle, Workflow, batch_json, path_of
 from rota.jobs import Instant, Job, instant_text
+from rota.keywords import TaskParameters, refuse_ambiguous, within
 from rota.schedules import Schedules
 from rota.submitting import JobHandle, Submitting, new_key, trace_headers
 from rota.transport import Answer, Transport, in_path
@@ -46,6 +47,7 @@ class Client(Submitting):
         self.patience = patience
         self._http = Transport(self.url, token or default_token(), timeout)
         self._entered: "List[Any]" = []
+        self._parameters = TaskParameters(lambda name: self._task(name, self.patience))
         self.schedules = Schedules(self)
         self.calendars = Calendars(self)
 
@@ -161,6 +163,7 @@ class Client(Submitting):
         return self._submit_group("batch", batch_json(jobs, then, name), idempotency_key)
 
     def _submit_group(self, kind: str, body: "Dict[str, Any]", key: Optional[str]) -> GroupHandle:
+        self.refuse_ambiguous(within(kind, body))
         headers = {"Idempotency-Key": key or new_key(), **trace_headers()}
         answer = self._http.call("POST", path_of(kind), body=body, headers=headers, patience=self.patience)
         return GroupHandle(self, kind, answer.body["id"])
@@ -226,7 +229,10 @@ class Client(Submitting):
 
     def task(self, name: str) -> "Dict[str, Any]":
         """One task. Raises NotFound."""
-        return dict(self._read(f"/v1/tasks/{in_path(name)}", {}).body)
+        return self._task(name, None)
+
+    def _task(self, name: str, patience: Optional[float]) -> "Dict[str, Any]":
+        return dict(self._read(f"/v1/tasks/{in_path(name)}", {}, patience).body)
 
     def retry_all(
         self,
@@ -285,11 +291,13 @@ class Client(Submitting):
         `job` is a job's JSON object, as `rota.job(task, ...)` makes it, with references such as
         `{"$event": "data.user.id"}` in its arguments, or `${data.user.id}` within its texts. Safe to repeat.
         """
+        self.refuse_ambiguous([("job", job)])
         body = {"name": name, "match": dict(match), "job": dict(job), "description": description}
         return dict(self._http.call("POST", "/v1/triggers", body=body, patience=self.patience).body)
 
     def change_trigger(self, name: str, **changes: Any) -> "Dict[str, Any]":
         """Change `match`, `job`, `description`; `reason` is kept in the history. The trigger afterwards."""
+        self.refuse_ambiguous([("job", changes.get("job"))])
         return dict(self._http.call("PATCH", f"/v1/triggers/{in_path(name)}", body=changes).body)
 
     def act_on_trigger(self, name: str, action: str, reason: Optional[str] = None) -> "Dict[str, Any]":
@@ -341,6 +349,10 @@ class Client(Submitting):
     def call(self, method: str, path: str, **options: Any) -> Any:
         """Any other call of the HTTP contract (`body`, `query`, `headers`); the decoded answer."""
         return self._http.call(method, path, **options).body
+
+    def refuse_ambiguous(self, jobs: "Iterable[Tuple[str, Any]]") -> None:
+        """Raise Refused for the first of these jobs, each with its place in a request, that may mean two things."""
+        refuse_ambiguous(jobs, self._parameters.of)
 
     def _act(self, job_id: str, action: str, body: "Dict[str, Any]") -> Job:
         given = {name: value for name, value in body.items() if value is not None}

@@ -185,8 +185,8 @@ def batch_json(
     jobs: "Iterable[Mapping[str, Any]]", then: Optional[Mapping[str, Any]], name: Optional[str]
 ) -> "Dict[str, Any]":
     """A batch as the HTTP contract has it."""
-    given = {"name": name, "then": None if then is None else dict(then)}
-    return {"jobs": [dict(one) for one in jobs], **{key: value for key, value in given.items() if value is not None}}
+    given = {"name": name, "then": then}
+    return {"jobs": list(jobs), **{key: value for key, value in given.items() if value is not None}}
 
 
 def judged(found: Group, *, raise_on_failure: bool) -> Group:

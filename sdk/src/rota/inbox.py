@@ -7,7 +7,9 @@ import sys
 from typing import Any, Dict, Mapping, Tuple
 
 from rota.jobs import TaskLike, job
+from rota.keywords import Parameters, refuse_ambiguous
 from rota.submitting import trace_headers
+from rota.tasks import registered
 from rota.values import plain
 
 _CALL = "select public.rota_enqueue({}, {}, {}) as id"
@@ -59,9 +61,16 @@ def _values(task: TaskLike, options: "Dict[str, Any]") -> "Tuple[str, str, str]"
     if "idempotency_key" in options:
         raise TypeError("a job of a transaction takes no idempotency_key: the transaction makes it one job")
     spec = job(task, **options)
+    refuse_ambiguous([("", spec)], _parameters_here)
     name, args = spec.pop("task"), spec.pop("args")
     spec.update(trace_headers())
     return name, json.dumps(args), json.dumps(plain(spec))
+
+
+def _parameters_here(name: str) -> Parameters:
+    """What is known of a task without a store: whether it is one of this process."""
+    found = registered().get(name)
+    return None if found is None else found.parameters()
 
 
 def _named(values: "Tuple[str, str, str]") -> "Dict[str, str]":

@@ -6,6 +6,7 @@ from typing import Any, Dict, Generic, Iterable, Mapping, Optional, Union
 
 from rota.configured import Configured, Instant, Predecessor, instant_text, job_options, predecessor
 from rota.declaring import AfterMode, OnFailure, Priority, RetryOptions, State, Unique
+from rota.keywords import Keyworded
 from rota.tasks import DEFAULT, Default, Task
 from rota.typed import Signature
 from rota.typevars import R
@@ -90,7 +91,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
     Raises:
         NotJson: an argument has no form in JSON; `place` says which (docs/tasks.md says what has).
         TypeError: the task takes no such argument, or needs another one; or a keyword might be the job's option as well
-            as the task's argument.
+            as the task's argument. Of a task that is given by its name this is found when the job is submitted.
     """
     options = {
         "queue": queue, "priority": priority, "run_at": run_at, "delay": delay, "timeout": timeout,
@@ -107,7 +108,9 @@ def spec_of(
     """As `job`, its keywords sorted: `args` and `options` as they were written, the task's own arguments."""
     arguments = {**({} if args is NOT_GIVEN or args is None else args), **task_args}
     if isinstance(task, str):
-        return {"task": task, "args": plain_arguments(arguments), **job_options(**options)}
+        spec = {"task": task, "args": plain_arguments(arguments), **job_options(**options)}
+        # Of a task that is only known by name, the store knows whether these are arguments, too.
+        return Keyworded(spec, sorted(options)) if options and args is NOT_GIVEN else spec
     found, chosen = (task.task, task.options) if isinstance(task, Configured) else (task, {})
     _refuse_ambiguous(found, args, options)
     found.check_arguments(arguments)

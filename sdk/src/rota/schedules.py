@@ -65,7 +65,7 @@ class Schedules:
         Raises:
             Refused: something is not as it must be, `field` says what; Conflict when the name is taken.
         """
-        body = {"name": name, "job": _job(job), "reason": reason, **_texts(fields)}
+        body = {"name": name, "job": self._job(job), "reason": reason, **_texts(fields)}
         return Schedule(self._client.call("POST", "/v1/schedules", body=_given(body)))
 
     def get(self, schedule: str, *, at: Optional[Union[int, str]] = None) -> Schedule:
@@ -81,7 +81,7 @@ class Schedules:
         """Change what is named, from now on; None brings a default back. Raises Refused, NotFound, Conflict."""
         body = _texts(fields)
         if "job" in body:
-            body["job"] = _job(body["job"])
+            body["job"] = self._job(body["job"])
         if reason is not None:
             body["reason"] = reason
         return Schedule(self._client.call("PATCH", _path(schedule), body=body))
@@ -150,6 +150,12 @@ class Schedules:
         body = {"schedule": schedule, "after": instant_text(after), "count": count, **_texts(rule)}
         ticks: "List[Dict[str, Any]]" = self._client.call("POST", "/v1/schedules/preview", body=_given(body))["ticks"]
         return ticks
+
+    def _job(self, given: JobLike) -> "Mapping[str, Any]":
+        if isinstance(given, (str, Task, Configured)):
+            return job(given)
+        self._client.refuse_ambiguous([("job", given)])
+        return given
 
     def _act(self, schedule: str, action: str, reason: Optional[str]) -> Schedule:
         # To pause what is paused changes nothing, so it may be repeated.
@@ -221,10 +227,6 @@ class AsyncSchedules:
 
     async def _call(self, call: "Callable[[], T]") -> T:
         return await self._client.in_thread(call)
-
-
-def _job(given: JobLike) -> "Dict[str, Any]":
-    return job(given) if isinstance(given, (str, Task, Configured)) else dict(given)
 
 
 def _path(schedule: str, action: Optional[str] = None) -> str:

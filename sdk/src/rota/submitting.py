@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Dict, Generic, Iterable, List, Mapping, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Union, overload
 
 from rota.configured import Configured, Instant, Predecessor
 from rota.context import current_or_none
 from rota.declaring import AfterMode, OnFailure, Priority, RetryOptions, Unique
 from rota.errors import JobFailed
 from rota.jobs import NOT_GIVEN, Job, TaskLike, spec_of
+from rota.keywords import TaskParameters, ambiguous, keywords_of
 from rota.tasks import DEFAULT, Default, Task
 from rota.telemetry import current_traceparent
 from rota.typed import Signature
@@ -85,6 +86,7 @@ class Submitting:
 
     patience: float
     _http: Transport
+    _parameters: TaskParameters
 
     @overload
     def submit(
@@ -190,10 +192,7 @@ class Submitting:
         }  # fmt: skip
         given = {name: value for name, value in options.items() if value is not DEFAULT}
         spec = spec_of(task, args, given, task_args)
-        key_ = spec.pop("idempotency_key", None)
-        # Of a task that is only known by name, the store knows whether these are arguments, too.
-        keywords = sorted(given) if isinstance(task, str) and args is NOT_GIVEN else ()
-        answer = self._submit(spec, key_ or new_key(), keywords)
+        answer = self._submit(spec, spec.pop("idempotency_key", None) or new_key())
         return self._made(answer["id"], signature_of(task))
 
     def submit_spec(self, spec: Mapping[str, Any], *, idempotency_key: Optional[str] = None) -> "Dict[str, Any]":
@@ -205,21 +204,28 @@ class Submitting:
 
         One result each, in order: `{"status": 201, "id": "..."}`, or the status and the `problem` of a refused one.
         """
-        specs = [{"idempotency_key": new_key(), **spec} for spec in jobs]
         results: "List[Dict[str, Any]]" = []
+        specs: "List[Dict[str, Any]]" = []
+        for spec in jobs:
+            error = ambiguous(spec, self._parameters.of)
+            results.append({} if error is None else {"status": error.status, "problem": error.problem})
+            if error is None:
+                specs.append({"idempotency_key": new_key(), **spec})
+        sent = iter(self._submit_bulk(specs))
+        return [result or next(sent) for result in results]
+
+    def _submit_bulk(self, specs: "List[Dict[str, Any]]") -> "Iterator[Dict[str, Any]]":
         for start in range(0, len(specs), BULK_LIMIT):
             part = specs[start : start + BULK_LIMIT]
             headers = trace_headers()
             answer = self._http.call("POST", "/v1/jobs/bulk", body=part, headers=headers, patience=self.patience)
-            results += answer.body["results"]
-        return results
+            yield from answer.body["results"]
 
-    def _submit(
-        self, spec: Mapping[str, Any], idempotency_key: Optional[str], keywords: "Iterable[str]" = ()
-    ) -> "Dict[str, Any]":
+    def _submit(self, spec: Mapping[str, Any], idempotency_key: Optional[str]) -> "Dict[str, Any]":
         headers = trace_headers()
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
+        keywords = keywords_of(spec)
         if keywords:
             headers["Rota-Keywords"] = ",".join(keywords)
         patience = self.patience if idempotency_key else 0.0

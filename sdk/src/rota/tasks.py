@@ -173,6 +173,8 @@ class Task(Generic[P, R]):
         if not self.any_keyword():
             for name in sorted(names - parameters.keys()):
                 hint = did_you_mean(name, parameters) or f"; it takes {', '.join(parameters) or 'none'}"
+                if name in JOB_OPTIONS:
+                    hint = f", it is an option of jobs: write task.options({name}=...) for it"
                 raise TypeError(f"{self.name} takes no argument {name!r}{hint}")
         missing = [name for name, needed in parameters.items() if needed and name not in names]
         if missing:
@@ -195,6 +197,9 @@ class Task(Generic[P, R]):
     def _parameters(self) -> Any:
         return inspect.signature(self.function).parameters.values()
 
+
+JOB_OPTIONS = frozenset(Task.options.__kwdefaults__ or ())
+"""The options of jobs, which are no arguments of tasks."""
 
 if TYPE_CHECKING:
 

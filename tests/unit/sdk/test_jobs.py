@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rota import Job, Mismatch, Workflow, job, task
+from rota import Job, Mismatch, Refused, Workflow, enqueue, job, task
 
 
 @task(name="jobs.fetch", queue="web")
@@ -67,6 +67,7 @@ def test_options_and_arguments_of_one_name_both_have_their_way() -> None:
         (lambda: welcome.job("a", "b"), "takes 1 arguments by position, not 2"),  # type: ignore[call-arg]
         (lambda: welcome.job("a", to="b"), "two values for the argument 'to'"),  # type: ignore[misc]
         (lambda: welcome.options(dealy=1), "unexpected keyword argument 'dealy'"),  # type: ignore[call-arg]
+        (lambda: welcome.job(to="a", delay=9), "it is an option of jobs: write task.options(delay=...) for it"),  # type: ignore[call-arg]
         (lambda: anything.job(rest=1), "needs the argument 'first'"),  # type: ignore[call-arg]
     ],
 )
@@ -95,3 +96,17 @@ def test_the_result_of_a_job_is_what_the_task_says_that_it_returns() -> None:
 def test_arguments_in_a_job_are_json() -> None:
     made = job("t", args={"on": date(2027, 1, 1)}, price=Decimal("1.5"))
     assert made["args"] == {"on": "2027-01-01", "price": "1.5"}
+
+
+class Nothing:
+    """A connection that must not be used."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(name)
+
+
+def test_a_job_in_a_transaction_is_held_against_the_tasks_of_this_process() -> None:
+    with pytest.raises(Refused, match=r"timeout: is an argument of jobs\.fetch and an option of jobs"):
+        enqueue(Nothing(), "jobs.fetch", url="x", timeout=9)
+    with pytest.raises(TypeError, match="an option of jobs"):
+        enqueue(Nothing(), fetch, url="x", timeout=9)
