@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from typing import Any
 
@@ -19,11 +21,18 @@ log = logging.getLogger("rota.service")
 WRONG_SETTINGS = 2
 """The exit status that says: starting again will not help, the settings have to change."""
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SECONDS = 20.0
+"""How long a process that was told to stop may take, beside what it waits for on purpose (a drain)."""
+
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
-def run_service(name: str, main: Main, *, log_level: str = "INFO") -> int:
-    """Run `main(stop)` until it returns; SIGINT and SIGTERM set `stop`. Answers the exit status."""
+def run_service(name: str, main: Main, *, log_level: str = "INFO", stop_seconds: float = STOP_SECONDS) -> int:
+    """Run `main(stop)` until it returns; SIGINT and SIGTERM set `stop`. Answers the exit status.
+
+    Whatever hangs then, the process ends `stop_seconds` after the first of these signals; further ones change nothing.
+    """
     configure_logging(name, log_level)
     tracing.configure(name)
     try:
@@ -35,8 +44,10 @@ def run_service(name: str, main: Main, *, log_level: str = "INFO") -> int:
     _calm_collector()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_guarded(name, main))
+            return runner.run(_guarded(name, main, stop_seconds))
     finally:
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         tracing.shutdown()
 
 
@@ -51,11 +62,17 @@ def _calm_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _guarded(name: str, main: Main) -> int:
+async def _guarded(name: str, main: Main, stop_seconds: float) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+
+    def asked_to_stop() -> None:
+        if not stop.is_set():
+            stop.set()
+            _end_after(stop_seconds, name, loop)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, asked_to_stop)
     status = 0
     try:
         await main(stop)
@@ -70,7 +87,22 @@ async def _guarded(name: str, main: Main) -> int:
         status = 1
     if status != WRONG_SETTINGS:
         log.info("%s has stopped", name)
+    # The loop gives the signals back when it closes: another one must not break off an orderly end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     return status
+
+
+def _end_after(seconds: float, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    """End the process after so long, from a thread of its own: what hangs may be the loop itself."""
+
+    def end() -> None:
+        left = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+        log.error("%s has not stopped within %g s and is ended; unfinished: %s", name, seconds, ", ".join(left))
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

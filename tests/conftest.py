@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 import pytest_asyncio  # noqa: F401 - the plugin must be there
 from hypothesis import settings
 
+from adapters.embedded.postgres import SHARED_PLACE
 from tests import scheduling, servers
 
 RUN = "ROTA_TEST_RUN"
@@ -42,6 +44,16 @@ class TestDatabase:
     __test__ = False
     url: str
     owner_url: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_data_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remove the data of embedded servers that are kept outside the tests' folders, where root runs the tests."""
+    yield
+    base = str(tmp_path_factory.getbasetemp())
+    for place in SHARED_PLACE.glob("*/belongs-to"):
+        if place.read_text(encoding="utf-8").startswith(base):
+            shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def _run() -> Path:

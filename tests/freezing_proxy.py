@@ -28,6 +28,8 @@ class FreezingProxy:
         self._ready = threading.Event()
         self._end = asyncio.Event()
         self.port = 0
+        self.accepted = 0
+        """How many connections were made to it."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -85,6 +87,7 @@ class FreezingProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.accepted += 1
         try:
             await self._open.wait()
             there, back = await asyncio.open_connection(*self._target)

@@ -34,7 +34,38 @@ path is set, since whoever has our role's password could change what it begins w
 REFUSED_STATES = ("28", "3D", "42704", "22023")
 """A wrong password, role or database, or a setting in `options` that the server does not know."""
 
+CLOSE_SECONDS = 3.0
+"""How long a connection that is closed has to say goodbye, and to get the cancellation of its statement out."""
+
 ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class _Silence:
+    """When a server last let a goodbye wait for too long."""
+
+    def __init__(self) -> None:
+        self.met_at = float("-inf")
+
+
+class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # it has no types
+    """A connection that is closed in bounded time, also while its server is frozen or cut off.
+
+    The driver would wait a command's time for each of a pool's connections, one after the other: a service that was
+    told to stop would be killed for it.
+    """
+
+    silence: _Silence
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the driver's signature
+        """Say goodbye, or drop the connection where the server takes too long for that. Raises no TimeoutError."""
+        now = asyncio.get_running_loop().time
+        if now() < self.silence.met_at + CLOSE_SECONDS:
+            self.terminate()  # another one of this server's has just waited in vain
+            return
+        try:
+            await super().close(timeout=CLOSE_SECONDS if timeout is None else timeout)
+        except TimeoutError:
+            self.silence.met_at = now()
 
 
 class Connector:
@@ -54,6 +85,7 @@ class Connector:
         self._session = {**SESSION, **(session or {}), **address.settings}
         self._command_seconds = command_seconds
         self._first = 0
+        self._silence = _Silence()
         _check_files(address)
 
     async def connect(self) -> asyncpg.Connection[Any]:
@@ -98,12 +130,14 @@ class Connector:
     async def _open(self, host: tuple[str, int] | None, *, alone: bool) -> asyncpg.Connection[Any]:
         seconds = self.address.connect_seconds or (CONNECT_SECONDS if alone else CONNECT_SECONDS_A_HOST)
         async with asyncio.timeout(seconds):
-            connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            connection: BoundedConnection = await asyncpg.connect(
+                connection_class=BoundedConnection,
                 **_arguments(self.address, host),
                 timeout=seconds,
                 command_timeout=self._command_seconds,
                 server_settings={"application_name": self.application},
             )
+            connection.silence = self._silence
             try:
                 await connection.execute(_setting(self._session))
             except BaseException:

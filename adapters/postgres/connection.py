@@ -24,8 +24,6 @@ from adapters.postgres.sessions import SESSION
 from domain.errors import Unavailable
 
 POOL_SECONDS = 5.0
-CLOSE_SECONDS = 3.0
-"""How long a connection that is let go has to get the cancellation of its statement out."""
 
 
 class Database:
@@ -96,7 +94,7 @@ async def end(connection: asyncpg.Connection[Any]) -> None:
 
 async def _close(connection: asyncpg.Connection[Any]) -> None:
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        await connection.close(timeout=CLOSE_SECONDS)
+        await connection.close()
 
 
 class HotConnection:

@@ -25,6 +25,7 @@ from adapters.postgres.migrate import migrate
 from apps.cli.output import say
 from apps.cli.ports import require_free_port
 from apps.secrecy import secrets_among, withdraw_secrets
+from apps.service import STOP_SECONDS
 from apps.settings import Settings
 from apps.supervisor import Misconfigured, Role, Server, Supervisor
 from domain.errors import RotaError
@@ -38,7 +39,7 @@ READY_SECONDS = 60.0
 CHECK_SECONDS = 0.2
 DRAIN_SECONDS = 10.0
 STATE_FILE = "up.json"
-ROTA = (sys.executable, "-P", "-m", "apps.cli.main")
+ROTA = (sys.executable, "-P", "-m", "apps.cli.entry")
 """The command of a process of ours. It never imports from the current folder, which may hold modules of these names."""
 
 
@@ -85,7 +86,7 @@ def up(settings: Settings, plan: Plan) -> int:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     state.unlink()
-                supervisor.stop(DRAIN_SECONDS + 5)
+                supervisor.stop(DRAIN_SECONDS + STOP_SECONDS)
     except Misconfigured as error:
         say(error, file=sys.stderr)
         return 2

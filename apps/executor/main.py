@@ -44,7 +44,7 @@ from apps.executor.slots import Slots
 from apps.executor.task_processes import TaskProcesses
 from apps.executor.watching import Watcher
 from apps.secrecy import withdraw_secrets
-from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
+from apps.service import STOP_SECONDS, admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from apps.version import VERSION
 from domain.builtin_tasks import BUILTIN_TASKS
@@ -66,7 +66,12 @@ def main(settings: Settings) -> int:
     settings = withdraw_secrets(settings)
     settings.require("database_url")
     settings.require("redis_url")
-    return run_service("executor", lambda stop: _run(settings, stop), log_level=settings.log_level)
+    return run_service(
+        "executor",
+        lambda stop: _run(settings, stop),
+        log_level=settings.log_level,
+        stop_seconds=settings.drain_seconds + STOP_SECONDS,
+    )
 
 
 def new_identity() -> str:

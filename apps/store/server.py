@@ -19,7 +19,10 @@ log = logging.getLogger("rota.store.http")
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 10
-"""How long a stop waits for requests that are being answered."""
+"""How long a stop waits for requests that are being answered. Then their connections are cut off."""
+
+CUT_OFF_SECONDS = 3
+"""How long a request may take to notice that. Then it is broken off."""
 
 POLL_SECONDS = 0.02
 
@@ -55,7 +58,7 @@ class StoreServer:
                 http=connection_factory(self._limits),  # type: ignore[arg-type] # called as the class would be
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS + CUT_OFF_SECONDS,
             )
         )
 
@@ -117,6 +120,14 @@ class StoreServer:
         return cast("set[Connection]", self._server.server_state.connections)
 
     async def finish(self) -> None:
-        """Take no more requests, answer those that are there, and return."""
+        """Take no more requests, answer those that are there, cut off what has not ended in time, and return."""
         self._server.should_exit = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_SECONDS):
+                await self._done.wait()
+                return
+        left = tuple(self.connections)
+        log.warning("%d connections have not ended within %d s and are cut off", len(left), SHUTDOWN_SECONDS)
+        for connection in left:
+            connection.transport.abort()
         await self._done.wait()
