@@ -1,4 +1,4 @@
-"""Alerts: what a queue has done when a job in it has failed for good. Pure.
+"""Alerts: what a queue, or a task, has done when a job in it has failed for good. Pure.
 
 An alert is a job like others, of `email.send` or `http.request`: it has a history, is retried, and can be looked up. It
 is made once for each final failure, and none is made of an alert's own.
@@ -6,6 +6,7 @@ is made once for each final failure, and none is made of an alert's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
@@ -23,6 +24,8 @@ ACTOR = "alert:"
 ALERT_QUEUE = "default"
 TIMEOUT_SECONDS = 60.0
 TEXT_LIMIT_CHARS = 2_000
+QUEUE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+FIELDS = ("email", "webhook", "queue")
 
 
 class Alert(NamedTuple):
@@ -44,13 +47,45 @@ def check_alert(alert: Mapping[str, Any]) -> None:
             raise Rejected(f"alert.{name}: {message}", field=f"alert.{name}", code=error.code) from None
 
 
+def declared_alert(value: Any) -> dict[str, Any]:
+    """The alert that a task is declared with. Raises Rejected when it is not as it must be; nobody has checked it."""
+    if not isinstance(value, dict):
+        raise Rejected("alert: must be an object", field="alert", code="wrong-type")
+    for name in value:
+        if name not in FIELDS:
+            raise Rejected(f"alert.{name}: there is no such field", field=f"alert.{name}", code="unknown-field")
+    queue = value.get("queue")
+    if queue is not None and not (isinstance(queue, str) and QUEUE.fullmatch(queue)):
+        raise Rejected("alert.queue: must be a queue's name", field="alert.queue", code="invalid-argument")
+    check_alert(value)
+    return value
+
+
+def beside(alert: Mapping[str, Any], other: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The alert without the places that `other` tells already."""
+    told = other or {}
+    left = [address for address in _addresses(alert) if address not in _addresses(told)]
+    found = {name: value for name, value in alert.items() if name != "email"}
+    if found.get("webhook") == told.get("webhook"):
+        found.pop("webhook", None)
+    return {**found, "email": left} if left else found
+
+
+def _addresses(alert: Mapping[str, Any]) -> list[str]:
+    email = alert.get("email") or []
+    return [email] if isinstance(email, str) else list(email)
+
+
 def is_alert(job: Job) -> bool:
     """Whether the job tells of another's failure."""
     return job.submitted_meta.actor.startswith(ACTOR)
 
 
-def alerts_of(job: Job, alert: Mapping[str, Any], position: Position) -> list[Alert]:
-    """The jobs that tell of this failure, recorded at this position; the same whenever they are made."""
+def alerts_of(job: Job, alert: Mapping[str, Any], position: Position, *, by: str = "") -> list[Alert]:
+    """The jobs that tell of this failure, recorded at this position; the same whenever they are made.
+
+    `by` sets those of different owners apart; a queue's have none.
+    """
     error = job.error
     kind, said = ("", "") if error is None else (error.type, error.message[:TEXT_LIMIT_CHARS])
     about = {
@@ -74,7 +109,7 @@ def alerts_of(job: Job, alert: Mapping[str, Any], position: Position) -> list[Al
     queue = alert.get("queue") or ALERT_QUEUE
     return [
         Alert(
-            uuid5(job.id, f"alert:{position}:{name}"),
+            uuid5(job.id, f"alert:{position}:{by}{name}"),
             JobSpec(task=task, args=args, queue=queue, timeout_seconds=TIMEOUT_SECONDS, tags={"alert-of": str(job.id)}),
         )
         for name, task, args in _told(alert, subject, text, about)

@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import task_catalog
 
+ALERTS_LIMIT = 10_000
+
 
 class PostgresTaskCatalog:
     """Tasks by name, with the options of their declaration (queue, timeout, retry, tags, priority)."""
@@ -29,6 +31,14 @@ class PostgresTaskCatalog:
         rows = [{"name": name, "options": dict(tasks[name])} for name in sorted(tasks)]
         async with self._database.begin() as connection:
             await connection.execute(statement, rows)
+
+    async def alerts(self) -> dict[str, Any]:
+        """The alerts that tasks were announced with, by the task's name."""
+        alert = task_catalog.c.options["alert"]
+        statement = select(task_catalog.c.name, alert).where(alert.is_not(None)).limit(ALERTS_LIMIT)
+        async with self._database.begin() as connection:
+            rows = await connection.execute(statement)
+            return {row[0]: row[1] for row in rows.all() if row[1] is not None}
 
     async def all(self) -> dict[str, dict[str, Any]]:
         """Every task that was ever announced."""

@@ -28,6 +28,7 @@ from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.coordination import coordination_for
 from apps.executor.account import TaskAccount, task_account, warn_of_root
+from apps.executor.announcing import tell_of_alerts
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
@@ -187,6 +188,7 @@ class _Parts:
     async def announce(self) -> None:
         """Enter the Python tasks that run here into the catalogue."""
         if self.python is not None:
+            tell_of_alerts(self.python.tasks)
             await self._catalog.announce(
                 {
                     # Task processes of other versions of the package `rota` do not say everything.

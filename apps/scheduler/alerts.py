@@ -1,7 +1,8 @@
-"""Makes the alerts of queues: a job that tells somebody, once for each job that has failed for good.
+"""Makes the alerts of queues and tasks: a job that tells somebody, once for each job that has failed for good.
 
 The id of an alert follows from the failure, so a failure that two leaders come to is told once. The checkpoint does not
-move past a failure that is not told yet. Looks at jobs only while some queue has an alert.
+move past a failure that is not told yet. Looks at failed jobs only while some queue or task has an alert. Those of
+tasks are read anew for each batch of failures, those of queues are kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +18,10 @@ from uuid_utils.compat import uuid7
 
 from apps.scheduler.extensions import Office
 from domain import commands as c
-from domain.alerts import ACTOR, Alert, alerts_of, is_alert
+from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
 from domain.brain import End
 from domain.decisions import decide, write_for
-from domain.errors import Corruption
+from domain.errors import Corruption, Rejected
 from domain.ids import Position
 from domain.jobs import Job, fold
 from domain.log import Meta, Recorded, Unit
@@ -44,6 +45,7 @@ class AlertService:
         self._failed: deque[End] = deque()
         self._woken = asyncio.Event()
         self._told = asyncio.Condition()
+        self._refused: set[str] = set()
         office.brain.attach_to_ends(self._ended)
         office.brain.attach("QueueChanged", self._changed)
 
@@ -71,7 +73,7 @@ class AlertService:
     # -- what happens ------------------------------------------------------------------------------------------------
 
     def _ended(self, end: End) -> None:
-        if end.state == "failed" and self._alerts != {}:
+        if end.state == "failed":
             self._failed.append(end)
             self._woken.set()
 
@@ -97,23 +99,52 @@ class AlertService:
     # -- what follows ------------------------------------------------------------------------------------------------
 
     async def _tell(self, ends: Sequence[End]) -> None:
-        alerts = self._alerts or {}
+        queues, tasks = self._alerts or {}, self._checked(await self._office.around.tasks.alerts())
+        if not queues and not tasks:
+            return
         rows = await self._office.around.index.get([UUID(end.job_id) for end in ends])
-        wanted = [end for end in ends if (row := rows.get(UUID(end.job_id))) is not None and row.queue in alerts]
+        wanted = [
+            end
+            for end in ends
+            if (row := rows.get(UUID(end.job_id))) is not None and (row.queue in queues or row.task in tasks)
+        ]
         if not wanted:
             return
         histories = await self._office.around.event_log.read_streams([UUID(end.job_id) for end in wanted])
-        units = []
+        units: list[Unit] = []
         for end in wanted:
             job = _as_it_failed(histories.get(UUID(end.job_id), ()), end.position)
             if job is not None and not is_alert(job):
-                units += [self._unit(job, alert, end) for alert in alerts_of(job, alerts[job.spec.queue], end.position)]
+                units += self._units(job, end, queues.get(job.spec.queue), tasks.get(job.spec.task))
         # A conflict means that it is told already, by this leader or the one before.
         await self._office.carries_out.append(units)
 
-    def _unit(self, job: Job, alert: Alert, end: End) -> Unit:
+    def _checked(self, declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The alerts of tasks. Whatever stands in the catalogue, it must not stop the leader."""
+        found: dict[str, dict[str, Any]] = {}
+        for task, alert in declared.items():
+            try:
+                found[task] = declared_alert(alert)
+            except Rejected as error:
+                if task not in self._refused:
+                    self._refused.add(task)
+                    log.error("no alert of the task %s: %s", task, error)  # noqa: TRY400 - the sentence says it
+        return found
+
+    def _units(
+        self, job: Job, end: End, queue: Mapping[str, Any] | None, task: Mapping[str, Any] | None
+    ) -> Iterator[Unit]:
+        """What tells whom the queue names, and beside them whom the task names."""
+        if queue is not None:
+            for alert in alerts_of(job, queue, end.position):
+                yield self._unit(job, alert, end, job.spec.queue)
+        if task is not None:
+            for alert in alerts_of(job, beside(task, queue), end.position, by="task:"):
+                yield self._unit(job, alert, end, f"task/{job.spec.task}")
+
+    def _unit(self, job: Job, alert: Alert, end: End, whose: str) -> Unit:
         meta = Meta(
-            actor=f"{ACTOR}{job.spec.queue}",
+            actor=f"{ACTOR}{whose}",
             correlation_id=job.submitted_meta.correlation_id or str(job.id),
             causation_id=str(end.position),
             term=self._office.term,

@@ -14,6 +14,7 @@ from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.feed import RedisFeed
 from adapters.redis.publisher import RedisPublisher
@@ -59,6 +60,7 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
                 event_log=event_log,
                 index=PostgresJobIndex(database),
                 resources=PostgresResourceIndex(database),
+                tasks=PostgresTaskCatalog(database),
                 deliveries=PostgresDeliveries(database),
                 queue_flow=PostgresQueueCounts(database),
                 dependencies=PostgresDependencyTable(database),

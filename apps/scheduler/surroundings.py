@@ -51,6 +51,13 @@ class QueueFlow(Protocol):
         """Replace what is said of all queues: starts and ends in the last minute, the oldest dispatch not taken."""
 
 
+class TaskAlerts(Protocol):
+    """Knows what executors have announced. May raise Unavailable."""
+
+    async def alerts(self) -> Mapping[str, Any]:
+        """The alerts that tasks are declared with, by the task's name. Nobody has checked them."""
+
+
 class Clock(Protocol):
     """PostgreSQL's time."""
 
@@ -81,6 +88,7 @@ class Surroundings:
     event_log: SchedulerLog
     index: JobIndex
     resources: ResourceIndex
+    tasks: TaskAlerts
     deliveries: Deliveries
     queue_flow: QueueFlow
     dependencies: DependencyTable

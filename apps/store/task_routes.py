@@ -29,7 +29,7 @@ TASK = _object(
 NAME: Schema = _parameter("name", TEXT, "The task's name.", "path")
 LIST_TASKS = _route(_list(TASK))
 GET_TASK = _route(_json(TASK), parameters=(NAME,))
-OPTIONS = ("queue", "priority", "timeout", "retry", "tags", "unique", "idempotent")
+OPTIONS = ("queue", "priority", "timeout", "retry", "tags", "unique", "idempotent", "alert")
 
 
 class TaskRoutes:

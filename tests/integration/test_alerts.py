@@ -1,4 +1,4 @@
-"""Who a queue names is told once of each job that has failed for good."""
+"""Whom a queue or a task names is told once of each job that has failed for good."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import update
 
+from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.tables import checkpoints
+from adapters.postgres.task_catalog import PostgresTaskCatalog
 from domain import commands as c
 from domain.events import AttemptError
 from domain.jobs import Job, fold
@@ -147,3 +151,63 @@ async def test_an_alert_that_could_not_be_told_is_refused(system: EventSystem, a
 
 async def _count(system: EventSystem, count: int) -> bool:
     return len(await alerts(system)) == count
+
+
+async def announce(system: EventSystem, **alerts: Any) -> None:
+    """Announce the task `print` as declared with this alert."""
+    await PostgresTaskCatalog(system.inner.database).announce({"print": {"parameters": {}, **alerts}})
+
+
+async def test_a_tasks_alert_is_told_beside_its_queues_and_no_place_twice(system: EventSystem):
+    both = {"email": ["team@example.org", "ops@example.org"], "webhook": "https://example.org/", "queue": "team"}
+    await announce(system, alert=both)
+    await change(system, "printing", alert={"email": "ops@example.org", "webhook": "https://example.org/"})
+    await system.leader()
+    (alone,) = await system.inner.submit(task="print", queue="copying", retry=ONCE)
+    (queued,) = await system.inner.submit(task="print", queue="printing", retry=ONCE)
+    for job_id in (alone, queued):
+        await fail(system, job_id)
+    await until(lambda: _count(system, 5), what="the alerts")
+    told = {
+        (one["tags"]["alert-of"], one["queue"], str(one["args"].get("to") or one["args"]["url"]))
+        for one in await alerts(system)
+    }
+    assert told == {
+        (str(alone), "team", str(both["email"])),
+        (str(alone), "team", "https://example.org/"),
+        (str(queued), "default", "ops@example.org"),
+        (str(queued), "default", "https://example.org/"),
+        (str(queued), "team", "['team@example.org']"),
+    }
+
+
+async def test_a_tasks_alert_is_told_once_whatever_leaders_do(system: EventSystem):
+    await announce(system, alert={"email": "team@example.org"})
+    first = await system.leader()
+    checkpoint = await PostgresRunningAttempts(system.inner.database).checkpoint()
+    (job_id,) = await system.inner.submit(task="print", queue="printing", retry=ONCE)
+    await fail(system, job_id)
+    await until(lambda: _count(system, 1), what="the first alert")
+    await first.stop()
+    # The successor begins before the failure, as if the first had died before it noted how far it was.
+    async with system.inner.database.begin() as connection:
+        await connection.execute(update(checkpoints).values(position=checkpoint))
+    await system.leader()
+    (later,) = await system.inner.submit(task="print", queue="printing", retry=ONCE)
+    await fail(system, later)
+    await until(lambda: _count(system, 2), what="the next job's alert")
+    assert [one["tags"]["alert-of"] for one in await alerts(system)] == [str(job_id), str(later)]
+
+
+async def test_an_alert_in_the_catalogue_that_cannot_be_told_stops_nobody(system: EventSystem):
+    wrong: list[Any] = ["ops", 5, {}, {"email": 5}, {"sms": "1"}, {"webhook": "x"}, {"email": "a@b.c", "queue": ["q"]}]
+    names = {f"odd-{n}": {"alert": alert} for n, alert in enumerate(wrong)}
+    await PostgresTaskCatalog(system.inner.database).announce({**names, "print": {"alert": {"email": "a@example.org"}}})
+    await system.leader()
+    for name in names:
+        (job_id,) = await system.inner.submit(task=name, queue="printing", retry=ONCE)
+        await fail(system, job_id)
+    (right,) = await system.inner.submit(task="print", queue="printing", retry=ONCE)
+    await fail(system, right)
+    await until(lambda: _count(system, 1), what="the alert")
+    assert (await alerts(system))[0]["tags"]["alert-of"] == str(right)

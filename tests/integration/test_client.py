@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def busy():
     raise Retry("come back later", after=3600)
 
 
+@task(
+    name="client.alert",
+    retry={"max_attempts": 1},
+    alert={"email": "team@example.org", "webhook": "http://127.0.0.1:PORT/hook"},
+)
+def alert():
+    raise ValueError("tell somebody")
+
+
 @task(name="client.python")
 async def python():
     current_job().progress(0.5, "half way")
@@ -93,12 +103,40 @@ def keep(name: str, note: str | None = None, timeout: float = 1.0, **rest: date)
     raise NotImplementedError
 
 
+class Receiver(ThreadingHTTPServer):
+    """Keeps what is posted to it."""
+
+    received: list[dict[str, object]]
+
+
+class Receiving(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.received.append(body)  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def receiver() -> Iterator[Receiver]:
+    server = Receiver(("127.0.0.1", 0), Receiving)
+    server.received = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Path:
     place = tmp_path_factory.mktemp("client")
     for folder in (place, place.parent):
         folder.chmod(0o755)
-    (place / "client_tasks.py").write_text(TASKS)
+    (place / "client_tasks.py").write_text(TASKS.replace("PORT", str(receiver.server_port)))
     return place
 
 
@@ -268,6 +306,16 @@ async def test_the_rule_is_the_same_from_asyncio(url: str) -> None:
             await client.submit_workflow(flow)
         with pytest.raises(Refused, match="option of jobs"):
             await client.schedules.create("keep", unclear, every=3600)
+
+
+def test_a_failure_is_told_to_whom_the_task_is_declared_to_tell(client: Client, receiver: Receiver) -> None:
+    job = client.submit("client.alert").wait(60, raise_on_failure=False)
+    until_sync(lambda: receiver.received, what="the webhook")
+    (told,) = receiver.received
+    assert (told["type"], told["job"]["id"]) == ("rota.job.failed", job.id)  # type: ignore[index]
+    (mail,) = client.list(task="email.send", tag=f"alert-of:{job.id}")
+    assert (mail.args["to"], "tell somebody" in mail.args["text"]) == (["team@example.org"], True)
+    assert client.task("client.alert")["defaults"]["alert"]["email"] == "team@example.org"
 
 
 def test_misspelt_names_get_the_one_that_was_meant(client: Client) -> None:

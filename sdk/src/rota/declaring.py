@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Iterable, Literal, Mapping, Optional, Tuple, TypedDict, Union, get_args
+from typing import Any, Callable, Dict, Iterable, List, Literal, Mapping, Optional, Tuple, TypedDict, Union, get_args
+from urllib.parse import urlsplit
 
 from rota.suggestions import did_you_mean
 
@@ -27,6 +28,14 @@ class RetryOptions(TypedDict, total=False):
     max_losses: int
 
 
+class AlertOptions(TypedDict, total=False):
+    """Who is told of a job that has failed for good: mail addresses, a URL, or a secret that holds one."""
+
+    email: Union[str, List[str]]
+    webhook: Union[str, Dict[str, str]]
+    queue: str
+
+
 UniqueOptions = TypedDict(
     "UniqueOptions",
     {
@@ -43,11 +52,14 @@ SCOPES = ("queued", "running", "unfinished")
 CONFLICTS: "Tuple[str, ...]" = get_args(OnConflict)
 MONTH_SECONDS = 30 * 24 * 3600
 TAGS_LIMIT = 20
+ADDRESSES_LIMIT = 100
 CANCEL_GRACE_LIMIT_SECONDS = 60
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}\Z")
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.:<>-]{0,199}\Z")
 _TAG = re.compile(r"[A-Za-z0-9._/-]{1,64}\Z")
+_ADDRESS = re.compile(r"[^\s@,;<>()\x00-\x20\x7f]{1,200}@[^\s@,;<>()\x00-\x20\x7f]{1,200}\Z")
+_URL = re.compile(r"https?://[^\s\x00-\x20\x7f]{1,8000}\Z")
 _KEY = re.compile(r"[^\x00-\x1f\x7f]{1,200}\Z")
 
 Check = Callable[[str, Any], None]
@@ -172,6 +184,40 @@ def check_cancel_grace(seconds: Any) -> float:
     return float(seconds)
 
 
+def checked_alert(alert: Any) -> "Dict[str, Any]":
+    """The alert as it is announced. Raise ValueError or TypeError when nobody could be told."""
+    _alert("alert", alert)
+    if not alert.get("email") and not alert.get("webhook"):
+        raise ValueError("alert: needs email or webhook")
+    return dict(alert)
+
+
+def _addresses(name: str, value: Any) -> None:
+    addresses = [value] if isinstance(value, str) else value
+    if not isinstance(addresses, list):
+        raise TypeError(f"{name}: must be an address or a list of them, not {value!r}")
+    if not 1 <= len(addresses) <= ADDRESSES_LIMIT:
+        raise ValueError(f"{name}: takes 1 to {ADDRESSES_LIMIT} addresses")
+    for address in addresses:
+        _matches(_ADDRESS, "must be an address such as a@example.org")(name, address)
+
+
+def _webhook(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        if not isinstance(value.get("$secret"), str):
+            raise ValueError(  # noqa: TRY004 - it is an object, but no secret
+                f'{name}: must be a URL, or a secret such as {{"$secret": "alerts-url"}}, not {value!r}'
+            )
+        return
+    _matches(_URL, "must be an http or https URL")(name, value)
+    try:
+        fine = urlsplit(value).hostname and urlsplit(value).port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError(f"{name}: must have a host, and a port up to 65535, not {value!r}")
+
+
 _printable = _matches(_KEY, "must have 1 to 200 printable characters")
 
 _OPTIONS: "Dict[str, Check]" = {
@@ -193,5 +239,7 @@ _OPTIONS: "Dict[str, Check]" = {
     "idempotent": _flag,
     "unique": _fields({"key": _optional(_printable), "while": _scope, "on_conflict": _conflict}),
 }
+
+_alert = _fields({"email": _addresses, "webhook": _webhook, "queue": _OPTIONS["queue"]})
 
 OPTIONS: "Tuple[str, ...]" = tuple(_OPTIONS)

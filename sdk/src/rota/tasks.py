@@ -25,6 +25,7 @@ from typing import (
 
 from rota.declaring import (
     AfterMode,
+    AlertOptions,
     OnFailure,
     Priority,
     RetryOptions,
@@ -32,6 +33,7 @@ from rota.declaring import (
     check_cancel_grace,
     check_name,
     check_options,
+    checked_alert,
     unique_object,
 )
 from rota.suggestions import did_you_mean
@@ -64,8 +66,9 @@ _registry: "Dict[str, Task[Any, Any]]" = {}
 class Task(Generic[P, R]):
     """A function that Rota can run. Calling it runs it here and now, as the plain function.
 
-    `defaults` are the options that it was declared with. `cancel_grace`: for so many seconds `current_job().cancelled`
-    is true before the exception of a cancellation or timeout comes.
+    `defaults` are the options that its jobs get where they do not say otherwise; `alert` says who is told of those that
+    have failed for good. `cancel_grace`: for so many seconds `current_job().cancelled` is true before the exception of
+    a cancellation or timeout comes.
     """
 
     __name__: str
@@ -88,6 +91,7 @@ class Task(Generic[P, R]):
         self._signature: Optional[Signature] = None
         self.retry_on: "Optional[Tuple[Type[BaseException], ...]]" = None
         self.no_retry_on: "Tuple[Type[BaseException], ...]" = ()
+        self.alert: "Optional[Dict[str, Any]]" = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function, here."""
@@ -238,6 +242,7 @@ def task(
     no_retry_on: Errors = ...,
     idempotent: Optional[bool] = ...,
     cancel_grace: Optional[float] = ...,
+    alert: Optional[AlertOptions] = ...,
 ) -> _Decorator: ...
 
 
@@ -255,6 +260,7 @@ def task(  # noqa: PLR0913 - each is an option
     no_retry_on: Errors = (),
     idempotent: Optional[bool] = None,
     cancel_grace: Optional[float] = None,
+    alert: Optional[AlertOptions] = None,
 ) -> Any:
     """Make an async or plain function a task.
 
@@ -272,6 +278,9 @@ def task(  # noqa: PLR0913 - each is an option
         idempotent: Whether it may be broken off and repeated: a stopping executor hands it back at no cost.
         cancel_grace: Seconds for which `current_job().cancelled` is true before the exception of a cancellation or
             timeout comes, up to 60; without it 1 for a plain function, 0 for an async one.
+        alert: Who is told of each of its jobs that has failed for good, beside whom the queue's alert tells:
+            `{"email": "ops@example.org", "webhook": "https://example.org/alerts"}`, one of them or both, and
+            the `queue` on which that is done.
 
     Raises:
         TypeError: this can not be a task, or an option is of a wrong type.
@@ -285,6 +294,7 @@ def task(  # noqa: PLR0913 - each is an option
         options["timeout"] = timeout
     check_options(options)
     only, never = _errors("retry_on", retry_on), _errors("no_retry_on", no_retry_on) or ()
+    told = None if alert is None else checked_alert(alert)
     grace = None if cancel_grace is None else check_cancel_grace(cancel_grace)
 
     def decorate(wrapped: Any) -> "Task[Any, Any]":
@@ -293,6 +303,7 @@ def task(  # noqa: PLR0913 - each is an option
         made: "Task[Any, Any]" = Task(wrapped, called, options, grace)
         check_name(made.name)
         made.retry_on, made.no_retry_on = only, never
+        made.alert = told
         other = _registry.get(made.name)
         if other is not None and _place(other.function) != _place(wrapped):
             raise ValueError(f"two tasks are named {made.name}: give one another name")

@@ -9,9 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from apps.store.intake import JobRequest
+from domain.alerts import declared_alert
+from domain.errors import Rejected
 from rota import Task, task
 from rota.declaring import check_options
 from rota.tasks import registered
+from rota.worker.loading import _catalogue
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"priority": "urgent"}, "priority: must be high, normal, low, not 'urgent'"),
@@ -66,6 +69,48 @@ def test_options_that_no_job_could_have_are_refused_where_the_task_is_declared(
 def test_options_that_the_store_takes_are_taken(options: dict[str, Any]) -> None:
     check_options(options)
     JobRequest.model_validate({"task": "t", **options})
+
+
+ALERTS_WRONG: list[tuple[Any, str]] = [
+    ({}, "alert: needs email or webhook"),
+    ({"queue": "ops"}, "alert: needs email or webhook"),
+    ("ops@example.org", "alert: must be a dict"),
+    ({"sms": "1"}, "alert.sms: there is no such field"),
+    ({"email": "nobody"}, "alert.email: must be an address"),
+    ({"email": ["a@example.org", "b\n@example.org"]}, "alert.email: must be an address"),
+    ({"email": []}, "alert.email: takes 1 to 100 addresses"),
+    ({"email": 5}, "alert.email: must be an address or a list of them"),
+    ({"webhook": "ftp://example.org"}, "alert.webhook: must be an http or https URL"),
+    ({"webhook": "http://example.org:65536/"}, "alert.webhook: must have a host, and a port"),
+    ({"webhook": {"secret": "x"}}, "alert.webhook: must be a URL, or a secret"),
+    ({"email": "a@example.org", "queue": "two words"}, "alert.queue: must have 1 to 100 letters"),
+]
+
+
+@pytest.mark.parametrize(("alert", "said"), ALERTS_WRONG)
+def test_an_alert_that_nobody_would_get_is_refused_where_the_task_is_declared(alert: Any, said: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as refused:
+        task(alert=alert)
+    assert said in str(refused.value)
+    with pytest.raises(Rejected):
+        declared_alert(alert)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        {"email": "ops@example.org"},
+        {"email": ["a+b@example.org", "ü@example.org"], "webhook": "https://u@example.org:8443/a?b=c", "queue": "ops"},
+        {"webhook": {"$secret": "hook", "prefix": "https://example.org/"}},
+    ],
+)
+def test_an_alert_travels_with_the_announced_task_and_not_with_its_jobs(alert: Any) -> None:
+    @task(name="declaring.alerting", queue="q", alert=alert)
+    def alerting() -> None: ...
+
+    assert declared_alert(_catalogue()["declaring.alerting"]["options"]["alert"]) == alert
+    assert alerting.job() == {"task": "declaring.alerting", "args": {}, "queue": "q"}
+    del registered()["declaring.alerting"]
 
 
 def test_what_can_be_no_task_is_refused_where_it_is_declared() -> None:

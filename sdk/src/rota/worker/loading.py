@@ -46,7 +46,7 @@ def load_all(targets: "List[str]") -> "Dict[str, Any]":
 def _catalogue() -> "Dict[str, Dict[str, Any]]":
     return {
         name: {
-            "options": found.defaults,
+            "options": found.defaults if found.alert is None else {**found.defaults, "alert": found.alert},
             "parameters": found.parameters(),
             "types": parameter_types(found.signature.hints),
             "any_keyword": found.any_keyword(),
