@@ -33,11 +33,24 @@ class EventLog(Protocol):
     async def read_raw(self, after: Position, limit: int) -> list[RawEvent]:
         """As `read`, undecoded."""
 
-    async def read_stream(self, stream_id: UUID) -> list[Recorded]:
-        """The whole history of one stream, empty when there is none."""
+    async def read_stream_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
+    ) -> list[RawEvent]:
+        """Up to `limit` events of one stream after version `after`, undecoded, in order.
 
-    async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
-        """The histories of several streams; unknown ones are missing from the answer."""
+        No more once their data have `limit_bytes`; at least one event, if there are any.
+        """
+
+    async def read_streams_within(
+        self, after: Mapping[UUID, int], limit: int, limit_bytes: int
+    ) -> dict[UUID, list[Recorded]] | None:
+        """The events of several streams after a version of each; streams without any are missing from the answer.
+
+        None when these are more than `limit` events in all, or their data have more than `limit_bytes`.
+        """
+
+    async def last_version(self, stream_id: UUID) -> Version:
+        """The version of the stream's last event, 0 when there is none."""
 
     async def last_position(self) -> Position:
         """The position of the last event, 0 for an empty log."""

@@ -148,16 +148,37 @@ class MemoryEventLog:
         return self._events[after : after + limit]
 
     async def read_stream(self, stream_id: UUID) -> list[Recorded]:
-        """See the port."""
+        """The whole stream: for tests and tools alone."""
         return [decode(raw) for raw in self._streams.get(stream_id, ())]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
-        """See the port."""
+        """As `read_stream` for several streams; unknown ones are missing."""
         return {i: [decode(raw) for raw in self._streams[i]] for i in stream_ids if i in self._streams}
 
-    async def read_stream_page(self, stream_id: UUID, after: int, limit: int) -> list[RawEvent]:
-        """Up to `limit` events of one stream behind version `after`, undecoded."""
-        return self._streams.get(stream_id, [])[after : after + limit]
+    async def read_stream_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
+    ) -> list[RawEvent]:
+        """See the port."""
+        page: list[RawEvent] = []
+        for raw in self._streams.get(stream_id, [])[after : after + limit]:
+            if page and limit_bytes is not None and _bytes_of(page) >= limit_bytes:
+                break
+            page.append(raw)
+        return page
+
+    async def read_streams_within(
+        self, after: Mapping[UUID, int], limit: int, limit_bytes: int
+    ) -> dict[UUID, list[Recorded]] | None:
+        """See the port."""
+        found = {name: events for name, seen in after.items() if (events := self._streams.get(name, [])[seen:])}
+        every = [raw for events in found.values() for raw in events]
+        if len(every) > limit or _bytes_of(every) > limit_bytes:
+            return None
+        return {name: [decode(raw) for raw in events] for name, events in found.items()}
+
+    async def last_version(self, stream_id: UUID) -> Version:
+        """See the port."""
+        return Version(len(self._streams.get(stream_id, ())))
 
     async def last_position(self) -> Position:
         """See the port."""
@@ -173,6 +194,10 @@ class MemoryEventLog:
                 await waiting.wait()
         except TimeoutError:
             return
+
+
+def _bytes_of(events: Sequence[RawEvent]) -> int:
+    return sum(len(raw.data.encode()) for raw in events)
 
 
 class MemoryJobIndex:

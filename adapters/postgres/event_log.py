@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from adapters.postgres.append import APPEND, AppendArrays
 from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
-from domain.ids import Position, Term
+from domain.ids import Position, Term, Version
 from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
 
 log = logging.getLogger("rota.postgres.log")
@@ -37,9 +37,26 @@ _STREAM_PAGE = f"select {_COLUMNS} from events where stream_id = $1 and version 
 _STREAM_POSITION = "select position from events where stream_id = $1 and version = $2"
 _STREAMS = f"select {_COLUMNS} from events where stream_id = any($1::uuid[]) order by stream_id, version"
 _STREAMS_WITHIN = f"""
-select {_COLUMNS} from (select {_COLUMNS} from events where stream_id = any($1::uuid[]) limit $2) found
-order by stream_id, version
+with found as (
+    select {", ".join(f"e.{column}" for column in _COLUMNS.split(", "))}
+    from unnest($1::uuid[], $2::int[]) as known (id, seen)
+    join events e on e.stream_id = known.id and e.version > known.seen
+    limit $3 + 1
+)
+select {_COLUMNS}, whole.events from found cross join (
+    select count(*) as events, coalesce(sum(octet_length(data::text)), 0) <= $4 as small from found
+) whole
+where whole.events <= $3 and whole.small
+union all
+select null, null, null, null, null, null, null, whole.events from (
+    select count(*) as events, coalesce(sum(octet_length(data::text)), 0) <= $4 as small from found
+) whole
+where whole.events > $3 or not whole.small
+order by 2, 3
 """
+"""One row without an event says that there is too much."""
+
+_LAST_VERSION = "select coalesce(max(version), 0) from events where stream_id = $1"
 _WANTED = "($4::text is null or type = $4) and ($5::text is null or meta->>'correlation_id' = $5)"
 
 
@@ -176,7 +193,7 @@ class PostgresEventLog:
         return _dense(after, await self._reader.fetch(_TAIL_PAGE, after, limit, limit_bytes))
 
     async def read_stream(self, stream_id: UUID) -> list[Recorded]:
-        """See the port."""
+        """The whole stream, however long it is: for tests and tools alone."""
         return [decode(_raw(row)) for row in await self._reader.fetch(_STREAM, stream_id)]
 
     async def find_raw(
@@ -230,7 +247,7 @@ class PostgresEventLog:
     async def read_stream_page(
         self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
     ) -> list[RawEvent]:
-        """Up to `limit` events of one stream after version `after`, undecoded; `limit_bytes` as in `read_page`."""
+        """See the port."""
         if limit_bytes is None:
             rows = await self._reader.fetch(_STREAM_PAGE, stream_id, after, limit)
         else:
@@ -238,21 +255,28 @@ class PostgresEventLog:
         return [_raw(row) for row in rows]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
-        """See the port."""
+        """As `read_stream` for several streams; unknown ones are missing."""
         histories: dict[UUID, list[Recorded]] = {}
         for row in await self._reader.fetch(_STREAMS, list(stream_ids)):
             histories.setdefault(UUID(int=row[1].int), []).append(decode(_raw(row)))
         return histories
 
-    async def read_streams_within(self, stream_ids: Sequence[UUID], limit: int) -> dict[UUID, list[Recorded]] | None:
-        """As `read_streams`; None when they have more than `limit` events in all."""
-        rows = await self._reader.fetch(_STREAMS_WITHIN, list(stream_ids), limit + 1)
-        if len(rows) > limit:
+    async def read_streams_within(
+        self, after: Mapping[UUID, int], limit: int, limit_bytes: int
+    ) -> dict[UUID, list[Recorded]] | None:
+        """See the port."""
+        rows = await self._reader.fetch(_STREAMS_WITHIN, list(after), list(after.values()), limit, limit_bytes)
+        if rows and rows[0][0] is None:
             return None
         histories: dict[UUID, list[Recorded]] = {}
         for row in rows:
             histories.setdefault(UUID(int=row[1].int), []).append(decode(_raw(row)))
         return histories
+
+    async def last_version(self, stream_id: UUID) -> Version:
+        """See the port."""
+        rows = await self._reader.fetch(_LAST_VERSION, stream_id)
+        return Version(rows[0][0])
 
     async def last_position(self) -> Position:
         """See the port."""

@@ -17,11 +17,12 @@ from uuid import UUID
 from adapters.group_commit import GroupCommit
 from apps.executor.patience import until_available
 from apps.executor.units import unit_for
+from apps.histories import jobs_of, jobs_since
 from domain import commands as c
 from domain.decisions import decide
 from domain.errors import Conflict, RotaError, Unreadable
 from domain.events import JobSubmitted
-from domain.jobs import Job, evolve, fold
+from domain.jobs import Job, evolve
 from domain.log import Appended
 from domain.messaging import WorkItem
 from domain.ports import EventLog
@@ -124,14 +125,12 @@ class Claimer:
 
     async def still_ours(self, won: Sequence[Claimed]) -> list[Claimed]:
         """Those of the won attempts that nobody has declared lost since, and whose jobs are not over."""
-        histories = await until_available("claiming", lambda: self._log.read_streams([one.job.id for one in won]))
+        known = [claimed.job for claimed in won]
+        now = await until_available("claiming", lambda: jobs_since(self._log, known))
         ours = []
         for claimed in won:
-            try:
-                job = fold(histories.get(claimed.job.id, ()))
-            except Unreadable:
-                job = claimed.job  # whoever wrote that knows whether it was lost; this version does not
-            if job is not None and (job.state, job.attempt) == ("running", claimed.job.attempt):
+            job = now[claimed.job.id]
+            if (job.state, job.attempt) == ("running", claimed.job.attempt):
                 ours.append(Claimed(job, claimed.span))
                 continue
             log.warning("attempt %d of job %s was over before it began", claimed.job.attempt, claimed.job.id)
@@ -144,19 +143,15 @@ class Claimer:
         One whose stream this version cannot read is left to executors of another one, in `foreign` without a task.
         """
         wanted = list(job_ids)
-        histories = await until_available("claiming", lambda: self._log.read_streams(wanted))
+        jobs = await until_available("claiming", lambda: jobs_of(self._log, wanted))
         found = {}
         for job_id in wanted:
-            try:
-                job = fold(histories.get(job_id, ()))
-                problem = None if job is None else job.unreadable
-            except Unreadable as error:
-                job, problem = None, error.message
-            if problem is not None:
-                unreadable.note("executor", job_id, problem)
-                foreign[job_id] = UNREADABLE
-            elif job is None:
+            job = jobs.get(job_id)
+            if job is None:
                 log.error("job %s was dispatched but is not in the log; its entry is dropped", job_id)
+            elif isinstance(job, Unreadable) or job.unreadable is not None:
+                unreadable.note("executor", job_id, job if isinstance(job, Unreadable) else str(job.unreadable))
+                foreign[job_id] = UNREADABLE
             elif job.state == "queued":
                 found[job_id] = job
         return found

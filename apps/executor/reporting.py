@@ -16,12 +16,13 @@ from adapters.group_commit import GroupCommit
 from apps.executor.attempts import Cancelled, Failed, Lost, Outcome, Succeeded
 from apps.executor.patience import until_available
 from apps.executor.units import unit_for
+from apps.histories import job_since, jobs_of
 from apps.service import Backoff
 from domain import commands as c
 from domain.decisions import decide
 from domain.errors import Conflict, Corruption, Unexpected, Unreadable
 from domain.events import AttemptError, Event
-from domain.jobs import Job, fold
+from domain.jobs import Job
 from domain.log import Appended, Unit
 from domain.ports import EventLog
 from observability import unreadable
@@ -80,7 +81,7 @@ class Reporter:
                 continue
             if isinstance(result, Appended):
                 return type(events[0]).__name__
-            job = await self.reload(job)
+            job = await self._anew(job)
             rounds += 1
         raise Conflict(f"job {job.id} changed in every round", streams=[str(job.id)])
 
@@ -108,12 +109,21 @@ class Reporter:
         ]
 
     async def reload(self, job: Job) -> Job:
-        """The job as the log has it now."""
-        history = await until_available("reporting", lambda: self._log.read_stream(job.id))
-        reloaded = fold(history)
-        if reloaded is None:
+        """The job as the log has it now; only what is new is read."""
+        return await until_available("reporting", lambda: job_since(self._log, job))
+
+    async def _anew(self, job: Job) -> Job:
+        """The job after the log has refused what was decided about it."""
+        reloaded = await self.reload(job)
+        if reloaded.version > job.version:
+            return reloaded
+        # Refused, and yet nothing is new: the log is not the one that this job was read from (a restored copy).
+        whole = (await until_available("reporting", lambda: jobs_of(self._log, [job.id]))).get(job.id)
+        if isinstance(whole, Unreadable):
+            raise whole
+        if whole is None:
             raise Corruption(f"job {job.id} is not in the log any more")
-        return reloaded
+        return whole
 
 
 def _decided(job: Job, command: c.Command, now: datetime) -> Sequence[Event]:

@@ -19,10 +19,11 @@ from apps.executor.attempt_runs import AttemptRuns, Running
 from apps.executor.attempts import Lost
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
+from apps.histories import job_since, jobs_of
 from domain import commands as c
 from domain.brain import RunningAttempt
 from domain.errors import Unavailable, Unreadable
-from domain.jobs import Job, fold
+from domain.jobs import Job
 from domain.messaging import ControlChannel
 from domain.ports import EventLog, JobIndex
 from observability import unreadable
@@ -111,8 +112,8 @@ class Watcher:
 
     async def _look_closer(self, running: Running) -> None:
         """Somebody wrote to the job's stream: take that in, and end the attempt if it was a wish to cancel."""
-        job = await self._job(running.job.id)
-        if job is None or job.attempt != running.attempt.number or job.state != "running":
+        job = await job_since(self.event_log, running.job)
+        if job.attempt != running.attempt.number or job.state != "running":
             return
         if job.version > running.job.version:
             running.job = job
@@ -120,11 +121,11 @@ class Watcher:
             self.runs.cancel(job.id, running.attempt.number)
 
     async def _job(self, job_id: UUID) -> Job | None:
-        try:
-            return fold(await self.event_log.read_stream(job_id))
-        except Unreadable as error:
-            unreadable.note("executor", job_id, error)
+        job = (await jobs_of(self.event_log, [job_id])).get(job_id)
+        if isinstance(job, Unreadable):
+            unreadable.note("executor", job_id, job)
             return None
+        return job
 
     async def give_up_what_is_unknown(self) -> None:
         """Declare lost what stands in the log as running here and is not."""

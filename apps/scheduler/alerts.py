@@ -16,17 +16,19 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.histories import histories_of
 from apps.scheduler.extensions import Office
 from domain import commands as c
 from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
 from domain.brain import End
 from domain.decisions import decide, write_for
-from domain.errors import Corruption, Rejected
+from domain.errors import Rejected, Unreadable
 from domain.ids import Position
-from domain.jobs import Job, fold
-from domain.log import Meta, Recorded, Unit
+from domain.jobs import Job, evolve
+from domain.log import Meta, Unit
 from domain.messaging import FeedEvent
 from domain.queues import KIND
+from observability import unreadable
 
 log = logging.getLogger("rota.alerts")
 
@@ -110,10 +112,10 @@ class AlertService:
         ]
         if not wanted:
             return
-        histories = await self._office.around.event_log.read_streams([UUID(end.job_id) for end in wanted])
+        failed = await self._as_they_failed(wanted)
         units: list[Unit] = []
         for end in wanted:
-            job = _as_it_failed(histories.get(UUID(end.job_id), ()), end.position)
+            job = failed.get(end.position)
             if job is not None and not is_alert(job):
                 units += self._units(job, end, queues.get(job.spec.queue), tasks.get(job.spec.task))
         # A conflict means that it is told already, by this leader or the one before.
@@ -142,6 +144,22 @@ class AlertService:
             for alert in alerts_of(job, beside(task, queue), end.position, by="task:"):
                 yield self._unit(job, alert, end, f"task/{job.spec.task}")
 
+    async def _as_they_failed(self, ends: Sequence[End]) -> dict[Position, Job]:
+        """The jobs as they were at these failures; they may have been tried again since."""
+        positions = {end.position for end in ends}
+        jobs: dict[UUID, Job] = {}
+        failed: dict[Position, Job] = {}
+        ids = dict.fromkeys((UUID(end.job_id) for end in ends), 0)
+        async for history in histories_of(self._office.around.event_log, ids):
+            try:
+                for recorded in history:
+                    job = jobs[recorded.stream_id] = evolve(jobs.get(recorded.stream_id), recorded)
+                    if recorded.position in positions:
+                        failed[recorded.position] = job
+            except Unreadable as error:
+                unreadable.note("scheduler", history[0].stream_id, error)
+        return failed
+
     def _unit(self, job: Job, alert: Alert, end: End, whose: str) -> Unit:
         meta = Meta(
             actor=f"{ACTOR}{whose}",
@@ -153,12 +171,3 @@ class AlertService:
         command = c.SubmitJob(spec=alert.spec, managed=alert.spec.queue in self._office.brain.managed)
         write, _ = write_for(None, alert.id, decide(None, command, now), meta, now)
         return Unit(id=uuid7(), writes=[write], meta=meta)
-
-
-def _as_it_failed(history: Sequence[Recorded], position: Position) -> Job | None:
-    """The job at the time of this failure; it may have been tried again since."""
-    try:
-        return fold([recorded for recorded in history if recorded.position <= position])
-    except Corruption as error:
-        log.error("no alert of a job that cannot be read: %s", error)  # noqa: TRY400 - the sentence says it
-        return None

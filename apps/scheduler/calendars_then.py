@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from apps.calendar_reading import read_calendar
+from apps.calendar_versions import LATEST, Versions, versions_of
 from domain.errors import Rejected
 from domain.ids import resource_id
 from domain.messaging import FeedEvent
-from domain.ports import EventLog, ResourceIndex
-from domain.recurrence.calendars import Calendar, parse_calendar
+from domain.ports import EventLog, ResourceIndex, ResourceRow
+from domain.recurrence.calendars import Calendar
 from domain.schedules import calendars
 from domain.schedules.schedule import Schedule
 from observability import unreadable
@@ -30,12 +32,13 @@ KEPT_MAXIMUM = 500
 
 @dataclass(slots=True)
 class _Known:
-    version: int
+    row: ResourceRow
     since: datetime
     read_at: float
     present: Calendar
-    past: list[tuple[datetime, Calendar]] | None = None
-    """Earlier versions, oldest first, each with the instant from which the next one is in force; None: not read."""
+    versions: Versions | None = None
+    """Also those that were in force from `reach` on; None: not read."""
+    reach: datetime = LATEST
 
 
 class CalendarsThen:
@@ -64,8 +67,8 @@ class CalendarsThen:
         await self._read([name for name in oldest if self._is_old(name)])
         for name, cursor in oldest.items():
             known = self._known.get(resource_id(calendars.KIND, name))
-            if known is not None and cursor < known.since and known.past is None:
-                known.past = await self._read_past(resource_id(calendars.KIND, name))
+            if known is not None and cursor <= known.since and cursor < known.reach:
+                await self._read_past(known, cursor)
 
     def then(self, names: Sequence[str], at: datetime) -> list[Calendar]:
         """The calendars of these names as they were at that instant. Raises Rejected for an unknown one."""
@@ -75,9 +78,7 @@ class CalendarsThen:
         known = self._known.get(resource_id(calendars.KIND, name))
         if known is None:
             raise Rejected(f"there is no calendar {name!r}", field="calendars", code="unknown-calendar")
-        if known.past is not None and at <= known.since:
-            return next((calendar for until, calendar in known.past if at <= until), known.present)
-        return known.present
+        return known.present if known.versions is None or at > known.since else known.versions.then(at)
 
     def _is_old(self, name: str) -> bool:
         known = self._known.get(resource_id(calendars.KIND, name))
@@ -89,29 +90,23 @@ class CalendarsThen:
         read_at = time.monotonic()
         for row in (await self._resources.by_name(calendars.KIND, names)).values():
             known = self._known.get(row.id)
-            if known is not None and known.version == row.version:
+            if known is not None and known.row.version == row.version:
                 known.read_at = read_at
                 continue
             try:
                 calendar = calendars.from_json(row.id, row.name, row.version, row.doc)
-                present = parse_calendar({**calendar.definition, "name": row.name})
+                present = await read_calendar(calendar.definition, row.name)
             except (KeyError, TypeError, ValueError, AttributeError, Rejected) as error:
                 # Whoever names it waits, as for one that is not there; the others tick.
                 unreadable.note("scheduler", row.id, f"calendar {row.name} can not be read: {error!r}")
                 self._known.pop(row.id, None)
                 continue
-            self._known[row.id] = _Known(row.version, calendar.at, read_at, present)
+            self._known[row.id] = _Known(row, calendar.at, read_at, present)
 
-    async def _read_past(self, stream_id: UUID) -> list[tuple[datetime, Calendar]]:
-        past: list[tuple[datetime, Calendar]] = []
-        calendar: calendars.SharedCalendar | None = None
+    async def _read_past(self, known: _Known, since: datetime) -> None:
         try:
-            for recorded in await self._log.read_stream(stream_id):
-                following = calendars.evolve(calendar, recorded)
-                if calendar is not None:
-                    past.append((following.at, parse_calendar({**calendar.definition, "name": calendar.name})))
-                calendar = following
+            known.versions = await versions_of(self._log, known.row, since)
+            known.reach = since
         except Rejected as error:
-            unreadable.note("scheduler", stream_id, f"the calendar's history can not be read: {error}")
-            self._known.pop(stream_id, None)
-        return past
+            unreadable.note("scheduler", known.row.id, f"the calendar's history can not be read: {error}")
+            self._known.pop(known.row.id, None)

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
+from apps.histories import jobs_of
 from apps.scheduler.metrics import SchedulerMetrics
 from domain import commands as c
 from domain.brain import Brain, Decision
@@ -19,8 +20,8 @@ from domain.decisions import decide, write_for
 from domain.errors import NotPossible, Unreadable
 from domain.events import Event, JobDispatched
 from domain.ids import Term
-from domain.jobs import Job, fold
-from domain.log import Appended, AppendResult, Meta, Recorded, Unit
+from domain.jobs import Job
+from domain.log import Appended, AppendResult, Meta, Unit
 from domain.ports import EventLog
 from observability import tracing, unreadable
 
@@ -63,13 +64,13 @@ class CarriesOut:
         return done
 
     async def _batch(self, decisions: Sequence[Decision]) -> int:
-        histories = await self._log.read_streams([d.job_id for d in decisions])
+        jobs = await jobs_of(self._log, [d.job_id for d in decisions])
         now = self._now()
         units: list[Unit] = []
         after: list[Job] = []
         spans: list[tracing.SpanHandle] = []
         for decision in decisions:
-            job = self._readable(decision, histories.get(decision.job_id, ()))
+            job = self._readable(decision, jobs.get(decision.job_id))
             if job is None:
                 continue
             if self._nobody_knows(job, decision.command):
@@ -134,17 +135,11 @@ class CarriesOut:
             return replace(command, managed=job.spec.queue in self._brain.managed)
         return command
 
-    def _readable(self, decision: Decision, history: Sequence[Recorded]) -> Job | None:
-        """The job as its stream says; None, and told of, when that cannot be read: nothing is decided about it."""
-        try:
-            job = fold(history)
-        except Unreadable as error:
-            reason = error.message
-        else:
-            if job is None or job.unreadable is None:
-                return job
-            reason = job.unreadable
-        unreadable.note("scheduler", decision.job_id, reason)
+    def _readable(self, decision: Decision, job: Job | Unreadable | None) -> Job | None:
+        """The job; None, and told of, when its stream cannot be read: nothing is decided about it."""
+        if job is None or (isinstance(job, Job) and job.unreadable is None):
+            return job
+        unreadable.note("scheduler", decision.job_id, str(job.unreadable) if isinstance(job, Job) else job)
         if isinstance(decision.command, c.DispatchJob):
             self._brain.lines.over(str(decision.job_id))
         return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.histories import histories_of
 from domain import commands as c
 from domain.brain import Decision, End
 from domain.errors import Unavailable
@@ -22,7 +24,7 @@ from domain.groups import KINDS, Group, evolve_group, group_of, head_of_group, r
 from domain.ids import Position
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
-from domain.ports import JobFilter, ResourceRow
+from domain.ports import HeadRow, JobFilter, ResourceRow
 
 if TYPE_CHECKING:
     from apps.scheduler.extensions import Office
@@ -172,13 +174,20 @@ class GroupService:
         while True:
             where = JobFilter(origin_id=group_id, state="cancelled")
             rows = await self._index.find(where, before=before, limit=READ)
-            for history in (await self._log.read_streams([row.id for row in rows])).values():
-                ends = [recorded.event for recorded in history if isinstance(recorded.event, JobCancelled)]
-                if not ends or ends[-1].cause != "dependency":
-                    return True
+            if any(cause != "dependency" for cause in (await self._cancel_causes(rows)).values()):
+                return True
             if len(rows) < READ:
                 return False
             before = rows[-1].first_position
+
+    async def _cancel_causes(self, rows: Sequence[HeadRow]) -> dict[UUID, str | None]:
+        """Why each of these jobs was cancelled at last."""
+        causes: dict[UUID, str | None] = {row.id: None for row in rows}
+        async for history in histories_of(self._log, dict.fromkeys(causes, 0)):
+            for recorded in history:
+                if isinstance(recorded.event, JobCancelled):
+                    causes[recorded.stream_id] = recorded.event.cause
+        return causes
 
     async def _cancel(self, row: ResourceRow, group: Group) -> None:
         """Ask every job for its end that has not ended; one that moves just now is asked at the next time."""

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.histories import jobs_of
 from apps.scheduler.calendars_then import CalendarsThen
 from apps.scheduler.extensions import Office
 from domain import commands as c
@@ -23,8 +24,8 @@ from domain.brain import HORIZON, End
 from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable, Unreadable
 from domain.ids import Position
-from domain.jobs import ENDED, fold
-from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
+from domain.jobs import ENDED, Job
+from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
 from domain.ports import ResourceRow
 from domain.schedules import ticking
@@ -240,7 +241,7 @@ class Schedules:
     async def _units(self, decided: Sequence[_Decided]) -> list[Unit]:
         """The units, with the cancellations that belong to them."""
         cancels = [job_id for d in decided for job_id in d.step.cancels]
-        histories = await self._around.event_log.read_streams(cancels) if cancels else {}
+        running = await jobs_of(self._around.event_log, cancels)
         # A job that is there already, whoever made it, is not made again: asked only after a conflict.
         doubtful = [job.id for d in decided if d.schedule.id in self._conflicted for job in d.step.jobs]
         there = await self._around.index.get(doubtful) if doubtful else {}
@@ -258,7 +259,7 @@ class Schedules:
             ]
             writes += [self._submission(job, d.meta, now) for job in step.jobs if job.id not in there]
             for job_id in step.cancels:
-                write = _cancellation(histories.get(job_id, ()), schedule, d.meta, now)
+                write = _cancellation(running.get(job_id), schedule, d.meta, now)
                 if write is not None:
                     writes.append(write)
             units.append(Unit(id=uuid7(), writes=writes, meta=d.meta))
@@ -295,15 +296,17 @@ class Schedules:
         return tracing.start_span("scheduler.tick", attributes=attributes, kind="producer")
 
 
-def _cancellation(history: Sequence[Recorded], schedule: Schedule, meta: Meta, now: datetime) -> StreamWrite | None:
+def _cancellation(job: Job | Unreadable | None, schedule: Schedule, meta: Meta, now: datetime) -> StreamWrite | None:
     """The wish that the job ends, because of the schedule's next tick; None when there is nothing to ask for."""
     reason = f"the next tick of schedule {schedule.name}"
+    if isinstance(job, Unreadable):
+        unreadable.note("scheduler", job.stream_id or schedule.id, job)
+        return None
+    if job is None or job.ended:
+        return None
     try:
-        job = fold(history)
-        if job is None or job.ended:
-            return None
         events = decide(job, c.RequestCancel(reason=reason, cause="replaced"), now)
     except Unreadable as error:
-        unreadable.note("scheduler", history[0].stream_id, error)
+        unreadable.note("scheduler", job.id, error)
         return None
     return write_for(job, job.id, events, meta, now)[0] if events else None

@@ -28,7 +28,7 @@ from apps.version import VERSION
 from domain.brain import Brain
 from domain.errors import NotLeader, Unavailable
 from domain.events import DecisionRefused, Event, LeaderElected
-from domain.ids import NAMESPACE, Position, Term, Version
+from domain.ids import NAMESPACE, Position, Term
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.ports import Leadership
 
@@ -151,10 +151,8 @@ class Scheduler:
     async def _append_leadership(self, event: Event, node: str, fence: Term | None) -> Position:
         """Append to the stream of leaderships, whatever its version is; where the event is."""
         for _ in range(MAX_ROUNDS):
-            version = len(await self._log.read_stream(LEADERSHIP_STREAM))
-            write = StreamWrite(
-                stream_id=LEADERSHIP_STREAM, expected_version=Version(version), events=[event], head=None
-            )
+            version = await self._log.last_version(LEADERSHIP_STREAM)
+            write = StreamWrite(stream_id=LEADERSHIP_STREAM, expected_version=version, events=[event], head=None)
             unit = Unit(id=uuid7(), writes=[write], meta=Meta(actor=f"scheduler:{node}", term=fence))
             (result,) = await self._log.append([unit], fence=fence)
             if isinstance(result, Appended):

@@ -22,6 +22,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from apps.histories import history_of
 from apps.scheduler.extensions import Office
 from domain import commands as c
 from domain.decisions import decide, write_for
@@ -41,7 +42,6 @@ from domain.triggers import (
     Doc,
     correlation_of,
     evolve_trigger,
-    fold_trigger,
     trigger_head,
     triggered_job,
     triggered_job_id,
@@ -147,12 +147,9 @@ class Triggers:
         while before is None or len(rows) == PAGE:
             rows = await self._office.around.resources.find(KIND, before=before, limit=PAGE)
             old = [row for row in rows if row.first_position <= self._begins_at]
-            moved = await self._log.read_streams([row.id for row in old if row.position > self._begins_at])
             for row in old:
-                doc: Doc | None = row.doc
                 try:
-                    if row.id in moved:
-                        doc = fold_trigger(r for r in moved[row.id] if r.position <= self._begins_at)
+                    doc = row.doc if row.position <= self._begins_at else await self._doc_then(row)
                 except Unreadable as error:
                     unreadable.note("scheduler", row.id, f"trigger {row.name}: {error}")
                     continue
@@ -160,6 +157,15 @@ class Triggers:
                     self._set(row.id, doc)
             before = rows[-1].first_position if rows else Position(0)
         self._loaded = True
+
+    async def _doc_then(self, row: ResourceRow) -> Doc | None:
+        """The trigger as it was where the brain began. Raises Unreadable."""
+        doc: Doc | None = None
+        async for recorded in history_of(self._log, row.id):
+            if recorded.position > self._begins_at:
+                break
+            doc = evolve_trigger(doc, recorded.event)
+        return doc
 
     def _see(self, event: FeedEvent) -> None:
         if event.type == "EventPublished" and self._loaded and not self._docs and not self._queue:

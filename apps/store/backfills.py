@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from adapters.codec import decode
-from apps.store.calendars import Calendars, Versions
+from apps.calendar_versions import Versions
+from apps.store.calendars import Calendars
 from apps.store.parts import Parts
 from apps.store.schedule_views import candidate_view
 from apps.store.schedules import PAGE_EVENTS, Schedules
@@ -54,7 +55,9 @@ class Backfills:
         if schedule.state == "archived":
             raise NotPossible(f"schedule {schedule.name} is archived", code="archived")
         in_force = await self._in_force(schedule, first, last)
-        versions = await self._calendars.versions(n for era in in_force for n in era.definition["calendars"])
+        versions = await self._calendars.versions(
+            [name for era in in_force for name in era.definition["calendars"]], first, last
+        )
         found = backfill.candidates(schedule, in_force, first, last, _Then(versions))
         marked = backfill.without(found, await self._there(found), limit)
         begin = self._now()

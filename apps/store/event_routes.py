@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from uuid_utils.compat import uuid7
 
+from apps.histories import histories_of
 from apps.store import schemas
 from apps.store.answers import events_response, written
 from apps.store.cloudevents import read_events
@@ -24,7 +26,7 @@ from apps.store.trails import Trails
 from domain.errors import Corruption, Rejected
 from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
-from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
+from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.triggers import correlation_of
 from observability import tracing
 
@@ -93,23 +95,27 @@ class EventRoutes:
             results = await self._commit.append_all([_unit(event, meta) for event in events])
         streams = [event_stream_id(event.source, event.id) for event in events]
         repeated = [s for s, result in zip(streams, results, strict=True) if not isinstance(result, Appended)]
-        first = await self._log.read_streams(repeated) if repeated else {}
+        first = await self._first_positions(repeated)
         items: list[dict[str, Any]] = []
         for event, stream, result in zip(events, streams, results, strict=True):
             if isinstance(result, Appended):
                 status, position = 201, result.first_position
             else:
-                status, position = 200, _first_position(first, stream)
+                status, position = 200, first[stream]
             items.append({"status": status, "id": event.id, "source": event.source, "position": position})
         last = max((item["position"] for item in items), default=await self._positions.last())
         status = 201 if any(item["status"] == 201 for item in items) else 200
         return written({"results": items} if batched else items[0], last, status)
 
-
-def _first_position(histories: dict[UUID, list[Recorded]], stream: UUID) -> Position:
-    if stream not in histories:
-        raise Corruption(f"stream {stream} refused its first event but has none")
-    return histories[stream][0].position
+    async def _first_positions(self, streams: Sequence[UUID]) -> dict[UUID, Position]:
+        """Where the events are that these streams, each of one event, hold already."""
+        first: dict[UUID, Position] = {}
+        async for history in histories_of(self._log, dict.fromkeys(streams, 0)):
+            first.setdefault(history[0].stream_id, history[0].position)
+        for stream in streams:
+            if stream not in first:
+                raise Corruption(f"stream {stream} refused its first event but has none")
+        return first
 
 
 def _unit(event: EventPublished, meta: Meta) -> Unit:

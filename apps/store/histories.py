@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from adapters.codec import decode
+from apps.histories import history_of, jobs_of
 from apps.store.parts import StoreLog
-from apps.store.submissions import job_of
 from domain.events import JobSubmitted, UnreadableEvent
 from domain.jobs import Job, evolve
 from domain.log import Recorded
-
-PAGE_EVENTS = 1000
-TOGETHER_EVENTS = 5000
-"""Events of several streams that are read with one query; longer ones are read one by one."""
-
-
-async def history_of(log: StoreLog, stream_id: UUID) -> AsyncIterator[Recorded]:
-    """The events of one stream, in order."""
-    version = 0
-    while True:
-        page = await log.read_stream_page(stream_id, version, PAGE_EVENTS)
-        for raw in page:
-            yield decode(raw)
-        if len(page) < PAGE_EVENTS:
-            return
-        version = page[-1].version
 
 
 async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = None) -> Job | None:
@@ -51,13 +34,4 @@ def _later(recorded: Recorded, at: int | datetime) -> bool:
 
 async def jobs_from(log: StoreLog, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
     """Those of the streams that are jobs."""
-    if not job_ids:
-        return {}
-    histories = await log.read_streams_within(job_ids, TOGETHER_EVENTS)
-    if histories is None and len(job_ids) == 1:
-        found = await job_from(log, job_ids[0])
-        return {} if found is None else {job_ids[0]: found}
-    if histories is None:
-        middle = len(job_ids) // 2
-        return await jobs_from(log, job_ids[:middle]) | await jobs_from(log, job_ids[middle:])
-    return {job_id: job for job_id in job_ids if (job := job_of(histories.get(job_id, ()))) is not None}
+    return {job_id: job for job_id, job in (await jobs_of(log, job_ids)).items() if isinstance(job, Job)}

@@ -12,7 +12,7 @@ from adapters.group_commit import GroupCommit
 from domain.deliveries import Deliveries
 from domain.ids import Position
 from domain.inbox import Inbox, InboxState
-from domain.log import RawEvent, Recorded
+from domain.log import RawEvent
 from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
 
 
@@ -21,14 +21,6 @@ class StoreLog(EventLog, Protocol):
 
     async def read_page(self, after: Position, limit: int, limit_bytes: int) -> list[RawEvent]:
         """As `read_raw`, and no more once their data have `limit_bytes`; at least one event, if there are any."""
-
-    async def read_stream_page(
-        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
-    ) -> list[RawEvent]:
-        """Up to `limit` events of one stream after version `after`, undecoded; `limit_bytes` as in `read_page`."""
-
-    async def read_streams_within(self, stream_ids: Sequence[UUID], limit: int) -> dict[UUID, list[Recorded]] | None:
-        """As `read_streams`; None when they have more than `limit` events in all."""
 
     async def find_raw(
         self,

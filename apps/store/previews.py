@@ -58,5 +58,4 @@ class Previews:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Rejected("calendars: must be a list of names", field="calendars", code="invalid-argument")
         await self._calendars.check_names(names, names)
-        versions = await self._calendars.versions(names)
-        return [versions[name].present for name in names]
+        return await self._calendars.present(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,10 +15,9 @@ from apps.store.intake import check_key, digest_of, parse_job
 from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable
-from domain.events import JobSubmitted
 from domain.ids import job_id_from_key
-from domain.jobs import Job, fold
-from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
+from domain.jobs import Job
+from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.specs import JobSpec
 
 Known = Mapping[str, Mapping[str, Any]] | None
@@ -90,13 +89,6 @@ def spec_of(request: Any, known: Known, now: datetime, streams: Streams) -> JobS
         message = "unique: does not go with an `after` that waits for any of several jobs"
         raise Rejected(message, field="unique", code="invalid-argument")
     return spec
-
-
-def job_of(history: Sequence[Recorded]) -> Job | None:
-    """The job with this history; None when it is no job's, or when not even its submission can be read."""
-    if not history or not isinstance(history[0].event, JobSubmitted):
-        return None
-    return fold(history)
 
 
 def placed(job: Job, result: Appended) -> Job:

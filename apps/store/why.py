@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from apps.store.histories import history_of
+from apps.histories import history_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
 from domain.errors import NotFound, Unavailable

@@ -14,6 +14,7 @@ from typing import Any
 from domain.errors import Rejected
 from domain.recurrence import zones
 from domain.recurrence.icalendar import Events, parse_icalendar
+from domain.recurrence.icalendar_lines import Check, unchecked
 from domain.recurrence.instants import DAY, EPOCH_ORDINAL, MICROS, micros_of, parse_instant
 from domain.recurrence.limits import (
     CALENDAR_DATES_MAXIMUM,
@@ -65,8 +66,8 @@ class Calendar:
         return date.fromordinal(day + EPOCH_ORDINAL).isoformat() if day in self.dates else None
 
 
-def parse_calendar(spec: Mapping[str, Any]) -> Calendar:
-    """The calendar of its JSON form. Raises Rejected naming field and place.
+def parse_calendar(spec: Mapping[str, Any], check: Check = unchecked) -> Calendar:
+    """The calendar of its JSON form. Raises Rejected naming field and place; and what `check` raises in between.
 
     `dates`: `["2026-12-25"]`. `weekly`: `[{"days": ["sat", "sun"], "from": "00:00", "to": "24:00"}]`; an end at or
     before the start is on the next day. `intervals`: `[{"from": INSTANT, "to": INSTANT}]`, the end excluded.
@@ -93,7 +94,7 @@ def parse_calendar(spec: Mapping[str, Any]) -> Calendar:
             _parse_interval(item, f"intervals.{place}")
             for place, item in _items(spec, "intervals", CALENDAR_INTERVALS_MAXIMUM)
         ),
-        events=Events() if text is None else parse_icalendar(text, "icalendar", skip_invalid=skips),
+        events=Events() if text is None else parse_icalendar(text, "icalendar", skip_invalid=skips, check=check),
     )
 
 

@@ -15,7 +15,7 @@ from domain.errors import Rejected
 from domain.recurrence import zones
 from domain.recurrence.dates import ListedDates
 from domain.recurrence.icalendar_events import Dated, Draft, More, titles
-from domain.recurrence.icalendar_lines import EVENT, UNREADABLE, Component, read_components
+from domain.recurrence.icalendar_lines import EVENT, UNREADABLE, Check, Component, read_components, unchecked
 from domain.recurrence.icalendar_series import Exceptions, RecurringEvent, Starts, readings_of, starts_of
 from domain.recurrence.icalendar_zones import Zones
 from domain.recurrence.instants import END_SECOND
@@ -63,8 +63,8 @@ class Events:
         return found or next((event.text for event in self.recurring if event.covers(second, local, asking)), None)
 
 
-def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False) -> Events:
-    """All events of a file. Raises Rejected naming the field, with line and reason.
+def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False, check: Check = unchecked) -> Events:
+    """All events of a file. Raises Rejected naming the field, with line and reason; and what `check` raises.
 
     `skip_invalid`: an event that can not be understood is left out and told; the file as a whole must still be one.
     """
@@ -72,8 +72,8 @@ def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False) -
         raise Rejected("an iCalendar file is a string", field=field_name, code="icalendar")
     if len(text) > ICALENDAR_TEXT_MAXIMUM:
         raise Rejected(f"longer than {ICALENDAR_TEXT_MAXIMUM} characters", field=field_name, code="icalendar")
-    collected = _Collected()
-    for calendar in read_components(text, field_name):
+    collected = _Collected(check)
+    for calendar in read_components(text, field_name, check):
         _File(calendar, field_name, collected, skip_invalid=skip_invalid).collect()
     return Events(
         absolute=Spans(collected.absolute),
@@ -85,7 +85,8 @@ def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False) -
 
 
 class _Collected:
-    def __init__(self) -> None:
+    def __init__(self, check: Check) -> None:
+        self.check = check
         self.absolute: list[Span] = []
         self.local: list[Span] = []
         self.recurring: list[RecurringEvent] = []
@@ -105,7 +106,7 @@ class _File:
         self._field = field_name
         self._into = into
         self._skips = skip_invalid
-        self._zones = Zones(_defined_zones(calendar), field_name)
+        self._zones = Zones(_defined_zones(calendar), field_name, into.check)
         self._zone: Zone | None = None
 
     def collect(self) -> None:
@@ -113,12 +114,14 @@ class _File:
         cancels = self._read_properties()
         drafts: list[Draft] = []
         for component in self._calendar.components:
+            self._into.check()
             if component.name == EVENT:
                 drafts += self._draft(component)
             elif component.name != "VTIMEZONE":
                 self._into.warn(component.number, f"{component.name[:_SHOWN]} is not read, only events are")
         if cancels:
             return
+        drafts = self._latest(drafts)
         masters = {draft.uid for draft in drafts if draft.recurrence is None}
         replacing: dict[str, list[Draft]] = {}
         for draft in drafts:
@@ -129,6 +132,25 @@ class _File:
                 self._add(draft, replacing.get(draft.uid, ()))
             elif not (draft.this_and_future and draft.uid in masters):
                 self._add_alone(draft)
+
+    def _latest(self, drafts: Sequence[Draft]) -> list[Draft]:
+        """Of several texts about the same event or occurrence the latest ones; two that are of the same age both count.
+
+        Some programs give all of their events one UID.
+        """
+        latest: dict[tuple[str, int | None, int | None], Draft] = {}
+        for draft in drafts:
+            before = latest.setdefault(draft.place, draft)
+            if draft.revision > before.revision:
+                latest[draft.place] = draft
+        kept: list[Draft] = []
+        for draft in drafts:
+            newer = latest[draft.place]
+            if not draft.uid or draft.revision == newer.revision:
+                kept.append(draft)
+            else:
+                self._into.warn(draft.line, f"a later text of this event, in line {newer.line}, counts in its place")
+        return kept
 
     def _read_properties(self) -> bool:
         """What the file says about all of its events; whether it is a list of cancellations."""
@@ -161,10 +183,11 @@ class _File:
         return [draft]
 
     def _add(self, draft: Draft, replacing: Sequence[Draft]) -> None:
+        self._into.check()
         if draft.cancelled or draft.start is None:
             return
         try:
-            series = _Series(draft, draft.start, replacing, self._zone, self._into.counted)
+            series = _Series(draft, draft.start, replacing, self._zone, self._into)
             series.collect()
         except Rejected as error:
             self._skip(error, draft)
@@ -215,12 +238,13 @@ class _Series:
     """An event, with what others of its UID say about its occurrences."""
 
     def __init__(
-        self, draft: Draft, start: Dated, replacing: Sequence[Draft], file_zone: Zone | None, counted: int
+        self, draft: Draft, start: Dated, replacing: Sequence[Draft], file_zone: Zone | None, into: _Collected
     ) -> None:
         self.absolute: list[Span] = []
         self.local: list[Span] = []
         self.recurring: list[RecurringEvent] = []
-        self.counted = counted
+        self.counted = into.counted
+        self._check = into.check
         self._draft = draft
         self._start = start
         self._file_zone = file_zone
@@ -243,7 +267,10 @@ class _Series:
             self._add_starts(Starts(ListedDates(floating, instants=False)), min(floating))
         for rule in draft.rules:
             self._count(rule)
-            self._add_starts(starts_of(rule, self._start, self._clock, self._file_zone), self._start.moment.local)
+            self._add_starts(self._starts_of(rule), self._start.moment.local)
+
+    def _starts_of(self, rule: RRule) -> Starts:
+        return starts_of(rule, self._start, self._clock, self._file_zone, self._check)
 
     def _count(self, rule: RRule) -> None:
         self.counted += rule.count or 0
@@ -307,7 +334,7 @@ class _Series:
         rules = []
         for rule in self._draft.exception_rules:
             self._count(rule)
-            rules.append(starts_of(rule, self._start, self._clock, self._file_zone))
+            rules.append(self._starts_of(rule))
         whole_days = self._start.moment.all_day
         return Exceptions(frozenset(readings), tuple(sorted(instants)), tuple(rules), whole_days)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from domain.errors import Rejected
 from domain.recurrence.icalendar_lines import UNREADABLE, Component, Line
 from domain.recurrence.icalendar_zones import Zones
 from domain.recurrence.instants import DAY
@@ -21,6 +22,9 @@ _DURATION = re.compile(
 )
 _SUMMARY_MAXIMUM = 100
 _SHOWN = 40
+_NUMBER = re.compile(r"\d{1,10}", re.ASCII)
+STAMPS = ("DTSTAMP", "LAST-MODIFIED")
+_ABOUT = frozenset({"STATUS", "SEQUENCE", *STAMPS})
 ONCE = frozenset({"DTSTART", "DTEND", "DURATION", "RECURRENCE-ID"})
 
 Warn = Callable[[int, str], None]
@@ -56,6 +60,8 @@ class Draft:
         self.line = component.number
         self.uid, self.summary = titles(component)
         self.cancelled = False
+        self.sequence = 0
+        self._stamps: dict[str, int] = {}
         self.start: Dated | None = None
         self.recurrence: Dated | None = None
         self.this_and_future = False
@@ -91,6 +97,19 @@ class Draft:
             return DAY
         return self._checked(seconds or 0, self.reader)
 
+    @property
+    def revision(self) -> tuple[int, ...]:
+        """The greater it is, the later is this text of the event: SEQUENCE, then DTSTAMP, then LAST-MODIFIED."""
+        return (self.sequence, *(self._stamps.get(name, 0) for name in STAMPS))
+
+    @property
+    def place(self) -> tuple[str, int | None, int | None]:
+        """Which event, or which occurrence of it, this is about; equal for two texts about the same."""
+        if self.recurrence is None:
+            return self.uid, None, None
+        instant = self.recurrence.instant
+        return self.uid, self.recurrence.moment.local if instant is None else None, instant
+
     def _read(self, line: Line, reader: Reader) -> None:
         name, value = line.name, line.value
         if name == "DTSTART":
@@ -106,8 +125,8 @@ class Draft:
             self._read_range(line.parameters.get("RANGE", "").upper(), reader)
         elif name in {"EXDATE", "RDATE"}:
             self._read_dates(line, reader)
-        elif name == "STATUS":
-            self.cancelled = value.strip().upper() == "CANCELLED"
+        elif name in _ABOUT:
+            self._read_about(line, reader)
         elif name == UNREADABLE:
             reader.refuse(f"{value[:_SHOWN]!r} is not of the form NAME:VALUE")
 
@@ -121,6 +140,30 @@ class Draft:
         rules.append(rule)
         if len(self.rules) + len(self.exception_rules) > RULES_MAXIMUM:
             reader.refuse(f"more than {RULES_MAXIMUM} rules")
+
+    def _read_about(self, line: Line, reader: Reader) -> None:
+        if line.name == "STATUS":
+            self.cancelled = line.value.strip().upper() == "CANCELLED"
+        elif line.name == "SEQUENCE":
+            self._read_sequence(line)
+        else:
+            self._read_stamp(line, reader)
+
+    def _read_sequence(self, line: Line) -> None:
+        match = _NUMBER.fullmatch(line.value.strip())
+        if match is None:
+            self._warn(line.number, f"{line.value[:_SHOWN]!r} is no SEQUENCE; it counts as 0")
+        else:
+            self.sequence = int(match[0])
+
+    def _read_stamp(self, line: Line, reader: Reader) -> None:
+        """When this text of the event was written: it decides between two of the same SEQUENCE, and nothing else."""
+        try:
+            dated = self._dated(line.value, line, reader)
+        except Rejected:
+            self._warn(line.number, f"{line.value[:_SHOWN]!r} is no {line.name}; it is passed over")
+            return
+        self._stamps[line.name] = dated.moment.local if dated.instant is None else dated.instant
 
     def _read_range(self, text: str, reader: Reader) -> None:
         if text not in {"", "THISANDFUTURE"}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ EVENT = "VEVENT"
 CALENDAR = "VCALENDAR"
 UNREADABLE = ""
 """The name of a line that is not of the form NAME:VALUE."""
+Check = Callable[[], None]
+"""Is called again and again while a file is worked out; what it raises ends that."""
+_LINES_BETWEEN_CHECKS = 1_000
 _DEPTH_MAXIMUM = 4
 _SHOWN = 40
 
@@ -37,12 +40,18 @@ class Component:
     components: list[Component] = field(default_factory=list)
 
 
-def read_components(text: str, field_name: str) -> list[Component]:
+def unchecked() -> None:
+    """The Check that lets everything go on."""
+
+
+def read_components(text: str, field_name: str, check: Check = unchecked) -> list[Component]:
     """The VCALENDARs of a file. Raises Rejected naming field and line where they do not begin and end as they must."""
     calendars: list[Component] = []
     around: list[Component] = []
     events = 0
-    for line in _lines(text):
+    for count, line in enumerate(_lines(text)):
+        if count % _LINES_BETWEEN_CHECKS == 0:
+            check()
         reader = Reader(field_name, f"line {line.number}")
         if line.name == "BEGIN":
             component = Component(line.value.strip().upper(), line.number)

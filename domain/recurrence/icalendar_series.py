@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from domain.recurrence.dates import ListedDates
 from domain.recurrence.icalendar_events import Dated
+from domain.recurrence.icalendar_lines import Check, unchecked
 from domain.recurrence.instants import DAY, END_SECOND
 from domain.recurrence.rrule import BoundRRule
 from domain.recurrence.rrule_text import Moment, RRule
@@ -120,13 +121,14 @@ class RecurringEvent:
         return start if found else None
 
 
-def starts_of(rule: RRule, start: Dated, clock: Zone, file_zone: Zone | None) -> Starts:
+def starts_of(rule: RRule, start: Dated, clock: Zone, file_zone: Zone | None, check: Check = unchecked) -> Starts:
     """The starts of a rule; `clock`: the event's zone, or UTC for one without."""
     bound = BoundRRule(rule, clock, start.moment.local, 0)
     last, until = _until(rule.until, start, file_zone)
     if rule.count is not None:
         local: int | None = start.moment.local - 1
         for _ in range(rule.count):
+            check()
             local = None if local is None else bound.next_local(local + 1, 0, END_SECOND)
         last = last if local is None else min(last, local)
     return Starts(bound, last, until)

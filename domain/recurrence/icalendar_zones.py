@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from domain.recurrence import rrule, zones
-from domain.recurrence.icalendar_lines import Component, Line
+from domain.recurrence.icalendar_lines import Check, Component, Line, unchecked
 from domain.recurrence.instants import END_SECOND
 from domain.recurrence.rrule_text import Reader, RRule, parse_moment, parse_recur
 from domain.recurrence.zones import Zone, iana_name
@@ -42,7 +42,8 @@ class FileZone(Zone):
 class Zones:
     """What the zone names of one file stand for."""
 
-    def __init__(self, defined: Mapping[str, Component], field_name: str) -> None:
+    def __init__(self, defined: Mapping[str, Component], field_name: str, check: Check = unchecked) -> None:
+        self._check = check
         self._defined = defined
         self._field = field_name
         self._known: dict[str, Zone] = {}
@@ -61,7 +62,7 @@ class Zones:
             self._evaluated += 1
             if self._evaluated > DEFINITIONS_MAXIMUM:
                 reader.refuse(f"the file defines and uses more than {DEFINITIONS_MAXIMUM} zones")
-            return _evaluate(name, self._defined[name], self._field)
+            return _evaluate(name, self._defined[name], self._field, self._check)
         known = known or zones.of_windows(name)
         if known is None:
             lead = zones.lead_to(name)
@@ -81,13 +82,14 @@ def _in_path(name: str) -> str | None:
     return next((known for part in candidates if part and (known := iana_name(part)) is not None), None)
 
 
-def _evaluate(name: str, component: Component, field_name: str) -> FileZone:
+def _evaluate(name: str, component: Component, field_name: str, check: Check) -> FileZone:
     """The zone of a VTIMEZONE. Raises Rejected with the line."""
     changes: dict[int, tuple[int, int]] = {}
     for observance in component.components:
         if observance.name not in {"STANDARD", "DAYLIGHT"}:
             continue
         for at, before, offset in _changes_of(observance, field_name):
+            check()
             changes[at] = (before, offset)
             if len(changes) > _CHANGES_MAXIMUM:
                 Reader(field_name, f"line {component.number}").refuse(

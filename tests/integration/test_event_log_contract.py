@@ -96,6 +96,26 @@ async def test_positions_are_dense_and_versions_contiguous(subject: Subject) -> 
     assert first.recorded_at == events[0].recorded_at
 
 
+async def test_streams_are_read_by_pages_and_together_only_within_bounds(subject: Subject) -> None:
+    one, two, none = uuid4(), uuid4(), uuid4()
+    for expected in range(3):
+        await subject.log.append([Unit(id=uuid4(), writes=[note(one, expected, "x" * 400)], meta=META)])
+    await subject.log.append([Unit(id=uuid4(), writes=[note(two, 0)], meta=META)])
+    size = len((await subject.log.read_stream_page(one, 0, 1))[0].data)
+    assert [raw.version for raw in await subject.log.read_stream_page(one, 0, 2)] == [1, 2]
+    assert [raw.version for raw in await subject.log.read_stream_page(one, 1, 9, size)] == [2]
+    assert [raw.version for raw in await subject.log.read_stream_page(one, 1, 9, size + 1)] == [2, 3]
+    assert [raw.version for raw in await subject.log.read_stream_page(one, 0, 9, 1)] == [1]
+    assert [await subject.log.last_version(stream) for stream in (one, two, none)] == [3, 1, 0]
+    since = {one: 1, two: 0, none: 0}
+    found = await subject.log.read_streams_within(since, 3, 10_000)
+    assert {stream: [r.version for r in history] for stream, history in found.items()} == {one: [2, 3], two: [1]}
+    assert await subject.log.read_streams_within(since, 2, 10_000) is None
+    assert await subject.log.read_streams_within(since, 3, 2 * size) is None
+    assert await subject.log.read_streams_within({one: 1}, 2, 2 * size) is not None
+    assert await subject.log.read_streams_within({one: 3, none: 0}, 0, 0) == {}
+
+
 async def test_a_stale_unit_loses_and_the_others_of_its_call_win(subject: Subject) -> None:
     unit, job = submission()
     await subject.log.append([unit])

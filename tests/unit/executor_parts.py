@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,6 +50,7 @@ class MemoryLog:
         self.streams: dict[UUID, list[Recorded]] = {}
         self.units: dict[UUID, Appended] = {}
         self.last = 0
+        self.read = 0
         self.calls: list[int] = []
         self.away = False
         self.forgets_to_answer = 0
@@ -91,13 +92,14 @@ class MemoryLog:
         self.units[unit.id] = Appended(first, Position(self.last), self.now())
         return self.units[unit.id]
 
-    async def read_stream(self, stream_id: UUID) -> list[Recorded]:
-        return (await self.read_streams([stream_id])).get(stream_id, [])
-
-    async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
+    async def read_streams_within(
+        self, after: Mapping[UUID, int], limit: int, limit_bytes: int
+    ) -> dict[UUID, list[Recorded]] | None:
         if self.away:
             raise Unavailable("the log is away", server="postgres")
-        return {name: list(self.streams[name]) for name in stream_ids if name in self.streams}
+        found = {name: events for name, seen in after.items() if (events := self.streams.get(name, [])[seen:])}
+        self.read += sum(len(events) for events in found.values())
+        return found
 
     def job(self, job_id: UUID) -> Job:
         job = fold(self.streams[job_id])

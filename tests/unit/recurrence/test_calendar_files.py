@@ -154,6 +154,39 @@ def test_an_occurrence_is_moved_or_cancelled_however_its_time_is_written() -> No
         assert days(file(timed, moved)) == [15, 17, 20]
 
 
+def test_of_two_texts_of_one_event_the_later_one_counts() -> None:
+    one = "UID:1@example.org\nDTSTART;VALUE=DATE:20270215\nDTSTAMP:20260101T000000Z"
+    for other in (
+        "UID:1@example.org\nSEQUENCE:1\nDTSTART;VALUE=DATE:20270218\nDTSTAMP:20251231T000000Z",
+        "UID:1@example.org\nSEQUENCE:0\nDTSTART;VALUE=DATE:20270218\nDTSTAMP:20260102T000000Z",
+        "UID:1@example.org\nDTSTART;VALUE=DATE:20270218\nDTSTAMP:20260101T000000Z\nLAST-MODIFIED:20260103T000000Z",
+    ):
+        for text in (file(one, other), file(other, one)):
+            assert days(text) == [18]
+            (told,) = parse_calendar({"icalendar": text}).events.warnings
+            assert "a later text of this event" in told.text
+    cancelled = "UID:1@example.org\nSEQUENCE:2\nSTATUS:CANCELLED\nDTSTART;VALUE=DATE:20270215"
+    assert days(file(one, cancelled)) == days(file(cancelled, one)) == []
+    series = "UID:2\nDTSTART;TZID=Europe/Berlin:20270215T113000\nDURATION:PT1H\nRRULE:FREQ=DAILY;COUNT=3"
+    moved = "UID:2\nRECURRENCE-ID:20270216T103000Z\nSEQUENCE:1\nDTSTART:20270220T103000Z\nDURATION:PT1H"
+    gone = "UID:2\nRECURRENCE-ID;TZID=Europe/Berlin:20270216T113000\nSEQUENCE:3\nSTATUS:CANCELLED"
+    assert days(file(series, moved, gone)) == days(file(gone, series, moved)) == [15, 17]
+    assert days(file(gone.replace("SEQUENCE:3", "SEQUENCE:0"), series, moved)) == [15, 17, 20]
+
+
+def test_events_of_one_uid_and_the_same_age_all_count() -> None:
+    same = [f"UID:holiday\nDTSTAMP:20260101T000000Z\nDTSTART;VALUE=DATE:202702{day}" for day in (15, 18)]
+    assert days(file(*same)) == [15, 18]
+    assert days(file(*(text.replace("UID:holiday\n", "") for text in same))) == [15, 18]
+
+
+def test_what_is_no_sequence_or_time_is_passed_over_and_told() -> None:
+    text = file("UID:1\nSEQUENCE:next\nDTSTAMP:yesterday\nDTSTART;VALUE=DATE:20270215")
+    assert days(text) == [15]
+    warnings = parse_calendar({"icalendar": text}).events.warnings
+    assert [told.line for told in warnings] == [5, 6]
+
+
 def test_a_change_of_this_and_all_later_occurrences_moves_them_all() -> None:
     series = "UID:1\nDTSTART;TZID=Europe/Berlin:20270201T113000\nDURATION:PT1H\nRRULE:FREQ=WEEKLY;COUNT=6"
     first = "UID:1\nRECURRENCE-ID;RANGE=THISANDFUTURE;TZID=Europe/Berlin:20270215T113000\n"

@@ -1,0 +1,79 @@
+"""Which versions of a shared calendar were in force from an instant on, read from the end of its stream.
+
+No more of a stream is read than the question needs, and no more than a few of its events are held at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from adapters.codec import decode
+from apps.calendar_reading import read_calendar
+from domain.errors import Unreadable
+from domain.events import named
+from domain.ports import EventLog, ResourceRow
+from domain.recurrence.calendars import Calendar
+from domain.schedules.events import CalendarArchived, CalendarChanged, CalendarCreated
+
+logger = logging.getLogger("rota.calendars")
+
+LATEST = datetime.max.replace(tzinfo=UTC)
+PAGE_EVENTS = 8
+"""A calendar's event holds the whole calendar: a megabyte, if it is an iCalendar file."""
+
+VERSIONS_MAXIMUM = 50
+"""Earlier versions that are kept of one calendar; the oldest of them stands for still earlier ones."""
+
+
+class Versions(NamedTuple):
+    """A calendar's versions, oldest first, each with the instant from which the next one is in force."""
+
+    past: Sequence[tuple[datetime, Calendar]]
+    present: Calendar
+
+    def then(self, at: datetime) -> Calendar:
+        """The version for nominal times at this instant."""
+        return next((calendar for until, calendar in self.past if at <= until), self.present)
+
+
+async def versions_of(log: EventLog, row: ResourceRow, since: datetime, until: datetime = LATEST) -> Versions:
+    """The versions for nominal times in [`since`, `until`]. Raises Unreadable, Rejected, Unavailable."""
+    past: list[tuple[datetime, Calendar]] = []
+    present: Calendar | None = None
+    ends: datetime | None = None
+    async for at, definition in _backwards(log, row):
+        if ends is None:
+            present = await read_calendar(definition, row.name)
+        elif at <= until:
+            past.append((ends, await read_calendar(definition, row.name)))
+        ends = at
+        if at < since:
+            break
+        if len(past) == VERSIONS_MAXIMUM:
+            logger.warning(
+                "calendar %s has changed more than %d times: its older versions are not looked at",
+                row.name,
+                VERSIONS_MAXIMUM,
+            )
+            break
+    if present is None:
+        raise Unreadable(f"calendar {row.name} has no version", stream_id=row.id)
+    return Versions(past[::-1], present)
+
+
+async def _backwards(log: EventLog, row: ResourceRow) -> AsyncIterator[tuple[datetime, Mapping[str, Any]]]:
+    """Since when which definition is in force, the newest first."""
+    upto = int(row.version)
+    while upto > 0:
+        size = min(upto, PAGE_EVENTS)
+        for raw in reversed(await log.read_stream_page(row.id, upto - size, size)):
+            event = decode(raw).event
+            if isinstance(event, CalendarCreated | CalendarChanged):
+                yield event.at, event.definition
+            elif not isinstance(event, CalendarArchived):
+                message = f"{named(event)} has no place in a calendar's stream"
+                raise Unreadable(message, stream_id=row.id, position=raw.position)
+        upto -= size
