@@ -56,6 +56,7 @@ def up(
     executors: int = 1,
     schedulers: int = 1,
     tasks: Words = (),
+    reload: bool = False,
 ) -> int:
     """Run the whole system on this machine until Ctrl-C.
 
@@ -66,6 +67,7 @@ def up(
         executors: How many executors.
         schedulers: How many schedulers (one leads, the others stand by).
         tasks: A module or file with Python tasks; may be given several times.
+        reload: Load the tasks anew when their files change: for development.
     """
     from apps.cli.up import Plan
     from apps.cli.up import up as run
@@ -86,6 +88,7 @@ def up(
             executors=executors,
             schedulers=schedulers,
             tasks=absolute,
+            reload=reload,
         ),
     )
 
@@ -184,17 +187,27 @@ def scheduler() -> int:
 
 
 @app.command
-def executor(*, tasks: Words = (), queues: Words = (), concurrency: int | None = None) -> int:
+def executor(
+    *,
+    tasks: Words = (),
+    queues: Words = (),
+    concurrency: int | None = None,
+    reload: bool = False,
+    reload_notes: Annotated[Path | None, Parameter(show=False)] = None,
+) -> int:
     """Run an executor.
 
     Args:
         tasks: A module or file with Python tasks; may be given several times.
         queues: A queue to work on; may be given several times.
         concurrency: How many attempts run at once.
+        reload: Load the tasks anew when their files change: for development.
+        reload_notes: A file that is told how that went.
     """
     from apps.executor.main import main as run
 
-    return run(_settings(tasks=tasks or None, queues=queues or None, concurrency=concurrency))
+    settings = _settings(tasks=tasks or None, queues=queues or None, concurrency=concurrency)
+    return run(settings, reload=reload, notes=reload_notes)
 
 
 @app.command

@@ -39,6 +39,7 @@ READY_SECONDS = 60.0
 CHECK_SECONDS = 0.2
 DRAIN_SECONDS = 10.0
 STATE_FILE = "up.json"
+NOTES = "reload.txt"
 ROTA = (sys.executable, "-P", "-m", "apps.cli.entry")
 """The command of a process of ours. It never imports from the current folder, which may hold modules of these names."""
 
@@ -53,6 +54,7 @@ class Plan:
     executors: int
     schedulers: int
     tasks: tuple[str, ...]
+    reload: bool = False
 
 
 def up(settings: Settings, plan: Plan) -> int:
@@ -66,11 +68,13 @@ def up(settings: Settings, plan: Plan) -> int:
             port = usable_port(0) if plan.port == 0 else plan.port
             require_free_port(plan.host, port)
             urls, servers = _servers(settings, directory, stack)
+            logs = directory.path / "logs"
             supervisor = Supervisor(
-                servers, _roles(settings, plan, {**secrets, **_environment(urls)}, port), directory.path / "logs"
+                servers, _roles(settings, plan, {**secrets, **_environment(urls)}, port, logs), logs
             )
             state = directory.path / STATE_FILE
             state.unlink(missing_ok=True)  # of one that was killed
+            notes = Notes(logs / NOTES)
             try:
                 supervisor.start()
                 url = f"http://{_shown_host(plan.host)}:{port}"
@@ -82,6 +86,7 @@ def up(settings: Settings, plan: Plan) -> int:
                 while not stop:
                     supervisor.check()
                     _write_state(state, url, supervisor)
+                    notes.show()
                     time.sleep(CHECK_SECONDS)
             finally:
                 with contextlib.suppress(FileNotFoundError):
@@ -95,6 +100,27 @@ def up(settings: Settings, plan: Plan) -> int:
         return 1
     say("Everything has stopped.", flush=True)
     return 0
+
+
+class Notes:
+    """What an executor says of tasks that it has loaded anew, shown on the terminal."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shown = self._state()
+
+    def show(self) -> None:
+        """Say what is new."""
+        state = self._state()
+        if state is not None and state != self._shown:
+            self._shown = state
+            say(self._path.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+
+    def _state(self) -> tuple[int, int] | None:
+        with contextlib.suppress(FileNotFoundError):
+            status = self._path.stat()
+            return status.st_mtime_ns, status.st_ino
+        return None
 
 
 def _stop_signals() -> list[int]:
@@ -126,7 +152,7 @@ def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> 
     return urls, servers
 
 
-def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int) -> list[Role]:
+def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int, logs: Path) -> list[Role]:
     loopback = plan.host in ("127.0.0.1", "::1", "localhost")
     env = {
         **secrets,
@@ -142,10 +168,17 @@ def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int) -
     def role(name: str, kind: str) -> Role:
         return Role(name, [*ROTA, kind], dict(env))
 
+    def executor(number: int) -> Role:
+        found = role(f"executor-{number}" if plan.executors > 1 else "executor", "executor")
+        if plan.reload:
+            # All load the same files, so one of them tells.
+            found.argv = [*found.argv, "--reload", *(["--reload-notes", str(logs / NOTES)] if number == 1 else [])]
+        return found
+
     roles = [
         role("relay", "relay"),
         *(role(f"scheduler-{n}" if plan.schedulers > 1 else "scheduler", "scheduler") for n in _count(plan.schedulers)),
-        *(role(f"executor-{n}" if plan.executors > 1 else "executor", "executor") for n in _count(plan.executors)),
+        *(executor(n) for n in _count(plan.executors)),
         role("store", "store"),
     ]
     if settings.metrics_port:
@@ -233,6 +266,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str], *, guarded: bool) -> None:
     token = ' -H "Authorization: Bearer $ROTA_TOKEN"' if guarded else ""
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
+    tasks += ", loaded anew when they change" if plan.tasks and plan.reload else ""
     say(
         f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
         f"Queues served: {', '.join(sorted(queues))}\n"

@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
@@ -38,6 +39,7 @@ from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
 from apps.executor.predecessors import Predecessors
 from apps.executor.publishing import EventPublisher
+from apps.executor.reloading import Reloading
 from apps.executor.reporting import Reporter
 from apps.executor.secret_sources import PREFIX, SecretSources, parse_grants, taken_from
 from apps.executor.service import Executor
@@ -62,14 +64,17 @@ SIGNATURE = ("parameters", "any_keyword", "types")
 """What task processes say of a task's arguments, as far as their version of the package `rota` does."""
 
 
-def main(settings: Settings) -> int:
-    """Run the executor until it is told to stop, drained; the exit status."""
+def main(settings: Settings, *, reload: bool = False, notes: Path | None = None) -> int:
+    """Run the executor until it is told to stop, drained; the exit status.
+
+    With `reload` tasks are loaded anew when their files change, and `notes` is told how that went.
+    """
     settings = withdraw_secrets(settings)
     settings.require("database_url")
     settings.require("redis_url")
     return run_service(
         "executor",
-        lambda stop: _run(settings, stop),
+        lambda stop: _run(settings, stop, reload=reload, notes=notes),
         log_level=settings.log_level,
         stop_seconds=settings.drain_seconds + STOP_SECONDS,
     )
@@ -80,7 +85,10 @@ def new_identity() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-async def _run(settings: Settings, stop: asyncio.Event) -> None:
+async def _run(settings: Settings, stop: asyncio.Event, *, reload: bool, notes: Path | None) -> None:
+    if reload:
+        # Compiled files are told apart by the second and the size: too coarse for one who saves often.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     async with AsyncExitStack() as stack:
         parts = _Parts(settings, stack)
         metrics.serve(settings.metrics_port)
@@ -93,7 +101,8 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         await unless_stopped(stop, until_done("clock", parts.clock.sample))
         if parts.python is not None:
             await _load_tasks(parts.python)
-            parts.queue.serve(served_queues(settings, parts.python.tasks))
+            parts.serve_queues()
+            parts.reloading = Reloading(parts.python, notes) if reload else None
             await unless_stopped(stop, until_done("catalogue", parts.announce))
         log.info("serving the queues %s with %d slots", ", ".join(parts.queue.queues), parts.slots.total)
         coordination = await stack.enter_async_context(coordination_for(settings, parts.database))
@@ -105,6 +114,8 @@ class _Parts:
     """The concrete parts of one executor; what has to be closed is on the stack."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self.reloading: Reloading | None = None
         self._builtin = BUILTIN_TASKS if settings.allow_shell else BUILTIN_TASKS - {SHELL}
         self.identity = new_identity()
         self.registration: Registration | None = None
@@ -185,6 +196,18 @@ class _Parts:
             "draining": self.executor.draining,
         }
 
+    def serve_queues(self) -> None:
+        """Work on the queues that are asked for, or that the tasks are declared with."""
+        if self.python is not None:
+            self.queue.serve(served_queues(self._settings, self.python.tasks))
+
+    async def reload(self) -> None:
+        """Load the tasks anew when their files change, if that is asked for, for ever."""
+        if self.reloading is None:
+            await asyncio.Event().wait()
+        else:
+            await self.reloading.watch()
+
     async def announce(self) -> None:
         """Enter the Python tasks that run here into the catalogue."""
         if self.python is not None:
@@ -204,6 +227,7 @@ class _Parts:
             return
         while True:
             await self.python.new_tasks()
+            self.serve_queues()
             await self.announce()
             await self.tell_members()
 
@@ -254,6 +278,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
         doubts=keep_running("doubts", watcher.heed_doubts),
         comparison=keep_running("comparison", watcher.compare),
         catalogue=keep_running("catalogue", parts.announce_changes),
+        reload=keep_running("reload", parts.reload),
         tasks=parts.watch_tasks(),
         finish=lambda: parts.drain(settings.drain_seconds),
         keep={"liveness", "clock", "work", "output", "progress", "notices", "doubts", "comparison"},

@@ -46,6 +46,12 @@ class TaskProcess:
         """Why it could not load them all, or could not start."""
         self.notices: tuple[str, ...] = ()
         """What is odd about them, and no problem."""
+        self.files: tuple[str, ...] = ()
+        """Where they were loaded from."""
+        self.on_trial = False
+        """It takes no attempts before the pool has decided to use it."""
+        self.retired = False
+        """Others have taken its place; it ends once nothing runs there."""
         self.condemned = False
         self.over = asyncio.Event()
         """Set when it is condemned or has ended: another has to take its place."""
@@ -77,7 +83,7 @@ class TaskProcess:
     @property
     def available(self) -> bool:
         """Whether it takes attempts now."""
-        if self._channel is None or self.tasks is None or self._stopping or self.over.is_set():
+        if self._channel is None or self.tasks is None or self.on_trial or self._stopping or self.over.is_set():
             return False
         return not (self._blocked or self._stalled or self._channel.congested)
 
@@ -152,6 +158,20 @@ class TaskProcess:
         else:
             self._stopping = True
             self._channel.send(["stop"])
+
+    def retire(self) -> None:
+        """Take no more attempts, and end by itself after the last one that runs here."""
+        self.retired = True
+        self.over.set()
+        if not self.runs:
+            self.stop()
+        for run in self.runs.values():
+            run.future.add_done_callback(self._stop_when_idle)
+        self._changed(self)
+
+    def _stop_when_idle(self, _: object) -> None:
+        if not self.runs and not self._stopping:
+            self.stop()
 
     def kill(self) -> None:
         """End it, and everything that it has started, now."""
@@ -284,6 +304,7 @@ class TaskProcess:
     def _greeted(self, hello: Mapping[str, Any]) -> None:
         self.problem = hello["error"]
         self.notices = tuple(hello.get("notices", ()))
+        self.files = tuple(hello.get("files", ()))
         if hello["protocol"] != PROTOCOL:
             self.problem = (
                 f"the package rota of the task processes speaks protocol {hello['protocol']}, "

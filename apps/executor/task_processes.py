@@ -39,7 +39,7 @@ class TaskProcesses:
     """The Runner of Python tasks: `count` processes that load `targets` (modules or files), `slots` attempts in each.
 
     `tasks` is the catalogue: for each task its options, parameters and whether it is async. `load_error` says why some
-    or all of the targets could not be loaded, None when they could.
+    or all of the targets could not be loaded, None when they could. `files`: what they were loaded from, also in vain.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class TaskProcesses:
         self._new_tasks = asyncio.Event()
         self._closing = False
         self._noticed: set[str] = set()
+        self._spare: list[TaskProcess] = []
+        self.files: frozenset[str] = frozenset(target for target in targets if target.endswith(".py"))
         self.tasks: Mapping[str, Any] = {}
         self.load_error: str | None = None
 
@@ -86,6 +88,36 @@ class TaskProcesses:
             self.load_error = f"a task process has not loaded its tasks within {READY_SECONDS:g} s"
             log.error("%s", self.load_error)  # noqa: TRY400 - the traceback would be this line
         self._new_tasks.clear()
+
+    async def reload(self) -> str | None:
+        """Load the targets in new processes, which then take the place of the old ones; what runs there ends there.
+
+        When something cannot be loaded everything stays as it was, and why is the answer.
+        """
+        fresh = [TaskProcess(self._patience, self._process_changed) for _ in range(self._count)]
+        for process in fresh:
+            process.on_trial = True
+            self._processes.append(process)
+            self._in_background(self._serve(process))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while not self._closing and not all(process.settled for process in fresh):
+                    await self._next_change()
+        self.files = self.files.union(*(process.files for process in fresh))
+        problem = next((process.problem for process in fresh if process.problem is not None), None)
+        if problem is None and any(process.tasks is None or process.over.is_set() for process in fresh):
+            problem = f"a task process has not loaded its tasks within {READY_SECONDS:g} s"
+        if problem is not None or self._closing:
+            for process in fresh:
+                process.kill()
+            return problem
+        self._spare = list(fresh)
+        for process in [one for one in self._processes if one not in fresh]:
+            process.retire()
+        for process in fresh:
+            process.on_trial = False
+            self._process_changed(process)
+        return None
 
     async def watch(self) -> None:
         """Raise what has ended the keeping of a process, should that ever happen; for ever."""
@@ -151,15 +183,24 @@ class TaskProcesses:
         pause, longest = RESTART_SECONDS
         while not self._closing:
             began = loop.time()
-            self._processes.append(process)
-            self._in_background(self._serve(process))
+            if process not in self._processes:
+                self._processes.append(process)
+                self._in_background(self._serve(process))
             await process.over.wait()
-            if not process.condemned:
+            if not process.condemned and not process.retired:
                 if loop.time() - began > LIVED_SECONDS:
                     pause = RESTART_SECONDS[0]
                 await self._pause(pause)
                 pause = min(pause * 2, longest)
-            process = TaskProcess(self._patience, self._process_changed)
+            process = self._spare_one() or TaskProcess(self._patience, self._process_changed)
+
+    def _spare_one(self) -> TaskProcess | None:
+        """One that a reload has started and that nobody keeps yet."""
+        while self._spare:
+            process = self._spare.pop()
+            if not process.over.is_set():
+                return process
+        return None
 
     async def _serve(self, process: TaskProcess) -> None:
         try:
@@ -186,6 +227,10 @@ class TaskProcesses:
             self._broken.set_result(error)
 
     def _process_changed(self, process: TaskProcess) -> None:
+        if process.on_trial or process.retired:
+            self._changed()
+            return
+        self.files |= frozenset(process.files)
         if process.problem is not None and process.problem != self.load_error:
             self.load_error = process.problem
             log.error("%s", process.problem)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any, Dict, List
@@ -16,6 +17,7 @@ from rota.tasks import Task, registered
 
 PROTOCOL = 3
 ERROR_LIMIT_CHARS = 16_000
+FILES_LIMIT = 2_000
 
 
 def load_all(targets: "List[str]") -> "Dict[str, Any]":
@@ -40,6 +42,7 @@ def load_all(targets: "List[str]") -> "Dict[str, Any]":
         "tasks": _catalogue(),
         "error": "\n".join(errors) or None,
         "notices": notices,
+        "files": _files(),
     }
 
 
@@ -55,6 +58,23 @@ def _catalogue() -> "Dict[str, Dict[str, Any]]":
         }
         for name, found in registered().items()
     }
+
+
+def _files() -> "List[str]":
+    """The files of the user's own modules: what is installed does not change while one works."""
+    places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = (*(place + os.sep for place in places if place), str(Path(__file__).parents[1]) + os.sep)
+    found = []
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if (
+            isinstance(file, str)
+            and file.endswith(".py")
+            and not file.startswith(installed)
+            and "-packages" not in file
+        ):
+            found.append(os.path.abspath(file))  # noqa: PTH100 - as above: few imports
+    return sorted(found)[:FILES_LIMIT]
 
 
 def _holds_tasks(module: Any) -> bool:
