@@ -1,5 +1,6 @@
 # All roles in one image: docker run IMAGE store | relay | scheduler | executor | migrate | ...
-FROM python:3.11-slim AS build
+ARG ROTA_PYTHON_IMAGE=python:3.11-slim
+FROM ${ROTA_PYTHON_IMAGE} AS build
 WORKDIR /build
 COPY requirements-server.lock ./
 RUN python3 -m venv /opt/rota && /opt/rota/bin/pip install --no-cache-dir --require-hashes -r requirements-server.lock
@@ -12,7 +13,7 @@ COPY observability ./observability
 COPY apps ./apps
 RUN /opt/rota/bin/pip install --no-cache-dir --no-deps ./sdk .
 
-FROM python:3.11-slim
+FROM ${ROTA_PYTHON_IMAGE}
 COPY --from=build /opt/rota /opt/rota
 ENV PATH=/opt/rota/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /tasks

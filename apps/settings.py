@@ -19,7 +19,8 @@ from apps.api_tokens import ApiToken, parse_tokens
 from domain.errors import WrongSetting
 
 PREFIX = "ROTA_"
-SECRET_FIELDS = ("database_url", "redis_url", "api_tokens", "owner_database_url", "smtp_password", "zookeeper_auth")
+ADDRESSES = ("database_url", "listen_database_url", "owner_database_url")
+SECRET_FIELDS = (*ADDRESSES, "redis_url", "api_tokens", "smtp_password", "zookeeper_auth")
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -32,6 +33,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
 
     database_url: str | None = Field(None, description="PostgreSQL, as the application's role")
+    listen_database_url: str | None = Field(
+        None,
+        description="PostgreSQL's own address, where `ROTA_DATABASE_URL` is a pooler without sessions",
+    )
     owner_database_url: str | None = Field(None, description="PostgreSQL, as the role that may migrate")
     redis_url: str | None = Field(None, description="Redis 7 or Valkey 8")
     zookeeper_hosts: str | None = Field(None, description="host:port,...[/chroot]; without it PostgreSQL coordinates")
@@ -103,7 +108,7 @@ class Settings(BaseSettings):
     def with_password(self, password: str) -> Settings:
         """These settings, with the password in each address of PostgreSQL that has none."""
         changed = {}
-        for name in ("database_url", "owner_database_url"):
+        for name in ADDRESSES:
             text = getattr(self, name)
             address = PostgresAddress.parse(text, setting=f"{PREFIX}{name.upper()}") if text else None
             if address is not None and address.password is None and address.user is not None:
@@ -137,7 +142,7 @@ def load_settings(**overrides: Any) -> Settings:
 def masked_secret(name: str, value: str) -> str:
     """A secret setting for people to read: of an address all but the passwords."""
     try:
-        if name in ("database_url", "owner_database_url"):
+        if name in ADDRESSES:
             return str(PostgresAddress.parse(value))
         return str(RedisAddress.parse(value)) if name == "redis_url" else "***"
     except WrongSetting:

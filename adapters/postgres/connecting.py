@@ -82,7 +82,9 @@ class Connector:
         """Raises WrongSetting when a file that the address names cannot be read."""
         self.address = address
         self.application = address.application or application
-        self._session = {**SESSION, **(session or {}), **address.settings}
+        self.settings: Mapping[str, str] = {**SESSION, **(session or {}), **address.settings}
+        """Of each session; through a pooler that keeps none, of each transaction."""
+
         self._command_seconds = command_seconds
         self._first = 0
         self._silence = _Silence()
@@ -95,12 +97,28 @@ class Connector:
             Unavailable: no host takes it now.
             Refused: the server does not want us (password, role, database, certificate).
         """
+        return await self._connect(_setting(self.settings))
+
+    async def connect_bare(self) -> asyncpg.Connection[Any]:
+        """A new connection that leaves neither settings nor prepared statements in its session.
+
+        A pooler may give the session to others. Raises as `connect` does.
+        """
+        return await self._connect(None)
+
+    async def _connect(self, settings: str | None) -> asyncpg.Connection[Any]:
+        """Try the hosts one after the other.
+
+        Raises:
+            Unavailable: no host takes it now.
+            Refused: the server does not want us (password, role, database, certificate).
+        """
         hosts = self._hosts()
         failures: list[tuple[str, BaseException]] = []
         for place, host in hosts:
             try:
                 with self._unless_it_works(place):
-                    return await self._open(host, alone=len(hosts) == 1)
+                    return await self._open(host, settings, alone=len(hosts) == 1)
             except ERRORS as error:
                 if not _may_work_elsewhere(error):
                     raise _refused(error, self.address) from error
@@ -127,19 +145,22 @@ class Connector:
             raise
         self._first = place
 
-    async def _open(self, host: tuple[str, int] | None, *, alone: bool) -> asyncpg.Connection[Any]:
+    async def _open(
+        self, host: tuple[str, int] | None, settings: str | None, *, alone: bool
+    ) -> asyncpg.Connection[Any]:
         seconds = self.address.connect_seconds or (CONNECT_SECONDS if alone else CONNECT_SECONDS_A_HOST)
         async with asyncio.timeout(seconds):
             connection: BoundedConnection = await asyncpg.connect(
                 connection_class=BoundedConnection,
-                **_arguments(self.address, host),
+                **_arguments(self.address, host, bare=settings is None),
                 timeout=seconds,
                 command_timeout=self._command_seconds,
                 server_settings={"application_name": self.application},
             )
             connection.silence = self._silence
             try:
-                await connection.execute(_setting(self._session))
+                if settings is not None:
+                    await connection.execute(settings)
             except BaseException:
                 connection.terminate()
                 raise
@@ -158,7 +179,7 @@ def _check_files(address: PostgresAddress) -> None:
             raise WrongSetting(f"{name}={path}: {error.strerror}") from error
 
 
-def _arguments(address: PostgresAddress, host: tuple[str, int] | None) -> dict[str, Any]:
+def _arguments(address: PostgresAddress, host: tuple[str, int] | None, *, bare: bool) -> dict[str, Any]:
     """The address as the driver's arguments, for one of its hosts."""
     driver = dict(address.driver)
     found: dict[str, Any] = {
@@ -178,7 +199,9 @@ def _arguments(address: PostgresAddress, host: tuple[str, int] | None) -> dict[s
         found["dsn"] = f"postgresql://?{urlencode(driver)}"
     if host is not None:
         found["host"], found["port"] = host
-    if address.statement_cache_size is not None:
+    if bare:
+        found["statement_cache_size"] = 0
+    elif address.statement_cache_size is not None:
         found["statement_cache_size"] = address.statement_cache_size
     return found
 
@@ -199,8 +222,14 @@ def _brief(error: BaseException) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
 
 
-def _setting(settings: Mapping[str, str]) -> str:
-    calls = (f"set_config({_literal(name)}, {_literal(value)}, false)" for name, value in settings.items())
+def local_settings(settings: Mapping[str, str]) -> str:
+    """A statement that makes these settings for a transaction; those of the server's socket are the pooler's."""
+    return _setting({name: value for name, value in settings.items() if not name.startswith("tcp_")}, local=True)
+
+
+def _setting(settings: Mapping[str, str], *, local: bool = False) -> str:
+    scope = "true" if local else "false"
+    calls = (f"set_config({_literal(name)}, {_literal(value)}, {scope})" for name, value in settings.items())
     return f"select {', '.join(calls)}"
 
 

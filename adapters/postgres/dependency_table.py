@@ -70,8 +70,7 @@ class PostgresDependencyTable:
 
         As of one moment. Leftovers are dependents that do not wait any more and are still in the table.
         """
-        async with self._database.begin() as connection:
-            await connection.execute(text("set transaction isolation level repeatable read"))
+        async with self._database.snapshot() as connection:
             pairs = [(row[0], row[1]) for row in (await connection.execute(_PAIRS)).all()]
             undecided = [row[0] for row in (await connection.execute(_UNDECIDED)).all()]
             left = [row[0] for row in (await connection.execute(_LEFT)).all()]

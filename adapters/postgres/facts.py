@@ -61,3 +61,30 @@ async def database_facts(database: Database) -> Facts:
         last_position=int(last),
         event_schemas=schemas,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """For how many connections the server has room, and who has some now."""
+
+    most: int
+    """Without those that are reserved for superusers."""
+
+    ours: int
+    others: int
+
+
+_ROOM = text(
+    """select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0) as most,
+    count(*) filter (where application_name like 'rota-%') as ours,
+    count(*) filter (where application_name not like 'rota-%') as others
+    from pg_stat_activity where datid is not null and usesysid is not null and pid <> pg_backend_pid()"""
+)
+
+
+async def connection_room(database: Database) -> Room:
+    """Ask. Raises Unavailable."""
+    async with database.begin() as connection:
+        row = (await connection.execute(_ROOM)).mappings().one()
+    return Room(**row)

@@ -22,6 +22,7 @@ from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connecting import Connector
 from adapters.postgres.connection import Database
 from adapters.postgres.errors import translated
+from adapters.postgres.pooling import pooling_of, refuse
 
 APP_ROLE = "rota_app"
 ENQUEUE_ROLE = "rota_enqueue"
@@ -93,6 +94,9 @@ async def migrate(owner_url: str, app_password: str | None) -> str:
     engine = _engine(address)
     try:
         with translated():
+            # A lock that such a pooler keeps would stop every later migration.
+            bare = Connector(address, application="rota-migrate").connect_bare
+            refuse(await pooling_of(bare), "ROTA_OWNER_DATABASE_URL", direct=True)
             async with engine.connect() as guard:
                 # Migrating twice at once (two stores that start together) must be harmless.
                 await guard.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))

@@ -151,8 +151,7 @@ class PostgresRunningAttempts:
 
     async def load(self) -> tuple[Position, list[RunningAttempt], dict[tuple[str, str], int]]:
         """The checkpoint and what is true there."""
-        async with self._database.begin() as connection:
-            await connection.execute(text("set transaction isolation level repeatable read"))
+        async with self._database.snapshot() as connection:
             position = (
                 await connection.execute(select(checkpoints.c.position).where(checkpoints.c.name == CHECKPOINT))
             ).scalar()
@@ -167,8 +166,7 @@ class PostgresRunningAttempts:
 
         Raises NotLeader when the checkpoint is elsewhere by now.
         """
-        async with self._database.begin() as connection:
-            await connection.execute(text("set transaction isolation level repeatable read"))
+        async with self._database.snapshot() as connection:
             query = select(checkpoints.c.position).where(checkpoints.c.name == CHECKPOINT)
             if ((await connection.execute(query)).scalar() or 0) != position:
                 raise NotLeader("another leader keeps the projection", own_term=0)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.blocks import blocks
 from adapters.postgres.connection import Database
-from adapters.postgres.facts import Facts, database_facts
+from adapters.postgres.facts import Facts, connection_room, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
 from adapters.redis.address import RedisAddress
 from adapters.redis.facts import redis_facts, streams_beyond
 from apps.cli.output import Failure, print_fields, print_json, say
+from apps.connections import CONNECTIONS
+from apps.coordination import coordination_for
 from apps.settings import Settings
 from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 from domain.events import unreadable_types
@@ -67,8 +69,14 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
         print_fields(settings.masked())
         say()
         for name, check in checks.items():
-            say(f"{'ok ' if check['ok'] else 'BAD'}  {name}: {check['message']}")
+            say(f"{_mark(check)}  {name}: {check['message']}")
     return 0 if good else 1
+
+
+def _mark(check: Mapping[str, Any]) -> str:
+    if not check["ok"]:
+        return "BAD"
+    return "!!!" if check.get("warning") else "ok "
 
 
 async def _checks(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -78,16 +86,26 @@ async def _checks(settings: Settings) -> dict[str, dict[str, Any]]:
     }
     database_url, redis_url = settings.database_url, settings.redis_url
     if database_url and redis_url and checks["postgres"]["ok"] and checks["redis"]["ok"]:
-        checks["streams"] = await _guarded(lambda: _streams(database_url, redis_url))
+        checks["streams"] = await _guarded(lambda: _streams(settings, database_url, redis_url))
+    if database_url and checks["postgres"]["ok"]:
+        checks["connections"] = await _guarded(lambda: _connections(settings, database_url))
     if settings.zookeeper_hosts:
         checks["zookeeper"] = await _guarded(lambda: _zookeeper(settings))
     return checks
 
 
+class _Warning(str):
+    """What is well now and may not stay so."""
+
+    __slots__ = ()
+
+
 async def _guarded(check: Callable[[], Awaitable[str]]) -> dict[str, Any]:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            return {"ok": True, "message": await check()}
+            message = await check()
+            warning = {"warning": True} if isinstance(message, _Warning) else {}
+            return {"ok": True, "message": str(message), **warning}
     except TimeoutError:
         return {"ok": False, "message": f"no answer within {CHECK_SECONDS:.0f} s"}
     except (RotaError, OSError) as error:
@@ -97,8 +115,9 @@ async def _guarded(check: Callable[[], Awaitable[str]]) -> dict[str, Any]:
 async def _postgres(settings: Settings) -> str:
     if settings.database_url is None:
         return "ROTA_DATABASE_URL is not set; `rota up` brings its own"
-    database = Database(settings.database_url, pool_size=1, application="rota-doctor")
+    database = _database(settings, settings.database_url)
     try:
+        await database.prove_access()
         facts: Facts = await database_facts(database)
         obstacles = await blocks(database)
     finally:
@@ -123,6 +142,10 @@ async def _postgres(settings: Settings) -> str:
     )
 
 
+def _database(settings: Settings, url: str) -> Database:
+    return Database(url, pool_size=1, application="rota-doctor", direct_url=settings.listen_database_url)
+
+
 async def _redis(settings: Settings) -> str:
     if settings.redis_url is None:
         return "ROTA_REDIS_URL is not set; `rota up` brings its own"
@@ -137,9 +160,9 @@ async def _redis(settings: Settings) -> str:
     return f"{address}: {facts['server']} {facts['version']}, clock skew {skew * 1000:.0f} ms"
 
 
-async def _streams(database_url: str, redis_url: str) -> str:
+async def _streams(settings: Settings, database_url: str, redis_url: str) -> str:
     """Nothing in Redis may lie beyond the log: it would keep what follows out of its stream."""
-    database = Database(database_url, pool_size=1, application="rota-doctor")
+    database = _database(settings, database_url)
     try:
         # Read after Redis was, so that what is published in between does not look like a lead.
         suspects = await streams_beyond(redis_url, Position((await database_facts(database)).last_position))
@@ -154,6 +177,33 @@ async def _streams(database_url: str, redis_url: str) -> str:
             server="redis",
         )
     return "none ends beyond the log"
+
+
+async def _connections(settings: Settings, database_url: str) -> str:
+    """Compare what the processes that run may open with what PostgreSQL has room for."""
+    database = _database(settings, database_url)
+    try:
+        room = await connection_room(database)
+        async with coordination_for(settings, database) as coordination:
+            running = {role: len(await coordination.members(role)) for role in CONNECTIONS}
+        pooled = database.without_sessions
+    finally:
+        await database.close()
+    needed = sum(
+        count * (CONNECTIONS[role].direct if pooled else CONNECTIONS[role].most) for role, count in running.items()
+    )
+    who = ", ".join(_counted(count, role) for role, count in running.items() if count) or "no process"
+    told = (
+        f"{who}: {'besides the pooler ' if pooled else ''}up to {needed} connections, {room.ours} now; others hold "
+        f"{room.others}; room for {room.most}"
+    )
+    if needed + room.others > room.most:
+        return _Warning(f"{told}. They may be used up: raise max_connections, or see docs/servers.md")
+    return told
+
+
+def _counted(count: int, role: str) -> str:
+    return f"{count} {role}{'' if count == 1 else 's'}"
 
 
 async def _zookeeper(settings: Settings) -> str:

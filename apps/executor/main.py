@@ -27,6 +27,7 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.control import RedisControlChannel
 from adapters.redis.work_queue import RedisWorkQueue
+from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.executor.account import TaskAccount, task_account, warn_of_root
 from apps.executor.announcing import tell_of_alerts
@@ -119,7 +120,13 @@ class _Parts:
         self._builtin = BUILTIN_TASKS if settings.allow_shell else BUILTIN_TASKS - {SHELL}
         self.identity = new_identity()
         self.registration: Registration | None = None
-        self.database = Database(settings.require("database_url"), application="rota-executor")
+        self.database = Database(
+            settings.require("database_url"),
+            pool_size=CONNECTIONS["executor"].pool,
+            overflow=CONNECTIONS["executor"].overflow,
+            application="rota-executor",
+            direct_url=settings.listen_database_url,
+        )
         stack.push_async_callback(self.database.close)
         self.event_log = PostgresEventLog(self.database)
         stack.push_async_callback(self.event_log.close)

@@ -10,6 +10,7 @@ from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_hel
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.publisher import RedisPublisher
+from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for, stay_visible
 from apps.relay.metrics import RelayMetrics
 from apps.secrecy import withdraw_secrets
@@ -26,7 +27,13 @@ def main(settings: Settings) -> int:
     database_url, redis_url = settings.require("database_url"), settings.require("redis_url")
 
     async def run(stop: asyncio.Event) -> None:
-        database = Database(database_url, pool_size=3, application="rota-relay")
+        database = Database(
+            database_url,
+            pool_size=CONNECTIONS["relay"].pool,
+            overflow=CONNECTIONS["relay"].overflow,
+            application="rota-relay",
+            direct_url=settings.listen_database_url,
+        )
         event_log = PostgresEventLog(database)
         redis = connect(redis_url)
         relay = Relay(event_log, RedisPublisher(redis, route), PostgresJobIndex(database), RelayMetrics())

@@ -19,6 +19,7 @@ from adapters.redis.connection import connect, prove_access
 from adapters.redis.feed import RedisFeed
 from adapters.redis.publisher import RedisPublisher
 from adapters.redis.work_streams import RedisWorkStreams
+from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.scheduler.metrics import SchedulerMetrics
 from apps.scheduler.service import Scheduler
@@ -45,7 +46,13 @@ def main(settings: Settings) -> int:
 async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics) -> None:
     """Run until `stop`."""
     async with AsyncExitStack() as stack:
-        database = Database(settings.require("database_url"), application="rota-scheduler")
+        database = Database(
+            settings.require("database_url"),
+            pool_size=CONNECTIONS["scheduler"].pool,
+            overflow=CONNECTIONS["scheduler"].overflow,
+            application="rota-scheduler",
+            direct_url=settings.listen_database_url,
+        )
         stack.push_async_callback(database.close)
         event_log = PostgresEventLog(database)
         stack.push_async_callback(event_log.close)

@@ -29,6 +29,7 @@ from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
+from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for, stay_visible
 from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until
@@ -78,7 +79,13 @@ def is_loopback(host: str) -> bool:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`. Raises OSError when the address can not be listened on."""
     async with AsyncExitStack() as stack:
-        database = Database(settings.require("database_url"), pool_size=8, application="rota-store")
+        database = Database(
+            settings.require("database_url"),
+            pool_size=CONNECTIONS["store"].pool,
+            overflow=CONNECTIONS["store"].overflow,
+            application="rota-store",
+            direct_url=settings.listen_database_url,
+        )
         stack.push_async_callback(database.close)
         event_log = PostgresEventLog(database)
         stack.push_async_callback(event_log.close)

@@ -15,6 +15,9 @@ OF_CLIENTS = {"URL", "TOKEN"}
 OF_TESTS = {"TEST_SERVERS", "DRILL_JOBS", "DRILL_FAIR_JOBS", "DRILL_PARTIAL_JOBS"}
 """Of the suite and its drills; CONTRIBUTING.md and the README speak of them."""
 
+OF_COMPOSE = {"POSTGRES_IMAGE", "REDIS_IMAGE", "ZOOKEEPER_IMAGE", "PYTHON_IMAGE"}
+"""Of docker-compose.yaml and the Dockerfile."""
+
 OF_SECRETS = {"SECRET_BILLING_TOKEN"}  # the one that the documents name; see apps/executor/secret_sources.py
 
 PAGES = [
@@ -39,6 +42,6 @@ def test_every_setting_has_a_meaning(name: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_document_names_only_settings_that_exist(path: Path) -> None:
-    known = {name.upper() for name in Settings.model_fields} | OF_CLIENTS | OF_TESTS | OF_SECRETS
+    known = {name.upper() for name in Settings.model_fields} | OF_CLIENTS | OF_TESTS | OF_COMPOSE | OF_SECRETS
     named = {name.removesuffix("_FILE") for name in NAMED.findall(path.read_text(encoding="utf-8"))}
     assert named - known == set()
