@@ -43,6 +43,9 @@ async def asynchronous(client: AsyncClient) -> None:
     assert_type(await welcome.asubmit(to="a"), AsyncJobHandle[dict[str, int]])
     assert_type((await (await client.submit(greet, name="Ada")).wait()).result, str)
     await welcome.asubmit(ot="a")  # call-arg
+    await client.submit(greet, name="Ada", priority="urgent")  # call-overload
+    await client.submit("greet", name="Ada", delay="soon")  # call-overload
+    await client.schedules.create("s", greet.job("Ada"), every=60, jiter=1)  # call-arg
 
 
 def clients(client: Client) -> None:
@@ -53,6 +56,17 @@ def clients(client: Client) -> None:
     client.submit(5)  # call-overload
     flow = Workflow("w")
     flow.add("a", greet, name="Ada")
+    flow.add("b", greet, args={"name": "Ada"}, after=["a"], on_failure="hold", delay=5)
+    flow.add("c", greet, name="Ada", on_failure="wait")  # arg-type
+    flow.add("d", greet, name="Ada", priority="urgent")  # arg-type
+    assert_type(client.submit_workflow(flow).job("a"), JobHandle[Any])
+    assert_type(client.submit_many([greet.job(name="Ada")]), list[dict[str, Any]])
+    client.submit_many([greet.job(nmae="Ada")])  # call-arg
+    client.submit_batch([greet.options(delay=1).job("Ada")], then=welcome.job(to=5))  # arg-type
+    client.schedules.create("s", greet.job("Ada"), cron="0 9 * * *", timezone="UTC", fold="last")
+    client.schedules.create("s", greet.job("Ada"), crno="0 9 * * *")  # call-arg
+    client.schedules.create("s", greet.job("Ada"), every="1 h")  # arg-type
+    client.schedules.change("s", fold="never")  # arg-type
     job = client.get("1")
     if job.state == "sleeping":  # comparison-overlap
         return
@@ -60,6 +74,14 @@ def clients(client: Client) -> None:
 
 @task(priority="urgent")  # call-overload
 def wrong_priority() -> None: ...
+
+
+@task(alert={"email": "ops@example.org", "webhook": {"$secret": "hook"}})
+def alerting() -> None: ...
+
+
+@task(alert={"mail": "ops@example.org"})  # call-overload
+def wrong_alert() -> None: ...
 
 
 @task(retry={"initial_delay": 1})  # call-overload

@@ -27,13 +27,14 @@ from typing import (
 from rota import current
 from rota.calendars import AsyncCalendars
 from rota.client import Client
-from rota.configured import Configured
+from rota.configured import Configured, Predecessor
+from rota.declaring import AfterMode, OnFailure, Priority, RetryOptions, Unique
 from rota.errors import JobFailed
 from rota.groups import AsyncGroupHandle, Group, Workflow
 from rota.jobs import Instant, Job
 from rota.schedules import AsyncSchedules
 from rota.submitting import JobHandle, signature_of
-from rota.tasks import Task
+from rota.tasks import Default, Task
 from rota.typed import Signature
 from rota.typevars import R
 from rota.waiting import Waiting
@@ -128,9 +129,49 @@ class AsyncClient:
         self._threads.shutdown(wait=False)
 
     @overload
-    async def submit(self, task: "Union[Task[Any, R], Configured[Any, R]]", **options: Any) -> AsyncJobHandle[R]: ...
+    async def submit(
+        self,
+        task: "Union[Task[Any, R], Configured[Any, R]]",
+        *,
+        args: Optional[Mapping[str, Any]] = ...,
+        queue: Optional[str] = ...,
+        priority: Optional[Priority] = ...,
+        run_at: Optional[Instant] = ...,
+        delay: Optional[float] = ...,
+        timeout: "float | Default | None" = ...,
+        expires_at: Optional[Instant] = ...,
+        tags: Optional[Mapping[str, str]] = ...,
+        retry: Optional[RetryOptions] = ...,
+        key: Optional[str] = ...,
+        after: "Optional[Iterable[Predecessor]]" = ...,
+        after_mode: Optional[AfterMode] = ...,
+        on_failure: Optional[OnFailure] = ...,
+        unique: Optional[Unique] = ...,
+        idempotency_key: Optional[str] = ...,
+        **task_args: Any,
+    ) -> AsyncJobHandle[R]: ...
     @overload
-    async def submit(self, task: str, **options: Any) -> AsyncJobHandle[Any]: ...
+    async def submit(
+        self,
+        task: str,
+        *,
+        args: Optional[Mapping[str, Any]] = ...,
+        queue: Optional[str] = ...,
+        priority: Optional[Priority] = ...,
+        run_at: Optional[Instant] = ...,
+        delay: Optional[float] = ...,
+        timeout: "float | Default | None" = ...,
+        expires_at: Optional[Instant] = ...,
+        tags: Optional[Mapping[str, str]] = ...,
+        retry: Optional[RetryOptions] = ...,
+        key: Optional[str] = ...,
+        after: "Optional[Iterable[Predecessor]]" = ...,
+        after_mode: Optional[AfterMode] = ...,
+        on_failure: Optional[OnFailure] = ...,
+        unique: Optional[Unique] = ...,
+        idempotency_key: Optional[str] = ...,
+        **task_args: Any,
+    ) -> AsyncJobHandle[Any]: ...
     async def submit(self, task: Any, **options: Any) -> AsyncJobHandle[Any]:
         """As `Client.submit`."""
         handle: "JobHandle[Any]" = await self.in_thread(lambda: self._client.submit(task, **options))
@@ -243,9 +284,19 @@ class AsyncClient:
         handle = await self.in_thread(lambda: self._client.submit_workflow(flow, idempotency_key=idempotency_key))
         return AsyncGroupHandle(self, handle)
 
-    async def submit_batch(self, jobs: "Iterable[Mapping[str, Any]]", **options: Any) -> AsyncGroupHandle:
+    async def submit_batch(
+        self,
+        jobs: "Iterable[Mapping[str, Any]]",
+        *,
+        then: Optional[Mapping[str, Any]] = None,
+        name: Optional[str] = None,
+        idempotency_key: Optional[str] = None,
+    ) -> AsyncGroupHandle:
         """As `Client.submit_batch`."""
-        return AsyncGroupHandle(self, await self.in_thread(lambda: self._client.submit_batch(jobs, **options)))
+        handle = await self.in_thread(
+            lambda: self._client.submit_batch(jobs, then=then, name=name, idempotency_key=idempotency_key)
+        )
+        return AsyncGroupHandle(self, handle)
 
     def workflow(self, workflow_id: str) -> AsyncGroupHandle:
         """As `Client.workflow`."""

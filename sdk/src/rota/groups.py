@@ -6,8 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Union
 
+from rota.configured import Instant, Predecessor
+from rota.declaring import AfterMode, OnFailure, Priority, RetryOptions, Unique
 from rota.errors import GroupFailed
-from rota.jobs import TaskLike, job
+from rota.jobs import NOT_GIVEN, TaskLike, spec_of
+from rota.tasks import DEFAULT, Default
 from rota.transport import in_path
 from rota.waiting import Waiting
 
@@ -41,14 +44,40 @@ class Workflow:
         self.name = name
         self.jobs: "Dict[str, Dict[str, Any]]" = {}
 
-    def add(self, node: str, task: TaskLike, **options: Any) -> Node:
+    def add(  # noqa: PLR0913 - each is a field of the job
+        self,
+        node: str,
+        task: TaskLike,
+        *,
+        args: Optional[Mapping[str, Any]] = NOT_GIVEN,
+        queue: Optional[str] = NOT_GIVEN,
+        priority: Optional[Priority] = NOT_GIVEN,
+        run_at: Optional[Instant] = NOT_GIVEN,
+        delay: Optional[float] = NOT_GIVEN,
+        timeout: "float | Default | None" = DEFAULT,
+        expires_at: Optional[Instant] = NOT_GIVEN,
+        tags: Optional[Mapping[str, str]] = NOT_GIVEN,
+        retry: Optional[RetryOptions] = NOT_GIVEN,
+        key: Optional[str] = NOT_GIVEN,
+        after: "Optional[Iterable[Predecessor]]" = NOT_GIVEN,
+        after_mode: Optional[AfterMode] = NOT_GIVEN,
+        on_failure: Optional[OnFailure] = NOT_GIVEN,
+        unique: Optional[Unique] = NOT_GIVEN,
+        **task_args: Any,
+    ) -> Node:
         """Add a job under the name `node`. Options and arguments as in `Client.submit`; `after` takes nodes.
 
         Raises ValueError when there is one with this name.
         """
         if node in self.jobs:
             raise ValueError(f"the workflow has a job {node} already")
-        self.jobs[str(node)] = job(task, **options)
+        options = {
+            "queue": queue, "priority": priority, "run_at": run_at, "delay": delay, "timeout": timeout,
+            "expires_at": expires_at, "tags": tags, "retry": retry, "key": key, "after": after,
+            "after_mode": after_mode, "on_failure": on_failure, "unique": unique,
+        }  # fmt: skip
+        given = {name: value for name, value in options.items() if value is not DEFAULT}
+        self.jobs[str(node)] = spec_of(task, args, given, task_args)
         return Node(node)
 
     def as_json(self) -> "Dict[str, Any]":

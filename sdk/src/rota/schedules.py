@@ -17,8 +17,11 @@ from rota.jobs import Instant, TaskLike, instant_text, job
 from rota.tasks import Task
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from rota.async_client import AsyncClient
     from rota.client import Client
+    from rota.schedule_fields import ScheduleChanges, ScheduleFields
 
 PAGE = 200
 
@@ -52,7 +55,9 @@ class Schedules:
     def __init__(self, client: "Client") -> None:
         self._client = client
 
-    def create(self, name: str, job: JobLike, *, reason: Optional[str] = None, **fields: Any) -> Schedule:
+    def create(
+        self, name: str, job: JobLike, *, reason: Optional[str] = None, **fields: Unpack[ScheduleFields]
+    ) -> Schedule:
         """Create a schedule.
 
         Args:
@@ -77,7 +82,7 @@ class Schedules:
         for fields in self._pages("/v1/schedules", filters, limit):
             yield Schedule(fields)
 
-    def change(self, schedule: str, *, reason: Optional[str] = None, **fields: Any) -> Schedule:
+    def change(self, schedule: str, *, reason: Optional[str] = None, **fields: Unpack[ScheduleChanges]) -> Schedule:
         """Change what is named, from now on; None brings a default back. Raises Refused, NotFound, Conflict."""
         body = _texts(fields)
         if "job" in body:
@@ -181,7 +186,9 @@ class AsyncSchedules:
         self._client = client
         self._schedules = schedules
 
-    async def create(self, name: str, job: JobLike, *, reason: Optional[str] = None, **fields: Any) -> Schedule:
+    async def create(
+        self, name: str, job: JobLike, *, reason: Optional[str] = None, **fields: Unpack[ScheduleFields]
+    ) -> Schedule:
         """As `Schedules.create`."""
         return await self._call(lambda: self._schedules.create(name, job, reason=reason, **fields))
 
@@ -193,7 +200,9 @@ class AsyncSchedules:
         """As `Schedules.list`: `async for schedule in client.schedules.list()`."""
         return self._client.iterate(self._schedules.list(limit=limit, **filters))
 
-    async def change(self, schedule: str, *, reason: Optional[str] = None, **fields: Any) -> Schedule:
+    async def change(
+        self, schedule: str, *, reason: Optional[str] = None, **fields: Unpack[ScheduleChanges]
+    ) -> Schedule:
         """As `Schedules.change`."""
         return await self._call(lambda: self._schedules.change(schedule, reason=reason, **fields))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rota import Conflict, JobFailed, NoRetry, NotFound, Refused, Retry, WaitTimeout, current_job, task
+from rota import Conflict, JobFailed, NoRetry, NotFound, Refused, Retry, WaitTimeout, Workflow, current_job, task
 from rota.testing import MemoryClient, RunningJob, running_job
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
@@ -104,10 +104,20 @@ def test_a_client_in_memory_refuses_what_the_store_refuses_and_says_what_it_can_
         client.submit("testing.welcome", too="a")
     with pytest.raises(NotFound):
         client.get("1")
-    with pytest.raises(NotImplementedError, match="schedules"):
-        _ = client.schedules
-    with pytest.raises(NotImplementedError, match="wait for others"):
+    with pytest.raises(Refused, match="there is no job '1'"):
         client.submit(welcome, to="a", after=["1"])
+    calls: dict[str, Any] = {
+        "create_trigger": lambda: client.create_trigger("t", match={}, job={}),
+        "calendars": lambda: client.calendars,
+        "GET /v1/queues": lambda: client.call("GET", "/v1/queues"),
+        "schedules.backfill": lambda: client.schedules.backfill("s", START, START),
+        "rrule": lambda: client.schedules.create("s", welcome.job("a"), rrule="FREQ=DAILY"),
+        "jitter": lambda: client.schedules.create("s", welcome.job("a"), every=60, jitter=5),
+        "overlap": lambda: client.schedules.create("s", welcome.job("a"), every=60, overlap="queue"),
+    }
+    for name, call in calls.items():
+        with pytest.raises(NotImplementedError, match=name):
+            call()
     one = client.submit(welcome, to="a", unique={"key": "k"})
     assert client.submit(welcome, to="b", unique={"key": "k"}).id == one.id
     with pytest.raises(Conflict):
@@ -116,9 +126,65 @@ def test_a_client_in_memory_refuses_what_the_store_refuses_and_says_what_it_can_
         client.submit(welcome, to="a", idempotency_key="i").id == client.submit(welcome, to="a", idempotency_key="i").id
     )
     assert one.cancel("enough").state == "cancelled"
+    done = client.submit(welcome, to="a")
+    done.wait()
     with pytest.raises(Conflict):
-        one.cancel()
+        done.cancel()
     assert [r["status"] for r in client.submit_many([welcome.job("a"), {"task": "no.such"}])] == [201, 422]
+
+
+def test_schedules_tick_when_the_clock_comes_to_their_times(client: MemoryClient) -> None:
+    client.schedules.create("nightly", welcome.job("a"), cron="15 2 * * *", timezone="Europe/Berlin")
+    client.schedules.create("twice", chain.job(0), at=[START + timedelta(hours=1), START + timedelta(hours=30)])
+    ran = client.advance(timedelta(days=2))
+    assert [(job.task, job.submitted_at[:16]) for job in ran] == [
+        ("testing.chain", "2027-01-01T01:00"),
+        ("testing.welcome", "2027-01-01T01:15"),
+        ("testing.welcome", "2027-01-02T01:15"),
+        ("testing.chain", "2027-01-02T06:00"),
+    ]
+    assert [tick["outcome"] for tick in client.schedules.ticks("nightly")] == ["ticked", "ticked"]
+    client.schedules.pause("nightly")
+    assert client.advance(timedelta(days=1)) == []
+    client.schedules.resume("nightly")
+    client.schedules.change("nightly", every=3600, cron=None, timezone=None, end=client.now + timedelta(hours=2))
+    assert len(client.advance(timedelta(days=1))) == 2
+    assert client.schedules.get("nightly").next_at is None
+
+
+def test_a_tick_is_left_out_while_a_job_of_the_schedule_has_not_ended(client: MemoryClient) -> None:
+    client.schedules.create("busy", flaky.job("retry"), every=1800, overlap="skip", start=START)
+    client.advance(timedelta(minutes=85))
+    outcomes = [(tick["utc"][11:16], tick["outcome"]) for tick in client.schedules.ticks("busy")]
+    assert outcomes == [("01:00", "skipped"), ("00:30", "ticked")]
+
+
+def test_jobs_that_wait_for_others_go_in_order_within_the_time_that_passes(client: MemoryClient) -> None:
+    flow = Workflow("flow")
+    first = flow.add("first", chain, args={"depth": 0}, delay=60)
+    flow.add("second", welcome, args={"to": "a"}, after=[first])
+    handle = client.submit_workflow(flow)
+    assert [handle.job(node).refresh().state for node in ("first", "second")] == ["scheduled", "waiting"]
+    assert client.advance(59) == []
+    assert [job.task for job in client.advance(1)] == ["testing.chain", "testing.welcome"]
+    assert handle.refresh().state == "succeeded"
+    assert [group.name for group in client.workflows(state="succeeded")] == ["flow"]
+    with pytest.raises(WaitTimeout, match="batch"):
+        client.submit_batch([welcome.options(delay=60).job("a")]).wait(timeout=30)
+
+
+async def test_async_code_submits_and_waits_likewise(client: MemoryClient) -> None:
+    handle = await welcome.options(delay=60).asubmit("a")
+    assert (await handle.refresh()).state == "scheduled"
+    assert (await handle.wait(60)).result["sent"] == "a"
+    flow = Workflow("flow")
+    flow.add("only", welcome, args={"to": "b"})
+    group = await client.awaited.submit_workflow(flow)
+    assert (await group.wait(1)).state == "succeeded"
+    assert (await (await group.job("only")).refresh()).result["sent"] == "b"
+    await client.awaited.schedules.create("hourly", welcome.job("c"), every=3600)
+    assert [one.name async for one in client.awaited.schedules.list()] == ["hourly"]
+    assert [job.args["to"] async for job in client.awaited.list()] == ["b", "a"]
 
 
 def test_stubs_stand_for_tasks_that_are_elsewhere_and_events_are_kept() -> None:

@@ -9,14 +9,19 @@ import json
 import traceback
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, TypeVar, Union
 
 from rota import current
 from rota.errors import Conflict, JobFailed, NoRetry, NotFound, Refused, Retry, TaskCancelled, WaitTimeout
 from rota.jobs import ENDED, Job
+from rota.keywords import Parameters, refuse_ambiguous
 from rota.submitting import JobHandle, Submitting
 from rota.tasks import registered
+from rota.testing.asynchronous import awaited
 from rota.testing.context import running_job
+from rota.testing.groups import GroupCalls, MemoryGroups
+from rota.testing.predecessors import Unresolved, judge, predecessors, resolved
+from rota.testing.schedules import MemorySchedules
 from rota.typevars import R
 from rota.values import plain, plain_arguments
 
@@ -26,7 +31,7 @@ RUNS_LIMIT = 100_000
 
 OPTIONS = {"queue": "default", "priority": "normal", "timeout": 3600.0, "tags": {}, "key": None}
 ORDER = {"high": 0, "normal": 1, "low": 2}
-NOT_HERE = ("after", "after_mode", "on_failure")
+WAITING = frozenset({"scheduled", "queued", "retrying", "waiting"})
 
 Stub = Callable[..., Any]
 M = TypeVar("M", bound="MemoryClient")
@@ -49,7 +54,7 @@ class MemoryHandle(JobHandle[R]):
         return found
 
 
-class MemoryClient(Submitting):
+class MemoryClient(GroupCalls, Submitting):
     """Takes jobs as `Client` does and keeps them in memory. Nothing runs by itself, and nothing sleeps.
 
     `run_due` runs what is due, `advance` lets time pass, a handle's `wait` does both. Arguments and results travel as
@@ -70,13 +75,19 @@ class MemoryClient(Submitting):
         self._keys: "Dict[str, str]" = {}
         self._reports: "Dict[str, List[Any]]" = {}
         self._entered: "List[Any]" = []
+        self._by_hand: "Set[str]" = set()
+        self._parameters = _Here()  # type: ignore[assignment]
+        self.groups = MemoryGroups(self)
+        self.schedules = MemorySchedules(self)
+        self.awaited = awaited(self)
 
     def __enter__(self: M) -> M:  # noqa: PYI019 - typing.Self came with Python 3.11
-        self._entered.append(current.enter(self))  # type: ignore[arg-type]
+        self._entered.append((current.enter(self), current.enter_async(self.awaited)))  # type: ignore[arg-type]
         return self
 
     def __exit__(self, *_: object) -> None:
-        current.leave(self._entered.pop())
+        for token in self._entered.pop():
+            current.leave(token)
 
     # -- what a client does ------------------------------------------------------------------------------------------
 
@@ -97,10 +108,13 @@ class MemoryClient(Submitting):
     def cancel(self, job_id: str, reason: Optional[str] = None) -> "Job[Any]":
         """End the job, which does not run. Raises Conflict when it has ended."""
         fields = self._job(job_id)
+        if fields["state"] == "cancelled":
+            return self.get(job_id)
         if fields["state"] in ENDED:
             raise Conflict(409, {"detail": f"job {job_id} has {fields['state']}", "field": "state"})
-        self._end(fields, "cancelled")
         fields["reason"] = reason
+        self._by_hand.add(fields["id"])
+        self._end(fields, "cancelled")
         return self.get(job_id)
 
     def retry(self, job_id: str, reason: Optional[str] = None) -> "Job[Any]":
@@ -108,9 +122,20 @@ class MemoryClient(Submitting):
         fields = self._job(job_id)
         if fields["state"] not in ("retrying", "failed", "cancelled", "expired"):
             raise Conflict(409, {"detail": f"job {job_id} is {fields['state']}", "field": "state"})
-        fields.update(state="queued", reason=reason, finished_at=None, run_at=None, expires_at=None)
-        fields["failures"] = 0
+        self.reopen([job_id], reason)
         return self.get(job_id)
+
+    def release(self, job_id: str, reason: Optional[str] = None) -> "Job[Any]":
+        """Let a job run that waits for others. Raises Conflict when it does not."""
+        fields = self._job(job_id)
+        if fields["state"] != "waiting":
+            raise Conflict(409, {"detail": f"job {job_id} is {fields['state']}", "field": "state"})
+        fields.update(reason=reason, state=self._ready(fields))
+        return self.get(job_id)
+
+    def call(self, method: str, path: str, **_: Any) -> Any:
+        """Refuse it: there is no HTTP. Raises NotImplementedError."""
+        raise NotImplementedError(f"{method} {path}: MemoryClient has no HTTP; docs/testing.md says what it has")
 
     def reschedule(self, job_id: str, run_at: "Union[str, datetime]", reason: Optional[str] = None) -> "Job[Any]":
         """Give a waiting job another time. Raises Conflict."""
@@ -118,7 +143,9 @@ class MemoryClient(Submitting):
         if fields["state"] in ENDED or fields["state"] == "running":
             raise Conflict(409, {"detail": f"job {job_id} is {fields['state']}", "field": "state"})
         at = run_at if isinstance(run_at, str) else run_at.isoformat()
-        fields.update(run_at=at, reason=reason, state="scheduled" if _instant(at) > self.now else "queued")
+        fields.update(run_at=at, reason=reason)
+        if fields["state"] != "waiting":
+            fields["state"] = self._ready(fields)
         return self.get(job_id)
 
     def publish(self, event: Mapping[str, Any]) -> "Dict[str, Any]":
@@ -141,12 +168,16 @@ class MemoryClient(Submitting):
     def run_due(self) -> "List[Job[Any]]":
         """Run what is due, and what that submits; the jobs that ran, in order."""
         ran: "List[Job[Any]]" = []
-        while (fields := self._next_due()) is not None:
+        while True:
+            while self.schedules.tick():
+                pass
+            fields = self._next_due()
+            if fields is None:
+                return ran
             if len(ran) >= RUNS_LIMIT:
                 raise RuntimeError(f"more than {RUNS_LIMIT} runs: a task submits itself for ever")
             self._run(fields)
             ran.append(self.get(fields["id"]))
-        return ran
 
     def advance(self, by: "Union[float, timedelta]") -> "List[Job[Any]]":
         """Let time pass, by seconds or a timedelta: what becomes due meanwhile runs at its time; the jobs that ran."""
@@ -160,16 +191,25 @@ class MemoryClient(Submitting):
 
     def run_until_ended(self, job_id: str, timeout: Optional[float] = None) -> "Job[Any]":
         """Let time pass until this job has ended. Raises WaitTimeout."""
+        self.run_until(lambda: self.get(job_id).ended, job_id, timeout, "job", lambda: self.get(job_id))
+        return self.get(job_id)
+
+    def run_until(
+        self, over: "Callable[[], bool]", name: str, timeout: Optional[float], what: str, seen: "Callable[[], Any]"
+    ) -> None:
+        """Let time pass until it is over. Raises WaitTimeout; without a timeout too, when nothing more will happen."""
         end = None if timeout is None else self.now + timedelta(seconds=timeout)
         self.run_due()
-        while self._job(job_id)["state"] not in ENDED:
+        for _ in range(RUNS_LIMIT):
+            if over():
+                return
             at = self._next_time()
             if at is None or (end is not None and at > end):
                 self.now = end or self.now
-                raise WaitTimeout(job_id, timeout or 0.0, self.get(job_id))
+                raise WaitTimeout(name, timeout or 0.0, seen(), what=what)
             self.now = at
             self.run_due()
-        return self.get(job_id)
+        raise RuntimeError(f"{what} {name} has not ended after {RUNS_LIMIT} steps of time: a schedule without an end?")
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -177,28 +217,97 @@ class MemoryClient(Submitting):
         self,
         spec: Mapping[str, Any],
         idempotency_key: Optional[str],
-        keywords: "Iterable[str]" = (),  # noqa: ARG002 - what the store would hold against an announcement
     ) -> "Dict[str, Any]":
-        name = str(spec["task"])
-        if name not in registered() and name not in self.stubs:
-            raise _refused("task", f"task: there is no task {name!r} in this process; give MemoryClient a stub for it")
-        for option in NOT_HERE:
-            if spec.get(option):
-                raise NotImplementedError(f"{option}: MemoryClient knows no jobs that wait for others")
+        refuse_ambiguous([("", spec)], self.parameters_of)
         if idempotency_key is not None and idempotency_key in self._keys:
             return self._job(self._keys[idempotency_key])
+        fields = self.prepared(spec, str(uuid.uuid4()), {})
+        holder = self._holder(fields["task"], fields)
+        if holder is not None:
+            return holder
+        self.add([fields])
+        if idempotency_key is not None:
+            self._keys[idempotency_key] = fields["id"]
+        return fields
+
+    def parameters_of(self, task: str) -> Parameters:
+        """What is known of a task: those of this process."""
+        return self._parameters.of(task)
+
+    def prepared(
+        self,
+        spec: "Mapping[str, Any]",
+        job_id: str,
+        names: "Mapping[str, str]",
+        place: str = "",
+        known: "Iterable[str]" = (),
+    ) -> "Dict[str, Any]":
+        """The job of this submission, checked and not added; `names` are those that it may wait for by name."""
+        prefix, name = f"{place}." if place else "", str(spec["task"])
+        if name not in registered() and name not in self.stubs:
+            said = f"{prefix}task: there is no task {name!r} in this process; give MemoryClient a stub for it"
+            raise _refused(f"{prefix}task", said)
         task = registered().get(name)
         if task is not None:
             self._check_arguments(task, spec.get("args") or {})
             spec = {**task.defaults, **spec}
-        holder = self._holder(name, spec)
-        if holder is not None:
-            return holder
-        fields = self._fields(name, spec)
-        self._jobs[fields["id"]] = fields
-        if idempotency_key is not None:
-            self._keys[idempotency_key] = fields["id"]
+        fields = self._fields(name, spec, job_id, predecessors(spec.get("after"), names))
+        for one in fields["after"] or ():
+            if one["job"] not in (*names.values(), *known) and self._state_of(one["job"]) is None:
+                raise _refused(f"{prefix}after", f"{prefix}after: there is no job {one['job']!r}")
         return fields
+
+    def add(self, jobs: "Iterable[Dict[str, Any]]") -> None:
+        """Take in jobs that were prepared."""
+        for fields in jobs:
+            self._jobs[fields["id"]] = fields
+        self._judge()
+
+    def reopen(self, jobs: "Iterable[str]", reason: Optional[str]) -> None:
+        """Let these run again, each after its predecessors again."""
+        for job_id in jobs:
+            fields = self._job(job_id)
+            fields.update(reason=reason, finished_at=None, run_at=None, expires_at=None, failures=0)
+            fields["state"] = "waiting" if fields["after"] and fields["state"] != "retrying" else "queued"
+            self._by_hand.discard(job_id)
+        self._judge()
+
+    def cancelled_by_hand(self, job_id: str) -> bool:
+        """Whether somebody has cancelled the job, not its predecessor's end."""
+        return job_id in self._by_hand
+
+    def _state_of(self, name: str) -> Optional[str]:
+        fields = self._jobs.get(name)
+        return self.groups.state_of(name) if fields is None else str(fields["state"])
+
+    def _judge(self) -> None:
+        """Let go whose predecessors have ended as they had to, and cancel whose can not any more."""
+        settled = False
+        while not settled:
+            settled = True
+            for fields in self._jobs.values():
+                if fields["state"] == "waiting":
+                    verdict, reason = judge(fields, lambda name: self._state_of(name) or "")
+                    if verdict == "run":
+                        fields["state"] = self._ready(fields)
+                    elif verdict == "cancel":
+                        fields.update(state="cancelled", reason=reason, finished_at=self.now.isoformat())
+                    settled = settled and verdict == "wait"
+
+    def _ready(self, fields: "Mapping[str, Any]") -> str:
+        return "scheduled" if fields["run_at"] is not None and _instant(fields["run_at"]) > self.now else "queued"
+
+    def _results(self, fields: "Mapping[str, Any]") -> "Dict[str, Any]":
+        found = {}
+        for one in fields["after"] or ():
+            other = self._jobs.get(one["job"])
+            if other is None:
+                result = self.groups.result_of(one["job"])
+                if result is not None:
+                    found[one["name"]] = result
+            elif other["state"] == "succeeded":
+                found[one["name"]] = json.loads(json.dumps(other["result"]))
+        return found
 
     def submit_many(self, jobs: "Iterable[Mapping[str, Any]]") -> "List[Dict[str, Any]]":
         """As `Client.submit_many`."""
@@ -221,19 +330,25 @@ class MemoryClient(Submitting):
         except TypeError as error:
             raise _refused("args", f"args: {error}") from None
 
-    def _fields(self, name: str, spec: Mapping[str, Any]) -> "Dict[str, Any]":
+    def _fields(
+        self, name: str, spec: Mapping[str, Any], job_id: str, after: "Optional[List[Dict[str, str]]]"
+    ) -> "Dict[str, Any]":
         run_at = spec.get("run_at")
         if spec.get("delay"):
             run_at = (self.now + timedelta(seconds=spec["delay"])).isoformat()
-        waits = run_at is not None and _instant(run_at) > self.now
+        later = run_at is not None and _instant(run_at) > self.now
         options = {option: spec.get(option, default) for option, default in OPTIONS.items()}
         return plain(  # type: ignore[no-any-return]
             {
                 **options,
-                "id": str(uuid.uuid4()),
+                "id": job_id,
                 "task": name,
                 "args": plain_arguments(spec.get("args") or {}),
-                "state": "scheduled" if waits else "queued",
+                "state": "waiting" if after else "scheduled" if later else "queued",
+                "after": after,
+                "after_mode": (spec.get("after_mode") or "all") if after else None,
+                "on_failure": (spec.get("on_failure") or "cancel") if after else None,
+                "origin": None,
                 "run_at": run_at,
                 "retry": {**DEFAULT_RETRY, **(spec.get("retry") or {})},
                 "unique": spec.get("unique"),
@@ -273,35 +388,48 @@ class MemoryClient(Submitting):
             raise NotFound(404, {"detail": f"there is no job {job_id}", "field": "id"}) from None
 
     def _waiting(self) -> "List[Dict[str, Any]]":
-        return [fields for fields in self._jobs.values() if fields["state"] in ("scheduled", "queued", "retrying")]
+        return [fields for fields in self._jobs.values() if fields["state"] in WAITING]
 
     def _next_due(self) -> "Optional[Dict[str, Any]]":
         due = []
         for fields in self._waiting():
             if fields["expires_at"] is not None and _instant(fields["expires_at"]) <= self.now:
                 self._end(fields, "expired")
+            elif fields["state"] == "waiting":
+                continue
             elif fields["state"] == "queued" or _instant(fields["run_at"]) <= self.now:
                 due.append(fields)
         return min(due, key=lambda fields: ORDER.get(fields["priority"], 1), default=None)
 
     def _next_time(self) -> Optional[datetime]:
         times = [
-            _instant(fields[name]) for fields in self._waiting() for name in ("run_at", "expires_at") if fields[name]
+            _instant(fields[name])
+            for fields in self._waiting()
+            for name in ("run_at", "expires_at")
+            if fields[name] and not (name == "run_at" and fields["state"] == "waiting")
         ]
+        tick = self.schedules.next_time()
+        times += [] if tick is None else [tick]
         return min((at for at in times if at > self.now), default=None)
 
     def _end(self, fields: "Dict[str, Any]", state: str) -> None:
         fields.update(state=state, finished_at=self.now.isoformat())
+        self._judge()
 
     def _run(self, fields: "Dict[str, Any]") -> None:
         fields["attempt"] += 1
         fields.update(state="running", started_at=self.now.isoformat(), run_at=None)
         known = {name: fields[name] for name in ("id", "attempt", "task", "queue", "tags")}
-        with running_job(**known) as job:
+        results = self._results(fields)
+        with running_job(**known, results=results) as job:
             self._reports.setdefault(fields["id"], job.reports)
             job.reports = self._reports[fields["id"]]
             try:
-                result = plain(self._call(fields))
+                args = json.loads(json.dumps(fields["args"]))
+                result = plain(self._call(fields, resolved(args, results) if fields["after"] else args))
+            except Unresolved as error:
+                fields["error"] = {"type": "UnresolvedReference", "message": str(error), "traceback": None}
+                self._end(fields, "failed")
             except (KeyboardInterrupt, TaskCancelled):
                 self._end(fields, "cancelled")
                 raise
@@ -311,8 +439,8 @@ class MemoryClient(Submitting):
                 fields.update(result=json.loads(json.dumps(result)), error=None)
                 self._end(fields, "succeeded")
 
-    def _call(self, fields: "Dict[str, Any]") -> Any:
-        task, args = registered().get(fields["task"]), json.loads(json.dumps(fields["args"]))
+    def _call(self, fields: "Dict[str, Any]", args: "Dict[str, Any]") -> Any:
+        task = registered().get(fields["task"])
         if fields["task"] in self.stubs or task is None:
             return self.stubs[fields["task"]](**args)
         result = task.function(**task.signature.arguments(args))
@@ -332,6 +460,15 @@ class MemoryClient(Submitting):
         if isinstance(error, Retry):
             at = error.at or (at if error.after is None else self.now + timedelta(seconds=error.after))
         fields.update(state="retrying", run_at=at.isoformat())
+
+
+class _Here:
+    """What the tasks of this process take."""
+
+    def of(self, task: str) -> Parameters:
+        """The names of its parameters."""
+        found = registered().get(task)
+        return None if found is None else found.parameters()
 
 
 def _unique_key(task: str, unique: Mapping[str, Any], args: Mapping[str, Any]) -> Any:
