@@ -69,7 +69,7 @@ def postgres_server() -> str:
 @pytest.fixture
 def database(postgres_server: str) -> Iterator[TestDatabase]:
     name = f"t{servers.next_number(_run(), 'databases')}"
-    asyncio.run(_execute(postgres_server, f"create database {name} template rota_template"))
+    asyncio.run(_execute(postgres_server, f"create database {name} template rota_template strategy file_copy"))
     owner_url = postgres_server.rpartition("/")[0] + f"/{name}"
     host = postgres_server.rpartition("@")[2].rpartition("/")[0]
     yield TestDatabase(f"postgresql://rota_app:{servers.APP_PASSWORD}@{host}/{name}", owner_url)
