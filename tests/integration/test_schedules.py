@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -225,14 +225,16 @@ async def test_every_tick_begins_a_trace_of_its_own(world: World, monkeypatch: p
     await lead(world)
     made = await world.create(name="traced", every=0.5)
     ticks = await world.wait_for_ticks("traced", 3)
-    roots = {
-        f"{span.context.trace_id:032x}": span
-        for span in exporter.get_finished_spans()
-        if span.name == "scheduler.tick" and span.context is not None
-    }
-    for tick in ticks:
-        job = (await world.client.get(f"/v1/jobs/{tick['job_id']}")).json()
-        root = roots.pop(job["trace_id"])
+
+    def roots() -> dict[str, ReadableSpan]:
+        spans = [span for span in exporter.get_finished_spans() if span.name == "scheduler.tick"]
+        return {f"{span.context.trace_id:032x}": span for span in spans if span.context is not None}
+
+    jobs = [(await world.client.get(f"/v1/jobs/{tick['job_id']}")).json() for tick in ticks]
+    assert len({job["trace_id"] for job in jobs}) == len(ticks)
+    for tick, job in zip(ticks, jobs, strict=True):
+        # A tick can be read before its span has ended.
+        root = await until(lambda trace=job["trace_id"]: roots().get(trace), what="the span of a tick")
         assert root.parent is None
         assert root.attributes is not None
         assert root.attributes["rota.job.id"] == tick["job_id"]
