@@ -1,4 +1,4 @@
-"""Roles as processes of their own that start at once: forked from one that has imported everything already.
+"""Roles and commands as processes of their own that start at once: forked from one that has imported everything.
 
 What they run is the command line, as a program would; only the seconds of importing are had once for all.
 """
@@ -9,7 +9,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,19 +59,42 @@ class RoleProcess:
         return self.process.exitcode
 
 
-def start(arguments: Sequence[str], env: Mapping[str, str], place: Path, name: str) -> RoleProcess:
+def start(
+    arguments: Sequence[str], env: Mapping[str, str], place: Path, name: str, *, log: Path | None = None
+) -> RoleProcess:
     """Start `rota ARGUMENTS` in the folder `place`, with these settings and no others of Rota."""
-    log = place / f"{name}.log"
-    process = _context.Process(target=_live, args=(list(arguments), dict(env), str(place), str(log)), name=name)
-    process.start()
+    log = log or place / f"{name}.log"
+    process = _started(arguments, env, place, log, log)
     return RoleProcess(name, process, log, int(env.get("ROTA_PORT", 0)))
 
 
-def _live(arguments: Sequence[str], env: Mapping[str, str], place: str, log: str) -> None:
+def run(
+    arguments: Sequence[str], env: Mapping[str, str], place: Path, *, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run `rota ARGUMENTS` in the folder `place` to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = _started(arguments, env, place, out, err)
+        process.join(timeout)
+        status = process.exitcode
+        if status is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(["rota", *arguments], timeout)
+        process.close()
+        return subprocess.CompletedProcess(list(arguments), status, out.read_text(), err.read_text())
+
+
+def _started(arguments: Sequence[str], env: Mapping[str, str], place: Path, out: Path, err: Path) -> ForkServerProcess:
+    words = (list(arguments), dict(env), str(place), str(out), str(err))
+    process = _context.Process(target=_live, args=words)
+    process.start()
+    return process
+
+
+def _live(arguments: Sequence[str], env: Mapping[str, str], place: str, *outputs: str) -> None:
     os.setsid()
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for number in (1, 2):
-        os.dup2(out, number)
+    for number, output in enumerate(outputs, start=1):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     os.chdir(place)
     for name in [name for name in os.environ if name.startswith("ROTA_")]:
         del os.environ[name]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -32,7 +30,9 @@ from domain.log import Appended, Meta, Unit
 from domain.specs import JobSpec
 from outbox.relay import Relay
 from outbox.routing import route
+from tests import role_processes
 from tests.integration.redis_tools import Quiet
+from tests.role_processes import RoleProcess
 from tests.waiting import until, until_sync
 
 SUBMITTED_BY = Meta(actor="test")
@@ -42,28 +42,34 @@ STOP_SECONDS = 30.0
 class ExecutorProcess:
     """One `rota executor`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: RoleProcess) -> None:
         self._process = process
-        self._log = log
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def status(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self._process.status
+
     def signal(self, number: int) -> None:
-        self._process.send_signal(number)
+        self._process.send(number)
 
     def wait(self, timeout_seconds: float = STOP_SECONDS) -> int:
         """Its exit status."""
-        return self._process.wait(timeout_seconds)
+        until_sync(lambda: self.status is not None, timeout_seconds=timeout_seconds, what="the executor's end")
+        assert self.status is not None
+        return self.status
 
     def said(self) -> str:
-        return self._log.read_text(errors="replace")
+        return self._process.said()
 
     def kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        self._process.wait(STOP_SECONDS)
+        if self.status is None:
+            self._process.send(signal.SIGKILL)
+        self.wait()
 
 
 class System:
@@ -96,12 +102,9 @@ class System:
             "ROTA_REDIS_URL": self.redis_url,
             **{f"ROTA_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        path = self.directory / f"executor-{len(self._executors)}.log"
-        with path.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "apps.cli.main", "executor"], stdout=out, stderr=subprocess.STDOUT, env=env
-            )
-        executor = ExecutorProcess(process, path)
+        name = f"executor-{len(self._executors)}"
+        log = self.directory / f"{name}.log"
+        executor = ExecutorProcess(role_processes.start(["executor"], env, Path.cwd(), name, log=log))
         self._executors.append(executor)
         return executor
 
@@ -110,7 +113,7 @@ class System:
         executor = self.spawn(tasks=tasks, **settings)
 
         async def is_member() -> bool:
-            assert executor._process.poll() is None, executor.said()
+            assert executor.status is None, executor.said()
             members = await self.coordination.members("executor")
             return any(member.info["pid"] == executor.pid for member in members)
 

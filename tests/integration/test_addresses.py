@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +17,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.migrate import migrate
 from adapters.redis.connection import connect, execute, prove_access
 from domain.errors import Refused, Unavailable, WrongSetting
+from tests import role_processes
 from tests.conftest import TestDatabase
 from tests.servers import APP_PASSWORD
 from tests.tls import Certificates, socket_before, tls_before
@@ -244,22 +243,7 @@ def test_every_role_that_needs_redis_says_in_one_line_that_its_password_is_wrong
 
 def outputs_of(commands: Sequence[str], env: dict[str, str], place: Path) -> dict[str, tuple[str, int]]:
     """What each command says, and its exit status; all run at the same time."""
-    running = {
-        command: subprocess.Popen(
-            [sys.executable, "-m", "apps.cli.main", command],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=place,
-        )
-        for command in commands
-    }
-    try:
-        return {
-            command: (process.communicate(timeout=100)[0], process.returncode) for command, process in running.items()
-        }
-    finally:
-        for process in running.values():
-            process.kill()
-            process.communicate()
+    running = [role_processes.start([command], env, place, command) for command in commands]
+    with role_processes.killed_at_the_end(running):
+        ended = role_processes.ends(running, 100)
+        return {one.name: (one.said(), ended[one.name][0]) for one in running}

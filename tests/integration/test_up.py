@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,14 @@ import pytest
 
 from apps.cli.up import running_system
 from rota import Client
+from tests import role_processes
 from tests.waiting import until_sync
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello.py"
 
 
 def rota(*arguments: str, env: dict[str, str] | None = None, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "apps.cli.main", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=timeout, env={**os.environ, **(env or {})}
-    )
+    return role_processes.run(arguments, {**os.environ, **(env or {})}, Path.cwd(), timeout=timeout)
 
 
 @pytest.fixture
