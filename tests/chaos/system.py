@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import redis
 
@@ -24,13 +26,20 @@ from domain.events import AttemptStarted, AttemptSucceeded, JobSubmitted
 from domain.ids import Position
 from domain.jobs import ENDED, evolve, head_of
 from domain.log import Recorded
-from domain.ports import JobFilter
-from rota import Client, Unreachable
+from rota import Client, RotaError, Unreachable
 from tests.waiting import until_sync
+
+WHOLE = os.environ.get("ROTA_DRILLS") == "whole"
+"""`./dev chaos` says so. The suite runs each drill short: the same checks with fewer jobs."""
 
 CHUNK = 50
 END_SECONDS = 120.0
 RETRY = {"max_attempts": 10, "initial": 0.2, "maximum": 2}
+
+
+def jobs_of(drill: str, *, short: int, whole: int) -> int:
+    """How many jobs a drill has; ROTA_DRILL_<its name> says otherwise."""
+    return int(os.environ.get(f"ROTA_DRILL_{drill}", whole if WHOLE else short))
 
 
 class System:
@@ -40,7 +49,26 @@ class System:
         self.place = place
         self.given_database_url: str | None = None
         self.url = str(state["url"])
+        self._roles = len(state["processes"])
         self.trace = place / "trace"
+        self.begin = Position(0)
+        """Where in the log the present drill begins."""
+
+    def until_whole(self) -> None:
+        """Wait until every process has its place and somebody leads; the next drill begins here."""
+
+        def whole() -> bool:
+            processes = self.state()["processes"]
+            try:
+                cluster = client.call("GET", "/v1/cluster")
+            except (RotaError, OSError):
+                return False
+            pids = {member.get("pid") for members in cluster["members"].values() for member in members}
+            return bool(cluster["leader"]) and len(processes) == self._roles and set(processes.values()) <= pids
+
+        with Client(self.url, timeout=5) as client:
+            until_sync(whole, timeout_seconds=90, what="a whole system")
+            self.begin = Position(client.call("GET", "/v1/jobs", query={"limit": 1})["position"])
 
     def state(self) -> dict[str, Any]:
         return dict(json.loads((self.place / "up.json").read_text()))
@@ -117,6 +145,7 @@ class Load:
     """Submits jobs from a thread, again and again until each was accepted; ids in order of submission."""
 
     def __init__(self, url: str, jobs: int, *, seconds: float = 0.02) -> None:
+        self._name = secrets.token_hex(4)
         self._url = url
         self._jobs = jobs
         self._seconds = seconds
@@ -135,7 +164,7 @@ class Load:
                     {
                         "task": "chaos.work",
                         "args": {"number": number, "seconds": self._seconds},
-                        "idempotency_key": f"chaos-{number}",
+                        "idempotency_key": f"chaos-{self._name}-{number}",
                         "retry": RETRY,
                         **({"delay": 1.0} if number % 10 == 0 else {}),
                     }
@@ -171,7 +200,7 @@ async def check_promises(found: System, ids: list[str]) -> Counter[str]:
     index = PostgresJobIndex(database)
     try:
         await _wait_for_ends(index, ids)
-        jobs, types = await _read_everything(log)
+        jobs, types = await _read_from(log, found.begin)
         for job_id in ids:
             job = jobs[job_id]
             assert job.state == "succeeded", f"{job_id} ended as {job.state}: {job.error}"
@@ -192,27 +221,29 @@ async def check_promises(found: System, ids: list[str]) -> Counter[str]:
 async def _wait_for_ends(index: PostgresJobIndex, ids: list[str]) -> None:
     from tests.waiting import until
 
+    left = [UUID(job_id) for job_id in ids]
+
     async def all_ended() -> bool:
-        ended = sum([await index.count(JobFilter(state=state)) for state in ENDED])
-        return ended >= len(ids)
+        rows = await index.get(left)
+        left[:] = [job_id for job_id in left if job_id not in rows or rows[job_id].state not in ENDED]
+        return not left
 
     await until(all_ended, timeout_seconds=END_SECONDS, what="the end of every accepted job")
 
 
-async def _read_everything(log: PostgresEventLog) -> tuple[dict[str, Any], Counter[str]]:
-    """Every job's fold, the log checked on the way."""
+async def _read_from(log: PostgresEventLog, position: Position) -> tuple[dict[str, Any], Counter[str]]:
+    """The fold of every job that was submitted after the position, the log checked on the way."""
     jobs: dict[str, Any] = {}
     types: Counter[str] = Counter()
     started: set[tuple[str, int]] = set()
     succeeded: set[str] = set()
-    position = Position(0)
     while events := await log.read(position, 2000):
         for recorded in events:
             _check_event(recorded, started, succeeded)
             types[type(recorded.event).__name__] += 1
             stream = str(recorded.stream_id)
             if stream not in jobs and type(recorded.event) is not JobSubmitted:
-                continue  # a schedule, a queue, an election ...
+                continue  # a schedule, a queue, an election, a job of an earlier drill ...
             jobs[stream] = evolve(jobs.get(stream), recorded)
         position = events[-1].position
     return jobs, types

@@ -1,12 +1,8 @@
-"""Limits are never exceeded, as counted from the log, while executors and leaders come and go and limits change.
-
-`ROTA_DRILL_JOBS=20000` for the full run.
-"""
+"""Limits are never exceeded, as counted from the log, while executors and leaders come and go and limits change."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable
@@ -23,12 +19,12 @@ from domain.log import RawEvent
 from domain.queues import QueueChanged
 from rota import Client
 from rota.client import JobHandle
-from tests.chaos.system import System, run, system
+from tests.chaos.system import System, jobs_of, run, system
 from tests.waiting import until_sync
 
 pytestmark = pytest.mark.chaos
 
-JOBS = int(os.environ.get("ROTA_DRILL_JOBS", "1500"))
+JOBS = jobs_of("JOBS", short=600, whole=20_000)
 KEYS = 200
 QUEUE = "limited"
 LIMITS = {"concurrency": 60, "concurrency_per_key": 3, "rate": {"limit": 400, "per": 1}}
@@ -180,8 +176,7 @@ async def _check_limits(found: System) -> dict[str, int]:
     }
 
 
-FAIR_JOBS = int(os.environ.get("ROTA_DRILL_FAIR_JOBS", "3000"))
-"""50000 for the full run."""
+FAIR_JOBS = jobs_of("FAIR_JOBS", short=2_000, whole=50_000)
 
 AHEAD_AT_MOST = 1_000
 """How many jobs of a large key may start before the last of ten of a small key that came behind all of them."""

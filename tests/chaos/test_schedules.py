@@ -6,13 +6,12 @@ import os
 import signal
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rota import Client
-from tests.chaos.system import System, system
+from tests.chaos.system import System
 from tests.waiting import until_sync
 
 pytestmark = pytest.mark.chaos
@@ -53,9 +52,8 @@ def check(client: Client, name: str, begin: datetime, end: datetime) -> int:
     return len(jobs)
 
 
-def test_a_leader_that_sleeps_through_ten_ticks_and_is_killed_leaves_one_outcome_for_each(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    with system(tmp_path) as found, Client(found.url, timeout=15) as client:
+def test_a_leader_that_sleeps_through_ten_ticks_and_is_killed_leaves_one_outcome_for_each(found: System) -> None:
+    with Client(found.url, timeout=15) as client:
         made = client.schedules.create("second", {"task": "chaos.work", "args": {"number": 1}}, cron="* * * * * *")
         begin = datetime.fromisoformat(made.next_at)
         until_sync(lambda: len(outcomes(client, "second")) >= 3, what="the first ticks")

@@ -28,24 +28,36 @@ class Version:
     """An installed version of Rota; `name` for what the drill says."""
 
     name: str
-    program: Path
+    command: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
 
 
 def this_version() -> Version:
     """What is checked out here."""
-    return Version("new", Path(sys.executable).with_name("rota"))
+    return Version("new", (str(Path(sys.executable).with_name("rota")),))
 
 
-def built_from(commit: str, place: Path) -> Version:
-    """The wheels of server and SDK of a commit, with what its lock names, in an environment of their own."""
+def sources_of(commit: str, place: Path) -> Version:
+    """The sources of a commit, run with the libraries that are installed here."""
+    _unpack(commit, place)
+    path = os.pathsep.join([str(place), str(place / "sdk" / "src")])
+    return Version("old", (sys.executable, "-P", "-m", "apps.cli.main"), {"PYTHONPATH": path})
+
+
+def _unpack(commit: str, source: Path) -> None:
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         raise AssertionError(
             f"the drill needs commit {commit} in git: fetch the whole history (git fetch --unshallow), or run it there"
         )
-    source = place / "source"
     source.mkdir(parents=True)
     archive = _git("archive", commit, text=False).stdout
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive, check=True)
+
+
+def built_from(commit: str, place: Path) -> Version:
+    """The wheels of server and SDK of a commit, with what its lock names, in an environment of their own."""
+    source = place / "source"
+    _unpack(commit, source)
     environment = place / "environment"
     uv = shutil.which("uv") or str(ROOT / ".venv" / "bin" / "uv")
     python = str(environment / "bin" / "python")
@@ -58,7 +70,7 @@ def built_from(commit: str, place: Path) -> Version:
         _run(command, source)
     wheels = [str(wheel) for wheel in (place / "wheels").glob("*.whl")]
     _run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", *wheels], source)
-    return Version("old", environment / "bin" / "rota")
+    return Version("old", (str(environment / "bin" / "rota"),))
 
 
 def _git(*arguments: str, text: bool = True) -> subprocess.CompletedProcess[bytes]:
@@ -95,12 +107,12 @@ class Fleet:
         """Start the process of this place, and wait until it says that it is ready."""
         role = name.partition("-")[0]
         port = self.ports.setdefault(name, free_port())
-        env = {**self.env, "ROTA_PORT": str(port), "ROTA_METRICS_PORT": str(free_port())}
+        env = {**self.env, "ROTA_PORT": str(port), "ROTA_METRICS_PORT": str(free_port()), **version.env}
         options = ["--tasks", str(TASKS)] if role == "executor" else []
         log = self.place / f"{name}-{version.name}-{len(self.said)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [str(version.program), role, *options], stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.place
+                [*version.command, role, *options], stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.place
             )
         self.said.append(log)
         self.members[name] = Member(role, version, process, log, port)

@@ -1,40 +1,19 @@
 """One version up and one down again under load, process by process: no job is lost, no attempt runs twice.
 
-`./dev rolling` runs it. It builds the older version from git, so it is not part of the suite: a checkout without that
-commit cannot run it, and then says so instead of skipping.
+`./dev rolling` runs it: the older version is installed from wheels that are built from git. The suite has a short one
+of the same kind (`tests/chaos/test_rolling.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
-import asyncpg
 import pytest
 
-from rota import Client, Unreachable
-from tests import servers
-from tests.chaos.system import RETRY, check_promises
-from tests.conftest import RUN
-from tests.rolling.fleet import Fleet, Version, built_from, environment, this_version
-from tests.waiting import until_sync
+from tests.rolling.deploy import OLD_COMMIT, fleet, up_and_down  # noqa: F401 - a fixture
+from tests.rolling.fleet import Fleet, Version, built_from, this_version
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
-OLD_COMMIT = "2704faccc5b55f770fd6e4341ea2fdbbb69debff"
-"""The version that is upgraded from. Raise it with each release."""
-
 JOBS = 1_000
-CHUNK = 10
-PAUSE_SECONDS = 0.2
-"""Between two chunks: what is allowed for a deploy comes while it is under way."""
-
 PLACES = ("store-1", "store-2", "relay-1", "relay-2", "scheduler-1", "scheduler-2", "executor-1", "executor-2")
 
 
@@ -43,120 +22,5 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Version:
     return built_from(OLD_COMMIT, tmp_path_factory.mktemp("old"))
 
 
-@pytest.fixture
-def fleet(postgres_server: str, redis_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    """No process yet, on an empty database."""
-    name = f"t{servers.next_number(Path(os.environ[RUN]), 'databases')}"
-    asyncio.run(_execute(postgres_server, f"create database {name}"))
-    owner_url = postgres_server.rpartition("/")[0] + f"/{name}"
-    host = postgres_server.rpartition("@")[2].rpartition("/")[0]
-    url = f"postgresql://rota_app:{servers.APP_PASSWORD}@{host}/{name}"
-    found = Fleet(tmp_path, environment(url, owner_url, redis_url, tmp_path / "trace"))
-    yield found
-    found.close()
-    asyncio.run(_execute(postgres_server, f"drop database {name} with (force)"))
-
-
-@dataclass
-class Checked:
-    """What `check_promises` asks of a system."""
-
-    url: str
-    trace: Path
-
-    def database_url(self) -> str:
-        return self.url
-
-
-class Load:
-    """Submits jobs from a thread, through whichever store answers, until each is accepted: some for each deploy."""
-
-    def __init__(self, urls: list[str]) -> None:
-        self._urls = urls
-        self.ids: list[str] = []
-        self._allowed = threading.Semaphore(0)
-        self._thread = threading.Thread(target=self._submit, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def allow(self, chunks: int) -> None:
-        """Let further jobs come."""
-        self._allowed.release(chunks)
-
-    def _submit(self) -> None:
-        for start in range(0, JOBS, CHUNK):
-            self._allowed.acquire()
-            specs = [
-                {
-                    "task": "chaos.work",
-                    "args": {"number": number},
-                    "idempotency_key": f"rolling-{number}",
-                    "retry": RETRY,
-                    **({"delay": 2.0} if number % 5 == 0 else {}),
-                }
-                for number in range(start, start + CHUNK)
-            ]
-            self.ids += until_sync(lambda specs=specs: self._accepted(specs), timeout_seconds=90, what="an acceptance")
-            time.sleep(PAUSE_SECONDS)
-
-    def _accepted(self, specs: list[dict[str, object]]) -> list[str] | None:
-        for url in list(self._urls):
-            try:
-                with Client(url, timeout=15) as client:
-                    results = client.submit_many(specs)
-            except Unreachable:
-                continue
-            assert all(result["status"] in (200, 201) for result in results), results
-            self._urls.append(self._urls.pop(0))
-            return [result["id"] for result in results]
-        return None
-
-    def join(self) -> list[str]:
-        self._thread.join(300)
-        assert not self._thread.is_alive(), "the load was never accepted"
-        return self.ids
-
-
-def test_a_version_up_and_down_again_under_load(old: Version, fleet: Fleet) -> None:
-    new = this_version()
-    migrate(fleet, old)
-    for name in PLACES:
-        fleet.start(name, old)
-        fleet.await_ready(name)
-    load = Load(fleet.urls())
-    load.start()
-    migrate(fleet, new)
-    for name, version in (*((name, new) for name in PLACES), *((name, old) for name in reversed(PLACES))):
-        load.allow(JOBS // CHUNK // (2 * len(PLACES)))
-        before = len(load.ids)
-        until_sync(lambda before=before: len(load.ids) > before, timeout_seconds=90, what="jobs during the deploy")
-        fleet.replace(name, version)
-    load.allow(JOBS // CHUNK)
-    ids = load.join()
-    assert len(set(ids)) == JOBS
-    types = asyncio.run(check_promises(Checked(fleet.env["ROTA_DATABASE_URL"], fleet.place / "trace"), ids))  # type: ignore[arg-type]
-    assert types["AttemptStarted"] - types["AttemptLost"] == JOBS
-    assert types["AttemptLost"] <= len(PLACES)
-    assert "Traceback" not in fleet.text()
-
-
-def migrate(fleet: Fleet, version: Version) -> None:
-    done = subprocess.run(
-        [str(version.program), "migrate"],
-        env=fleet.env,
-        cwd=fleet.place,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+def test_a_version_up_and_down_again_under_load(old: Version, fleet: Fleet) -> None:  # noqa: F811
+    up_and_down(fleet, old, this_version(), places=PLACES, jobs=JOBS)
