@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,16 +14,17 @@ from urllib.parse import urlsplit
 
 from adapters.embedded.directory import usable_port
 from adapters.embedded.process import spawn, stop, unprivileged_account
+from tests import debian_packages
 from tests.waiting import until_sync
 
-PROGRAM = "/usr/sbin/pgbouncer"
+PROGRAM = "usr/sbin/pgbouncer"
 START_SECONDS = 20.0
 
 
 @contextmanager
 def pgbouncer(url: str, mode: str, **settings: str) -> Iterator[str]:
     """The address of a PgBouncer before the server of `url`, in this pool mode, with further settings."""
-    program = _program()
+    program = debian_packages.program("pgbouncer", PROGRAM)
     parts = urlsplit(url)
     port = usable_port(0)
     account = unprivileged_account()
@@ -67,16 +67,3 @@ def _password_of(user: str, url: str) -> str:
 
     parts = urlsplit(url)
     return str(parts.password) if parts.username == user else APP_PASSWORD
-
-
-def _program() -> str:
-    """Where PgBouncer is; installs it when it is missing. Fails with a clear message."""
-    found = shutil.which("pgbouncer") or shutil.which(PROGRAM)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "pgbouncer"]):
-            subprocess.run(["apt-get", *command], env=environment, capture_output=True, check=False, timeout=600)
-        found = shutil.which(PROGRAM)
-    if found is None:
-        raise RuntimeError("The tests need a PgBouncer: install Debian's package `pgbouncer`, or run them as root.")
-    return found
