@@ -32,6 +32,7 @@ def submit(  # noqa: PLR0913 - each is an option
     timeout: float | None = None,
     key: str | None = None,
     idempotency_key: str | None = None,
+    idempotent: bool | None = None,
     unique: str | None = None,
     while_: Annotated[str | None, Parameter(name="--while")] = None,
     on_conflict: str | None = None,
@@ -55,6 +56,7 @@ def submit(  # noqa: PLR0913 - each is an option
         timeout: Seconds that one attempt may take.
         key: What limits for a key and turns among keys count by.
         idempotency_key: A second submission with it answers the first job.
+        idempotent: Whether it may be broken off and repeated at no cost, whatever its task was declared with.
         unique: One job for this key at a time.
         while_: How long another job with the key keeps this one out: queued, running, unfinished, or seconds.
         on_conflict: What becomes of this one then: reject, return, replace or keep_latest.
@@ -78,6 +80,7 @@ def submit(  # noqa: PLR0913 - each is an option
         "timeout": timeout,
         "key": key,
         "on_failure": on_failure,
+        "idempotent": idempotent,
     }
     spec.update({name: value for name, value in options.items() if value is not None})
     rule = {"key": unique, "while": _while(while_), "on_conflict": on_conflict}

@@ -342,6 +342,8 @@ def test_a_text_on_the_command_line_is_a_text_where_the_task_takes_one(
         job = client.get(run("submit", "client.keep", "name=5", "timeout=7", 'on="2027-01-01"', "note=null"))
         assert job.args == {"name": "5", "timeout": 7, "on": "2027-01-01", "note": None}
         assert client.get(run("submit", "client.double", "number=21")).args == {"number": 21}
+        assert client.get(run("submit", "client.double", "number=1", "--idempotent")).idempotent is True
+        assert client.get(client.submit(double, number=1, idempotent=True).id).idempotent is True
     assert "client.keep" in run("tasks", "list")
     assert "name: string, note: null or string (optional), timeout: number (optional), any other" in run(
         "tasks", "show", "client.keep"

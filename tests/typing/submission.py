@@ -31,6 +31,8 @@ def calls() -> None:
     greet.submit()  # call-arg
     greet.submit(name="Ada", delay=10)  # call-arg
     welcome.options(delay=10).submit(to=5)  # arg-type
+    welcome.options(idempotent=True).submit(to="a")
+    welcome.options(idempotent="yes")  # arg-type
     welcome.options(dealy=10)  # call-arg
     welcome.options(priority="urgent")  # arg-type
     welcome.options(retry={"backof": "fixed"})  # arg-type

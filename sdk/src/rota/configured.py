@@ -59,6 +59,7 @@ def job_options(  # noqa: PLR0913 - each is a field of the job
     after_mode: Optional[str] = None,
     on_failure: Optional[str] = None,
     unique: "Union[str, Mapping[str, Any], None]" = None,
+    idempotent: Optional[bool] = None,
     idempotency_key: Optional[str] = None,
 ) -> "Dict[str, Any]":
     """The fields of a job's JSON object that were given. Raises ValueError for an instant without a time zone."""
@@ -75,6 +76,7 @@ def job_options(  # noqa: PLR0913 - each is a field of the job
         "after_mode": after_mode,
         "on_failure": on_failure,
         "unique": unique_object(unique),
+        "idempotent": idempotent,
         "idempotency_key": idempotency_key,
     }
     given = {name: value for name, value in options.items() if value is not None}

@@ -83,6 +83,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
     after_mode: Optional[AfterMode] = NOT_GIVEN,
     on_failure: Optional[OnFailure] = NOT_GIVEN,
     unique: Optional[Unique] = NOT_GIVEN,
+    idempotent: Optional[bool] = NOT_GIVEN,
     idempotency_key: Optional[str] = NOT_GIVEN,
     **task_args: Any,
 ) -> "Dict[str, Any]":
@@ -96,7 +97,7 @@ def job(  # noqa: PLR0913 - each is a field of the job
     options = {
         "queue": queue, "priority": priority, "run_at": run_at, "delay": delay, "timeout": timeout,
         "expires_at": expires_at, "tags": tags, "retry": retry, "key": key, "after": after, "after_mode": after_mode,
-        "on_failure": on_failure, "unique": unique, "idempotency_key": idempotency_key,
+        "on_failure": on_failure, "unique": unique, "idempotent": idempotent, "idempotency_key": idempotency_key,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not DEFAULT}
     return spec_of(task, args, given, task_args)

@@ -107,6 +107,7 @@ class Submitting:
         after_mode: Optional[AfterMode] = ...,
         on_failure: Optional[OnFailure] = ...,
         unique: Optional[Unique] = ...,
+        idempotent: Optional[bool] = ...,
         idempotency_key: Optional[str] = ...,
         **task_args: Any,
     ) -> JobHandle[R]: ...
@@ -129,6 +130,7 @@ class Submitting:
         after_mode: Optional[AfterMode] = ...,
         on_failure: Optional[OnFailure] = ...,
         unique: Optional[Unique] = ...,
+        idempotent: Optional[bool] = ...,
         idempotency_key: Optional[str] = ...,
         **task_args: Any,
     ) -> JobHandle[Any]: ...
@@ -150,6 +152,7 @@ class Submitting:
         after_mode: Optional[AfterMode] = NOT_GIVEN,
         on_failure: Optional[OnFailure] = NOT_GIVEN,
         unique: Optional[Unique] = NOT_GIVEN,
+        idempotent: Optional[bool] = NOT_GIVEN,
         idempotency_key: Optional[str] = NOT_GIVEN,
         **task_args: Any,
     ) -> JobHandle[Any]:
@@ -174,6 +177,7 @@ class Submitting:
             on_failure: What becomes of it when that can not come true any more: `cancel`, `run` or `hold`.
             unique: One job for a key at a time: the key, or `{"key": "report", "while": "queued",
                 "on_conflict": "replace"}`. The handle is that of the job that holds the key.
+            idempotent: Whether it may be broken off and repeated at no cost, whatever its task was declared with.
             idempotency_key: A second submission with it answers the first job.
             task_args: Arguments of the task.
 
@@ -188,7 +192,8 @@ class Submitting:
         options = {
             "queue": queue, "priority": priority, "run_at": run_at, "delay": delay, "timeout": timeout,
             "expires_at": expires_at, "tags": tags, "retry": retry, "key": key, "after": after,
-            "after_mode": after_mode, "on_failure": on_failure, "unique": unique, "idempotency_key": idempotency_key,
+            "after_mode": after_mode, "on_failure": on_failure, "unique": unique,
+            "idempotent": idempotent, "idempotency_key": idempotency_key,
         }  # fmt: skip
         given = {name: value for name, value in options.items() if value is not DEFAULT}
         spec = spec_of(task, args, given, task_args)

@@ -127,6 +127,7 @@ class Task(Generic[P, R]):
         after_mode: Optional[AfterMode] = None,
         on_failure: Optional[OnFailure] = None,
         unique: Optional[Unique] = None,
+        idempotent: Optional[bool] = None,
         idempotency_key: Optional[str] = None,
     ) -> Configured[P, R]:
         """The task with options of the job that it is submitted as; they are those of `Client.submit`.
@@ -139,7 +140,7 @@ class Task(Generic[P, R]):
         options = job_options(
             queue=queue, priority=priority, run_at=run_at, delay=delay, timeout=timeout, expires_at=expires_at,
             tags=tags, retry=retry, key=key, after=after, after_mode=after_mode, on_failure=on_failure, unique=unique,
-            idempotency_key=idempotency_key,
+            idempotent=idempotent, idempotency_key=idempotency_key,
         )  # fmt: skip
         return Configured(self, options)
 

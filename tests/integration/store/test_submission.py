@@ -171,6 +171,15 @@ async def test_what_a_task_was_declared_with_applies_where_the_job_is_silent(cli
     assert (loud["retry"]["max_attempts"], loud["retry"]["initial"]) == (4, 9)
 
 
+async def test_a_job_may_say_otherwise_whether_its_task_may_be_repeated(client: httpx.AsyncClient, stores: Stores):
+    await PostgresTaskCatalog(stores.database).announce({"declared": {"idempotent": True}})
+    said = [{}, {"idempotent": False}, {"idempotent": True}]
+    jobs = [(await client.post("/v1/jobs", json={"task": "declared", **one})).json() for one in said]
+    assert [job["idempotent"] for job in jobs] == [True, False, True]
+    refused = await client.post("/v1/jobs", json={"task": "declared", "idempotent": "yes"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "idempotent")
+
+
 async def test_while_postgresql_is_away_a_submission_is_told_so_in_bounded_time(stores: Stores):
     gone = Database("postgresql://rota:x@127.0.0.1:1/rota")
     log = PostgresEventLog(gone)

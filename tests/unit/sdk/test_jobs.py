@@ -25,6 +25,10 @@ def run(args: list[str]) -> None: ...
 def welcome(to: str) -> None: ...
 
 
+@task(name="jobs.sync", idempotent=True)
+def sync(idempotent: str = "") -> None: ...
+
+
 @task(name="jobs.anything")
 def anything(first: int, **rest: Any) -> None: ...
 
@@ -56,6 +60,17 @@ def test_options_and_arguments_of_one_name_both_have_their_way() -> None:
         "args": {"to": "a@example.org"},
         "delay": 10,
     }
+
+
+def test_a_submission_may_say_otherwise_whether_a_task_may_be_repeated() -> None:
+    assert welcome.options(idempotent=True).job(to="a")["idempotent"] is True
+    assert job(welcome, to="a", idempotent=True)["idempotent"] is True
+    assert job("jobs.welcome", to="a", idempotent=False)["idempotent"] is False
+    assert "idempotent" not in job(welcome, to="a")
+    assert sync.job()["idempotent"] is True
+    assert sync.options(idempotent=False).job(idempotent="its own")["idempotent"] is False
+    with pytest.raises(TypeError, match="'idempotent' is an argument of"):
+        job(sync, idempotent=True)
 
 
 @pytest.mark.parametrize(

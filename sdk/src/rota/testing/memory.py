@@ -29,7 +29,7 @@ DEFAULT_RETRY = {"max_attempts": 5, "backoff": "exponential", "initial": 1.0, "f
 RUNS_LIMIT = 100_000
 """Jobs that one call may run: a task that submits itself for ever is a mistake that a test should end with."""
 
-OPTIONS = {"queue": "default", "priority": "normal", "timeout": 3600.0, "tags": {}, "key": None}
+OPTIONS = {"queue": "default", "priority": "normal", "timeout": 3600.0, "tags": {}, "key": None, "idempotent": False}
 ORDER = {"high": 0, "normal": 1, "low": 2}
 WAITING = frozenset({"scheduled", "queued", "retrying", "waiting"})
 
