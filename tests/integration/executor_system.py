@@ -23,6 +23,7 @@ from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.redis.connection import connect
 from adapters.redis.publisher import RedisPublisher
+from apps.service import keep_running
 from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.jobs import Job, fold
@@ -191,7 +192,7 @@ async def system(database_url: str, redis_url: str, directory: Path) -> AsyncIte
     await redis.flushdb()
     relay_log = PostgresEventLog(found.database)
     relay = Relay(relay_log, RedisPublisher(redis, route), found.index, Quiet())
-    publishing = asyncio.create_task(relay.run())
+    publishing = asyncio.create_task(keep_running("relay", relay.run))
     try:
         yield found
     finally:
