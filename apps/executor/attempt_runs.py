@@ -100,6 +100,7 @@ class AttemptRuns:
             correlation_id=job.submitted_meta.correlation_id,
             depth=job.submitted_meta.depth,
             claimed_at=claimed_at,
+            begins=self._metrics.began,
         )
         runner = self._builtin.get(spec.task, self._python)
         prepared = spec.after is None and not names_secrets(spec.args)
@@ -223,6 +224,8 @@ class AttemptRuns:
         return outcome
 
     async def _run_prepared(self, running: Running) -> Outcome:
+        if running.runner is not self._python:
+            running.attempt.begin()  # of the others their task process says when they do
         if running.masker is None:
             outcome = await running.runner.run(running.attempt, self._output)
             return self.secrets_in_use.outcome(outcome) if isinstance(outcome, Failed) else outcome

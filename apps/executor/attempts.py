@@ -6,7 +6,7 @@ Plain values only. Nothing here runs, stores or publishes anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -20,6 +20,7 @@ class Attempt:
     `results` are those of the job's predecessors by name, None when it has none; `omitted` names those that have a
     result which did not fit. `correlation_id` and `depth` are those of the job's submission: what the attempt publishes
     goes on with them. `claimed_at` is by the elapsed-time clock (`time.monotonic`): it must begin soon after that.
+    `begins` is called when it does, with how many seconds after its claim that is.
     """
 
     job_id: UUID
@@ -35,11 +36,17 @@ class Attempt:
     correlation_id: str | None = None
     depth: int = 0
     claimed_at: float = field(default_factory=time.monotonic)
+    begins: Callable[[float], None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def waited_seconds(self) -> float:
         """How long ago it was claimed."""
         return time.monotonic() - self.claimed_at
+
+    def begin(self) -> None:
+        """Its task begins now: whoever runs it says so once."""
+        if self.begins is not None:
+            self.begins(self.waited_seconds)
 
 
 @dataclass(frozen=True, slots=True)

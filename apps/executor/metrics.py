@@ -12,6 +12,12 @@ class AttemptMetrics:
         self._ended = Counter(
             "rota_attempts_total", "Attempts by task and how they ended", ["task", "outcome"], registry=registry
         )
+        self._wait_seconds = Histogram(
+            "rota_attempt_wait_seconds",
+            "Time from an attempt's claim until its task begins",
+            buckets=(0.001, 0.01, 0.1, 1, 5, 10, 20, 30),
+            registry=registry,
+        )
         self._run_seconds = Histogram(
             "rota_attempt_run_seconds",
             "Time from an attempt's start to its end",
@@ -41,6 +47,10 @@ class AttemptMetrics:
         self._run_seconds.observe(run_seconds)
         if report_seconds is not None:
             self._report_seconds.observe(report_seconds)
+
+    def began(self, waited_seconds: float) -> None:
+        """A task begins, so long after its attempt was claimed."""
+        self._wait_seconds.observe(waited_seconds)
 
     def claimed(self, jobs: int) -> None:
         """So many dispatches are being claimed together."""

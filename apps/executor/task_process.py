@@ -192,7 +192,7 @@ class TaskProcess:
             run.timer = self._loop.call_later(BLOCK_REPORT_SECONDS, self._time_is_up, run)
 
     def _begin(self, run: Run, since: float) -> None:
-        run.begun = True
+        run.begin()
         if run.suspended and run.ending is None and run.attempt.timeout_seconds is not None:
             run.suspended = False
             if run.timer is not None:
@@ -267,7 +267,7 @@ class TaskProcess:
     def _has_ended(self, message: list[Any]) -> None:
         run = self.runs.pop(message[1], None)
         if run is not None:
-            run.begun = True
+            run.begin()
             self._ended.append((run.key, run.attempt.job_id))
             run.finish(outcome_of(run, message))
 

@@ -50,6 +50,7 @@ class Run:
     __slots__ = (
         "attempt",
         "begun",
+        "counted",
         "ending",
         "future",
         "heard",
@@ -69,12 +70,19 @@ class Run:
         self.key = 0
         self.process: RunningProcess | None = None
         self.sent_at = 0.0
-        self.begun = False
+        self.begun = self.counted = False
         self.heard = False
         self.suspended = False
         self.ending: Ending | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.stack: str | None = None
+
+    def begin(self) -> None:
+        """Its process runs it; that may be said again after another task has blocked the process."""
+        self.begun = True
+        if not self.counted:
+            self.counted = True
+            self.attempt.begin()
 
     def finish(self, outcome: Outcome) -> None:
         """Set the outcome, unless there is one."""

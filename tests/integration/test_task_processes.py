@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from apps.executor.attempts import Attempt, Cancelled, Lost, Succeeded
+from apps.executor.attempts import Attempt, Cancelled, Lost, Outcome, Succeeded
 from apps.executor.task_processes import TaskProcesses
 from apps.executor.task_runs import Patience, Run, outcome_of
 from tests.integration.task_harness import Harness, Recorder, failed
@@ -650,3 +652,18 @@ async def test_whoever_keeps_the_processes_never_ends_unseen(start: Start, monke
     async with asyncio.timeout(20):
         with pytest.raises(ValueError, match="a defect"):
             await harness.processes.watch()
+
+
+async def test_each_attempt_says_once_when_it_begins_also_behind_one_that_blocks(start: Start) -> None:
+    harness = await start()
+    waits: dict[str, list[float]] = {}
+
+    def attempt(name: str, task: str, **args: Any) -> asyncio.Task[Outcome]:
+        told = waits.setdefault(name, [])
+        found = replace(harness.attempt(task, **args), begins=told.append, claimed_at=time.monotonic() - 5)
+        return harness.begin(found)
+
+    outcomes = await asyncio.gather(attempt("plain", "plain_echo", value=1), attempt("async", "echo", value=2))
+    assert outcomes == [Succeeded(1), Succeeded(2)]
+    assert [len(told) for told in waits.values()] == [1, 1]
+    assert all(5 <= wait < 25 for told in waits.values() for wait in told)

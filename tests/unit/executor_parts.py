@@ -226,6 +226,7 @@ class TestRunner:
         self._ends: dict[UUID, asyncio.Future[Outcome]] = {}
 
     async def run(self, attempt: Attempt, sink: AttemptSink) -> Outcome:
+        attempt.begin()
         self.started.append(attempt)
         self.sinks[attempt.job_id] = sink
         if attempt.task == "noop":
