@@ -6,14 +6,15 @@ Whoever knows a stream up to a version asks only for what came after it. Between
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
 from adapters.codec import decode
 from domain.errors import Unreadable
-from domain.jobs import Job, evolve
+from domain.jobs import Job, follow
 from domain.log import Recorded
-from domain.ports import EventLog
+from domain.ports import LAST_VERSION, EventLog
 
 PAGE_EVENTS = 1000
 PAGE_BYTES = 4 * 1024 * 1024
@@ -32,10 +33,33 @@ async def history_of(log: EventLog, stream_id: UUID, after: int = 0) -> AsyncIte
         after = page[-1].version
 
 
+async def changes_of(log: EventLog, job_id: UUID, upto: int = LAST_VERSION) -> AsyncIterator[Recorded]:
+    """A job's events up to a version, of its reports only the last one, for `domain.jobs.follow`."""
+    after = 0
+    while page := await log.read_changes_page(job_id, after, PAGE_EVENTS, PAGE_BYTES, upto):
+        for raw in page:
+            yield decode(raw)
+        after = page[-1].version
+
+
+async def version_at(log: EventLog, stream_id: UUID, at: int | datetime) -> int:
+    """The version of the stream's last event at a position or instant, 0 when there was none. Found by halving."""
+
+    async def begun(version: int) -> bool:
+        (raw,) = await log.read_stream_page(stream_id, version - 1, 1)
+        return raw.position <= at if isinstance(at, int) else raw.recorded_at <= at
+
+    low, high = 0, int(await log.last_version(stream_id)) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if await begun(middle) else (low, middle)
+    return low
+
+
 async def histories_of(log: EventLog, after: Mapping[UUID, int]) -> AsyncIterator[Sequence[Recorded]]:
     """The events of several streams after a version of each, in pieces of one stream; in order within each stream.
 
-    Raises Unavailable.
+    Reports may be missing, as in `changes_of`. Raises Unavailable.
     """
     if not after:
         return
@@ -45,7 +69,7 @@ async def histories_of(log: EventLog, after: Mapping[UUID, int]) -> AsyncIterato
             yield history
     elif len(after) == 1:
         ((stream_id, version),) = after.items()
-        while page := await log.read_stream_page(stream_id, version, PAGE_EVENTS, PAGE_BYTES):
+        while page := await log.read_changes_page(stream_id, version, PAGE_EVENTS, PAGE_BYTES):
             yield [decode(raw) for raw in page]
             version = page[-1].version
     else:
@@ -82,7 +106,7 @@ async def _folded(log: EventLog, after: Mapping[UUID, int], known: Mapping[UUID,
             if isinstance(job, Unreadable):
                 break
             try:
-                job = evolve(job, recorded)
+                job = follow(job, recorded)
             except Unreadable as error:
                 job = error
         if job is not None:

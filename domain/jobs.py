@@ -123,6 +123,17 @@ def evolve(job: Job | None, recorded: Recorded) -> Job:
     )
 
 
+REPORTS: frozenset[str] = frozenset({"ProgressReported"})
+"""Types of events of which the last one counts, and the ones before it need not be read."""
+
+
+def follow(job: Job | None, recorded: Recorded) -> Job:
+    """As `evolve`, where the reports before this event may have been left out."""
+    if job is not None and recorded.version > job.version + 1:
+        job = _changed(job, {"version": recorded.version - 1})
+    return evolve(job, recorded)
+
+
 def fold(history: Iterable[Recorded]) -> Job | None:
     """The job that this history, from its first event on, describes; None for an empty one."""
     job: Job | None = None

@@ -12,6 +12,8 @@ from uuid import UUID
 from domain.ids import Position, Term, Version
 from domain.log import AppendResult, RawEvent, Recorded, Unit
 
+LAST_VERSION = 2**31 - 1
+
 
 class EventLog(Protocol):
     """The append-only log. Positions are dense and in commit order; every method may raise Unavailable."""
@@ -39,6 +41,14 @@ class EventLog(Protocol):
         """Up to `limit` events of one stream after version `after`, undecoded, in order.
 
         No more once their data have `limit_bytes`; at least one event, if there are any.
+        """
+
+    async def read_changes_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int, upto: int = LAST_VERSION
+    ) -> list[RawEvent]:
+        """As `read_stream_page` up to version `upto`, but of what `domain.jobs` calls reports only the last one.
+
+        Of these a stream may hold very many, and no other one counts.
         """
 
     async def read_streams_within(

@@ -14,6 +14,7 @@ import orjson
 from adapters.codec import decode, encode_event, encode_meta
 from domain.errors import NotLeader
 from domain.ids import Position, Term, Version
+from domain.jobs import REPORTS
 from domain.log import (
     Appended,
     AppendResult,
@@ -25,7 +26,7 @@ from domain.log import (
     StreamWrite,
     Unit,
 )
-from domain.ports import HeadRow, JobFilter, ResourceRow
+from domain.ports import LAST_VERSION, HeadRow, JobFilter, ResourceRow
 
 
 def _utc_now() -> datetime:
@@ -164,6 +165,20 @@ class MemoryEventLog:
             if page and limit_bytes is not None and _bytes_of(page) >= limit_bytes:
                 break
             page.append(raw)
+        return page
+
+    async def read_changes_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int, upto: int = LAST_VERSION
+    ) -> list[RawEvent]:
+        """See the port."""
+        stream = self._streams.get(stream_id, [])[:upto]
+        last = next((raw.version for raw in reversed(stream) if raw.type in REPORTS), 0)
+        page: list[RawEvent] = []
+        for raw in stream[after:]:
+            if len(page) == limit or (page and _bytes_of(page) >= limit_bytes):
+                break
+            if raw.version == last or raw.type not in REPORTS:
+                page.append(raw)
         return page
 
     async def read_streams_within(

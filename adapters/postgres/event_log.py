@@ -20,7 +20,9 @@ from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
 from domain.ids import Position, Term, Version
+from domain.jobs import REPORTS
 from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
+from domain.ports import LAST_VERSION
 
 log = logging.getLogger("rota.postgres.log")
 
@@ -72,6 +74,13 @@ select {_COLUMNS} from (
 
 
 _STREAM_PAGE_BYTES = _page("version > $1 and stream_id = $4", "version")
+_CHANGES_PAGE = _page(
+    """version > $1 and version <= $5 and stream_id = $4 and (type <> all($6) or version = (
+        select version from events where stream_id = $4 and version <= $5 and type = any($6)
+        order by version desc limit 1
+    ))""",
+    "version",
+)
 _TAIL_PAGE = _page("position > $1", "position")
 _FILTERED = _page(f"position > $1 and {_WANTED}", "position")
 _STREAM_FILTERED = _page(f"version > $1 and {_WANTED} and stream_id = $6", "version")
@@ -253,6 +262,13 @@ class PostgresEventLog:
         else:
             rows = await self._reader.fetch(_STREAM_PAGE_BYTES, after, limit, limit_bytes, stream_id)
         return [_raw(row) for row in rows]
+
+    async def read_changes_page(
+        self, stream_id: UUID, after: int, limit: int, limit_bytes: int, upto: int = LAST_VERSION
+    ) -> list[RawEvent]:
+        """See the port."""
+        arguments = after, limit, limit_bytes, stream_id, upto, list(REPORTS)
+        return [_raw(row) for row in await self._reader.fetch(_CHANGES_PAGE, *arguments)]
 
     async def read_streams(self, stream_ids: Sequence[UUID]) -> dict[UUID, list[Recorded]]:
         """As `read_stream` for several streams; unknown ones are missing."""

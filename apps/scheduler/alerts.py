@@ -24,7 +24,7 @@ from domain.brain import End
 from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unreadable
 from domain.ids import Position
-from domain.jobs import Job, evolve
+from domain.jobs import Job, follow
 from domain.log import Meta, Unit
 from domain.messaging import FeedEvent
 from domain.queues import KIND
@@ -153,7 +153,7 @@ class AlertService:
         async for history in histories_of(self._office.around.event_log, ids):
             try:
                 for recorded in history:
-                    job = jobs[recorded.stream_id] = evolve(jobs.get(recorded.stream_id), recorded)
+                    job = jobs[recorded.stream_id] = follow(jobs.get(recorded.stream_id), recorded)
                     if recorded.position in positions:
                         failed[recorded.position] = job
             except Unreadable as error:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from apps.histories import history_of, jobs_of
+from apps.histories import changes_of, jobs_of, version_at
 from apps.store.parts import StoreLog
 from domain.events import JobSubmitted, UnreadableEvent
-from domain.jobs import Job, evolve
-from domain.log import Recorded
+from domain.jobs import Job, follow
+from domain.ports import LAST_VERSION
 
 
 async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = None) -> Job | None:
@@ -18,18 +18,13 @@ async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = N
 
     Raises Unreadable when its first event cannot be read.
     """
+    upto = LAST_VERSION if at is None else await version_at(log, job_id, at)
     job: Job | None = None
-    async for recorded in history_of(log, job_id):
+    async for recorded in changes_of(log, job_id, upto):
         if job is None and not isinstance(recorded.event, JobSubmitted | UnreadableEvent):
             return None
-        if at is not None and _later(recorded, at):
-            break
-        job = evolve(job, recorded)
+        job = follow(job, recorded)
     return job
-
-
-def _later(recorded: Recorded, at: int | datetime) -> bool:
-    return recorded.position > at if isinstance(at, int) else recorded.recorded_at > at
 
 
 async def jobs_from(log: StoreLog, job_ids: Sequence[UUID]) -> dict[UUID, Job]:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from apps.histories import history_of
+from apps.histories import changes_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
 from domain.errors import NotFound, Unavailable
 from domain.events import JobSubmitted, UnreadableEvent
 from domain.executors import Abilities, knows, serves
 from domain.ids import Position
-from domain.jobs import ENDED, Job, evolve
+from domain.jobs import ENDED, Job, follow
 from domain.lines.rates import meter_for, meter_from
 from domain.log import Recorded
 from domain.ports import Member, QueueFigures, ResourceRow
@@ -67,10 +67,10 @@ class Why:
         """The job, and of its history the last event of each type, in order: a history may be of any length."""
         job: Job | None = None
         last: dict[type, Recorded] = {}
-        async for recorded in history_of(self._parts.log, job_id):
+        async for recorded in changes_of(self._parts.log, job_id):
             if job is None and not isinstance(recorded.event, JobSubmitted | UnreadableEvent):
                 break
-            job = evolve(job, recorded)
+            job = follow(job, recorded)
             last[type(recorded.event)] = recorded
         if job is None:
             raise NotFound(f"there is no job {job_id}", field="id")

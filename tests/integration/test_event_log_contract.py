@@ -116,6 +116,27 @@ async def test_streams_are_read_by_pages_and_together_only_within_bounds(subject
     assert await subject.log.read_streams_within({one: 3, none: 0}, 0, 0) == {}
 
 
+async def test_of_a_jobs_reports_only_the_last_one_up_to_a_version_is_read(subject: Subject) -> None:
+    unit, job = submission()
+    await subject.log.append([unit])
+    commands = [c.StartAttempt(executor="e"), *(c.ReportProgress(attempt=1, fraction=None, message=m) for m in "abc")]
+    for command in [*commands, c.SucceedAttempt(attempt=1, executor="e", result=1)]:
+        unit, job = following(job, command)
+        await subject.log.append([unit])
+
+    async def versions(after: int, limit: int = 9, limit_bytes: int = 10_000, **upto: int) -> list[int]:
+        page = await subject.log.read_changes_page(job.id, after, limit, limit_bytes, **upto)
+        return [raw.version for raw in page]
+
+    assert await versions(0) == [1, 2, 5, 6]
+    assert await versions(0, 2) == [1, 2]
+    assert await versions(2) == await versions(4) == [5, 6]
+    assert await versions(0, upto=4) == [1, 2, 4]
+    assert await versions(0, upto=2) == [1, 2]
+    assert await versions(2, 9, 1) == [5]
+    assert await versions(6) == []
+
+
 async def test_a_stale_unit_loses_and_the_others_of_its_call_win(subject: Subject) -> None:
     unit, job = submission()
     await subject.log.append([unit])

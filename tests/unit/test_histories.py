@@ -12,11 +12,12 @@ import pytest
 from adapters.memory.event_log import MemoryEventLog, MemoryResourceIndex
 from apps import calendar_versions, histories
 from apps.calendar_versions import versions_of
-from apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since
+from apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since, version_at
+from apps.store.histories import job_from
 from domain import commands as c
 from domain.decisions import decide, write_for
 from domain.errors import Unreadable
-from domain.events import EventPublished, ProgressReported
+from domain.events import AttemptError, EventPublished, ProgressReported
 from domain.ids import Version, resource_id
 from domain.jobs import Job, fold
 from domain.log import Meta, RawEvent, StreamWrite, Unit
@@ -39,6 +40,11 @@ class Counted(MemoryEventLog):
         self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
     ) -> list[RawEvent]:
         page = await super().read_stream_page(stream_id, after, limit, limit_bytes)
+        self._count(len(page))
+        return page
+
+    async def read_changes_page(self, *arguments: Any) -> list[RawEvent]:
+        page = await super().read_changes_page(*arguments)
         self._count(len(page))
         return page
 
@@ -80,8 +86,28 @@ async def said(log: MemoryEventLog, job: Job, reports: int) -> Job:
 async def test_a_long_stream_is_read_in_pieces_and_gives_the_same_job(log: Counted) -> None:
     job = await running(log, 20)
     assert [recorded.version for recorded in [r async for r in history_of(log, job.id, 4)]] == list(range(5, 23))
-    assert await jobs_of(log, [job.id]) == {job.id: fold(await log.read_stream(job.id))}
     assert log.largest == 3
+    assert await jobs_of(log, [job.id]) == {job.id: fold(await log.read_stream(job.id))}
+
+
+async def test_of_a_job_that_reports_for_days_the_last_report_alone_is_read(log: Counted) -> None:
+    job = await running(log, 300)
+    error = AttemptError(type="E", message="no")
+    command = c.FailAttempt(attempt=1, executor="e", error=error, retryable=False)
+    write, job = write_for(job, job.id, decide(job, command, NOW), META, NOW)
+    await log.append([Unit(id=uuid4(), writes=[write], meta=META)])
+    whole = await log.read_stream(job.id)
+    assert await jobs_of(log, [job.id]) == {job.id: fold(whole)}
+    assert log.total <= 6
+    assert await job_from(log, job.id) == fold(whole)  # type: ignore[arg-type]
+    for upto in (1, 2, 3, 150, len(whole) - 1):
+        log.total = 0
+        then = await job_from(log, job.id, at=whole[upto - 1].position)  # type: ignore[arg-type]
+        assert then == fold(whole[:upto])
+        assert log.total < 20
+    assert await job_from(log, job.id, at=0) is None  # type: ignore[arg-type]
+    assert await version_at(log, job.id, NOW) == len(whole)
+    assert await version_at(log, job.id, NOW - timedelta(seconds=1)) == 0
 
 
 async def test_long_streams_among_short_ones_are_read_apart(log: Counted) -> None:
