@@ -42,7 +42,10 @@ _STREAMS_WITHIN = f"""
 with found as (
     select {", ".join(f"e.{column}" for column in _COLUMNS.split(", "))}
     from unnest($1::uuid[], $2::int[]) as known (id, seen)
-    join events e on e.stream_id = known.id and e.version > known.seen
+    cross join lateral (
+        -- Its own limit keeps this to the index: joined freely, the whole log may be read for it.
+        select * from events where stream_id = known.id and version > known.seen order by version limit $3 + 1
+    ) e
     limit $3 + 1
 )
 select {_COLUMNS}, whole.events from found cross join (

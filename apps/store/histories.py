@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
+from adapters.codec import NO_META
 from apps.histories import changes_of, jobs_of, version_at
 from apps.store.parts import StoreLog
+from domain.errors import Unreadable
 from domain.events import JobSubmitted, UnreadableEvent
-from domain.jobs import Job, follow
-from domain.ports import LAST_VERSION
+from domain.jobs import STATES, Job, follow
+from domain.ports import LAST_VERSION, HeadRow, JobIndex
+from domain.specs import JobSpec, Priority
+from observability import unreadable
 
 
 async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = None) -> Job | None:
@@ -30,3 +35,32 @@ async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = N
 async def jobs_from(log: StoreLog, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
     """Those of the streams that are jobs."""
     return {job_id: job for job_id, job in (await jobs_of(log, job_ids)).items() if isinstance(job, Job)}
+
+
+async def jobs_known(log: StoreLog, index: JobIndex, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
+    """As `jobs_from`; one whose first event cannot be read is as its row says."""
+    found = await jobs_of(log, job_ids)
+    strange = {job_id: job for job_id, job in found.items() if isinstance(job, Unreadable)}
+    jobs = {job_id: job for job_id, job in found.items() if isinstance(job, Job)}
+    for row in (await index.get(list(strange)) if strange else {}).values():
+        jobs[row.id] = _of_row(row, strange[row.id])
+    return jobs
+
+
+def _of_row(row: HeadRow, error: Unreadable) -> Job:
+    """What is known of a job whose submission cannot be read: whoever wrote that also wrote its row."""
+    unreadable.note("store", row.id, error)
+    spec = JobSpec(task=row.task, queue=row.queue, priority=cast("Priority", row.priority), tags=row.tags, key=row.key)
+    return Job(
+        id=row.id,
+        spec=spec,
+        state=next((state for state in STATES if state == row.state), "waiting"),
+        attempt=row.attempt,
+        version=row.version,
+        position=row.position,
+        first_position=row.first_position,
+        submitted_at=row.submitted_at,
+        changed_at=row.changed_at,
+        submitted_meta=NO_META,
+        unreadable=f"position {row.first_position}: {error.message}",
+    )

@@ -137,7 +137,7 @@ class JobRoutes:
         await self._positions.at_least(request)
         position = await self._positions.last()
         first = await self._log.read_stream_page(job_id, 0, 1)
-        if not first or first[0].type != "JobSubmitted":
+        if not first or (first[0].type != "JobSubmitted" and not await self._index.get([job_id])):
             raise NotFound(f"there is no job {job_id}", field="id")
         events = await self._log.read_stream_page(job_id, after, limit, EVENTS_BYTES)
         last = events[-1].version if events else 0

@@ -16,7 +16,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.store.after import Streams, existing, ids_in
-from apps.store.histories import job_from, jobs_from
+from apps.store.histories import job_from, jobs_from, jobs_known
 from apps.store.parameters import refuse_ambiguous
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
@@ -27,7 +27,7 @@ from domain import commands as c
 from domain import uniqueness
 from domain.builtin_tasks import BUILTIN_TASKS
 from domain.decisions import decide, write_for
-from domain.errors import NotFound, Rejected, Unavailable
+from domain.errors import NotFound, Rejected, Unavailable, Unreadable
 from domain.ids import Position
 from domain.jobs import Job
 from domain.log import Appended, AppendResult, Conflicted, Meta, Unit
@@ -166,15 +166,23 @@ class Jobs:
         return accepted, results
 
     async def get(self, job_id: UUID, *, at: int | datetime | None = None) -> Job:
-        """The job as its stream says, now or at a position or instant. Raises NotFound."""
-        job = await job_from(self._log, job_id, at=at)
+        """The job as its stream says, now or at a position or instant. Raises NotFound.
+
+        One whose first event cannot be read is now as its row says; about the past Unreadable is raised.
+        """
+        try:
+            job = await job_from(self._log, job_id, at=at)
+        except Unreadable:
+            job = None if at is not None else (await jobs_known(self._log, self._index, [job_id])).get(job_id)
+            if job is None:
+                raise
         if job is None:
             raise _not_found(job_id, "" if at is None else " at that time")
         return job
 
     async def get_all(self, job_ids: Sequence[UUID]) -> list[Job]:
         """The jobs, in this order."""
-        found = await jobs_from(self._log, job_ids)
+        found = await jobs_known(self._log, self._index, job_ids)
         return [found[job_id] for job_id in job_ids if job_id in found]
 
     async def act(self, job_id: UUID, command: c.Command, meta: Meta) -> Job:
@@ -189,7 +197,7 @@ class Jobs:
         answers: dict[UUID, ActResult] = {}
         pending = list(job_ids)
         for _ in range(MAX_ROUNDS):
-            existing_jobs = await jobs_from(self._log, pending)
+            existing_jobs = await jobs_known(self._log, self._index, pending)
             found = {job_id: existing_jobs.get(job_id) for job_id in pending}
             keys = _reopened_keys(found.values(), command)
             async with self._unique.turn if keys else contextlib.nullcontext():

@@ -68,7 +68,10 @@ class Why:
         job: Job | None = None
         last: dict[type, Recorded] = {}
         async for recorded in changes_of(self._parts.log, job_id):
-            if job is None and not isinstance(recorded.event, JobSubmitted | UnreadableEvent):
+            if job is None and isinstance(recorded.event, UnreadableEvent):
+                job = await self._jobs.get(job_id)
+                break
+            if job is None and not isinstance(recorded.event, JobSubmitted):
                 break
             job = follow(job, recorded)
             last[type(recorded.event)] = recorded

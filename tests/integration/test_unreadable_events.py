@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
 from domain.events import Event, unreadable_types
+from domain.ids import Version
 from domain.jobs import head_of
 from domain.log import Meta, StreamWrite, Unit
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
@@ -106,6 +107,36 @@ async def test_the_store_shows_the_job_as_far_as_it_can_be_read_and_refuses_comm
     facts = await database_facts(system.database)
     assert unreadable_types(facts.event_schemas) == ["JobTeleported"]
     assert (await store.get("/readyz")).status_code == 200
+
+
+async def test_a_job_whose_submission_cannot_be_read_is_shown_as_its_row_says(
+    system: SchedulerSystem, store: httpx.AsyncClient
+) -> None:
+    (other,) = await system.submit()
+    submitted, strange, mute = await system.job(other), uuid7(), uuid7()
+    head = replace(head_of(submitted), queue="mail", tags={"team": "a"}, state="hibernating")
+    for job_id, event in ((strange, JobSubmitted(what="?")), (mute, JobTeleported(where="Mars"))):
+        write = StreamWrite(stream_id=job_id, expected_version=Version(0), events=[event], head=head)
+        await system.log.append([Unit(id=uuid7(), writes=[write], meta=NEWER)])
+    listed = (await store.get("/v1/jobs")).json()["items"]
+    assert [job["id"] for job in listed] == [str(mute), str(strange), str(other)]
+    assert listed[1] == (await store.get(f"/v1/jobs/{strange}")).json()
+    shown = {name: listed[1][name] for name in ("task", "queue", "tags", "state", "version", "args")}
+    assert shown == {
+        "task": "noop", "queue": "mail", "tags": {"team": "a"}, "state": "waiting", "version": 1, "args": {},
+    }  # fmt: skip
+    assert "schema 99" in listed[1]["unreadable"]
+    assert "JobTeleported" in listed[0]["unreadable"]
+    assert listed[2]["unreadable"] is None
+    for job_id in (strange, mute):
+        why = (await store.get(f"/v1/jobs/{job_id}/why")).json()
+        assert [reason["code"] for reason in why["reasons"]] == ["unreadable"]
+        refused = await store.post(f"/v1/jobs/{job_id}/cancel")
+        assert (refused.status_code, refused.json()["code"]) == (409, "unreadable")
+        assert len((await store.get(f"/v1/jobs/{job_id}/events")).json()["items"]) == 1
+    assert (await store.get(f"/v1/jobs/{strange}?at=1")).status_code in (404, 409)
+    assert 'rota_unreadable_events_total{where="store"}' in (await store.get("/metrics")).text
+    assert (await store.get("/readyz")).json()["unreadable"] >= 2
 
 
 async def _takes(queue: RedisWorkQueue, job_id: UUID) -> bool:
