@@ -39,26 +39,36 @@ class Versions(NamedTuple):
         return next((calendar for until, calendar in self.past if at <= until), self.present)
 
 
+class _Older(NamedTuple):
+    """A version that is over: from when to when it was in force."""
+
+    at: datetime
+    ends: datetime
+    definition: Mapping[str, Any]
+
+
 async def versions_of(log: EventLog, row: ResourceRow, since: datetime, until: datetime = LATEST) -> Versions:
     """The versions for nominal times in [`since`, `until`]. Raises Unreadable, Rejected, Unavailable."""
     past: list[tuple[datetime, Calendar]] = []
     present: Calendar | None = None
-    ends: datetime | None = None
+    ends = LATEST
+    older: _Older | None = None
     async for at, definition in _backwards(log, row):
-        if ends is None:
+        if present is None:
             present = await read_calendar(definition, row.name)
-        elif at <= until:
-            past.append((ends, await read_calendar(definition, row.name)))
+        else:
+            if older is not None and older.at < until:
+                past.append((older.ends, await read_calendar(older.definition, row.name)))
+            older = _Older(at, ends, definition)
         ends = at
         if at < since:
             break
         if len(past) == VERSIONS_MAXIMUM:
-            logger.warning(
-                "calendar %s has changed more than %d times: its older versions are not looked at",
-                row.name,
-                VERSIONS_MAXIMUM,
-            )
+            logger.warning("calendar %s has changed more than %d times since then", row.name, VERSIONS_MAXIMUM)
             break
+    if older is not None:
+        # The first version of all stands for the time before it, too.
+        past.append((older.ends, await read_calendar(older.definition, row.name)))
     if present is None:
         raise Unreadable(f"calendar {row.name} has no version", stream_id=row.id)
     return Versions(past[::-1], present)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from apps.store.schedules import PAGE_EVENTS, Schedules
 from domain.errors import NotPossible, Rejected, Unavailable
 from domain.log import Meta
 from domain.recurrence.calendars import Calendar
-from domain.recurrence.instants import parse_instant
+from domain.recurrence.clocks import Clock
 from domain.schedules import backfill
 from domain.schedules.backfill import Candidate, InForce
 from domain.schedules.events import ScheduleChanged, ScheduleCreated
@@ -50,8 +50,9 @@ class Backfills:
 
         Raises Rejected, NotPossible, NotFound; Unavailable: some of it may be done, and repeating it does the rest.
         """
-        first, last, limit, rate, dry_run = _options(options)
+        limit, rate, dry_run = _options(options)
         schedule, _ = await self._schedules.load(reference)
+        first, last = _range(options, schedule.definition)
         if schedule.state == "archived":
             raise NotPossible(f"schedule {schedule.name} is archived", code="archived")
         in_force = await self._in_force(schedule, first, last)
@@ -181,13 +182,19 @@ class _Then:
         return [self._versions[name].then(at) for name in names if name in self._versions]
 
 
-def _options(options: dict[str, Any]) -> tuple[datetime, datetime, int, float, bool]:
+def _range(options: dict[str, Any], definition: Mapping[str, Any]) -> tuple[datetime, datetime]:
+    """From when to when; what has no offset is read on the schedule's clock, as `start` and `end` are."""
+    clock = Clock(definition["timezone"], definition["gap"], definition["fold"])
+    first, last = clock.instant(options["from"], "from"), clock.instant(options["to"], "to", bound="last")
+    if last < first:
+        raise Rejected("to: lies before from", field="to", code="invalid-argument")
+    return first, last
+
+
+def _options(options: dict[str, Any]) -> tuple[int, float, bool]:
     for name in ("from", "to"):
         if options.get(name) is None:
             raise Rejected(f"{name}: which range is meant?", field=name, code="missing")
-    first, last = parse_instant(options["from"], "from"), parse_instant(options["to"], "to")
-    if last < first:
-        raise Rejected("to: lies before from", field="to", code="invalid-argument")
     limit, rate = options.get("limit", DEFAULT_LIMIT), options.get("rate", DEFAULT_RATE)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAXIMUM:
         message = f"limit: must be a whole number from 1 to {LIMIT_MAXIMUM}"
@@ -198,4 +205,4 @@ def _options(options: dict[str, Any]) -> tuple[datetime, datetime, int, float, b
     dry_run = options.get("dry_run", True)
     if not isinstance(dry_run, bool):
         raise Rejected("dry_run: must be true or false", field="dry_run", code="invalid-argument")
-    return first, last, limit, float(rate), dry_run
+    return limit, float(rate), dry_run

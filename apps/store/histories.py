@@ -43,7 +43,8 @@ async def jobs_known(log: StoreLog, index: JobIndex, job_ids: Sequence[UUID]) ->
     strange = {job_id: job for job_id, job in found.items() if isinstance(job, Unreadable)}
     jobs = {job_id: job for job_id, job in found.items() if isinstance(job, Job)}
     for row in (await index.get(list(strange)) if strange else {}).values():
-        jobs[row.id] = _of_row(row, strange[row.id])
+        job = _of_row(row, strange[row.id])
+        jobs[job.id] = job
     return jobs
 
 
@@ -52,7 +53,7 @@ def _of_row(row: HeadRow, error: Unreadable) -> Job:
     unreadable.note("store", row.id, error)
     spec = JobSpec(task=row.task, queue=row.queue, priority=cast("Priority", row.priority), tags=row.tags, key=row.key)
     return Job(
-        id=row.id,
+        id=UUID(int=row.id.int),  # not the driver's own kind, which JSON lacks
         spec=spec,
         state=next((state for state in STATES if state == row.state), "waiting"),
         attempt=row.attempt,

@@ -12,7 +12,7 @@ from apps.store.schedule_intake import TIMING_FIELDS, refuse_surprises
 from apps.store.schedules import Schedules
 from domain.errors import Rejected
 from domain.recurrence.calendars import Calendar
-from domain.recurrence.instants import parse_instant
+from domain.recurrence.clocks import Clock
 from domain.recurrence.preview import preview
 from domain.recurrence.timing import parse_timing
 
@@ -40,7 +40,6 @@ class Previews:
         count = value.get("count", DEFAULT_COUNT)
         if isinstance(count, bool) or not isinstance(count, int):
             raise Rejected("count: must be a whole number", field="count", code="invalid-argument")
-        after = now if value.get("after") is None else parse_instant(value["after"], "after")
         spec = {name: found for name, found in value.items() if name not in ("after", "count", "schedule")}
         seed, created = UUID(int=0), now
         if value.get("schedule") is not None:
@@ -50,6 +49,8 @@ class Previews:
             spec, seed, created = dict(schedule.definition), schedule.id, schedule.created_at
         calendars = await self._named(spec.get("calendars"))
         timing = parse_timing(spec, calendars, seed=seed, created=created)
+        clock = Clock(timing.timezone, timing.gap, timing.fold)
+        after = now if value.get("after") is None else clock.instant(value["after"], "after")
         return {"timezone": timing.timezone, "ticks": preview(timing, after, count)}
 
     async def _named(self, names: Any) -> list[Calendar]:

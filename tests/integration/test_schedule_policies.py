@@ -101,6 +101,7 @@ async def test_daylight_saving_goes_by_policy_and_is_told(
     found = await preview("2027-03-27T12:00:00Z", 1)
     assert [(t["outcome"], t["reason"], t["at"]) for t in found["ticks"]] == spring
     assert "02:30" in found["ticks"][0]["note"]
+    assert (await preview("2027-03-27T13:00:00", 1)) == found
     found = await preview("2027-10-30T12:00:00Z", len(autumn))
     assert [t["at"] for t in found["ticks"]] == autumn
     assert {t["note"] for t in found["ticks"]} <= {"first of two", "second of two"}
@@ -165,6 +166,10 @@ async def test_a_calendar_leaves_out_what_it_said_at_that_time(world: World):  #
         "/v1/schedules/daily/backfill", **{"from": "2026-11-02T00:00:00Z", "to": "2026-11-03T23:00:00Z"}
     )
     assert [(t["outcome"], t["reason"]) for t in plan["ticks"]] == [("skip", "calendar"), ("tick", None)]
+    on_its_clock = {"from": "2026-11-02T12:00", "to": "2026-11-03 12:00:00"}
+    assert (await world.post("/v1/schedules/daily/backfill", **on_its_clock))["ticks"] == plan["ticks"]
+    too_short = {"from": "2026-11-02T12:00", "to": "2026-11-03T11:59:59"}
+    assert len((await world.post("/v1/schedules/daily/backfill", **too_short))["ticks"]) == 1
     shown = await world.post("/v1/schedules/preview", schedule="daily", after="2027-03-01T13:00:00Z", count=2)
     assert [(t["outcome"], t["reason"]) for t in shown["ticks"]] == [("skip", "calendar"), ("tick", None)]
     assert (await world.post("/v1/calendars/closed/archive"))["state"] == "archived"

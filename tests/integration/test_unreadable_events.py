@@ -125,7 +125,7 @@ async def test_a_job_whose_submission_cannot_be_read_is_shown_as_its_row_says(
     assert shown == {
         "task": "noop", "queue": "mail", "tags": {"team": "a"}, "state": "waiting", "version": 1, "args": {},
     }  # fmt: skip
-    assert "schema 99" in listed[1]["unreadable"]
+    assert "JobSubmitted" in listed[1]["unreadable"]
     assert "JobTeleported" in listed[0]["unreadable"]
     assert listed[2]["unreadable"] is None
     for job_id in (strange, mute):

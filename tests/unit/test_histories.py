@@ -188,6 +188,9 @@ async def test_only_those_versions_of_a_calendar_are_read_that_the_time_needs(
     assert log.total <= 10
     within = await versions_of(log, row, noon, noon + timedelta(hours=30))
     assert len(within.past) == 3
+    before = await versions_of(log, row, NOW - timedelta(days=9), NOW - timedelta(days=8))
+    assert date_at(before, NOW - timedelta(days=8)) == dates[0]
+    assert len(before.past) == 1
     assert date_at(within, noon + timedelta(hours=30)) == dates[21]
     everything = await versions_of(log, row, NOW - timedelta(days=1))
     assert date_at(everything, NOW) == dates[0]
