@@ -17,13 +17,15 @@ log = logging.getLogger("rota.unreadable")
 STREAMS_LIMIT = 1_000
 """Streams that are remembered as told; beyond that each meeting is told."""
 
-_met = Counter("rota_unreadable_events", "Meetings with events that cannot be read, their streams set aside", ["where"])
+met = Counter("rota_unreadable_events", "Meetings with events that cannot be read, their streams set aside", ["where"])
+"""Also in the metrics of a store, which has a registry of its own."""
+
 _told: dict[str, str] = {}
 
 
 def note(where: str, stream_id: UUID | str, reason: str | Unreadable) -> None:
     """A stream was set aside by `where` (a service's name) for this reason."""
-    _met.labels(where).inc()
+    met.labels(where).inc()
     stream = str(stream_id)
     if stream in _told:
         return

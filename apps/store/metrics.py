@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from apps.store.parts import Parts, SystemCounts
 from domain.errors import Unavailable
 from domain.inbox import InboxState
+from observability import unreadable
 from observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store.metrics")
@@ -33,6 +34,7 @@ class StoreMetrics(Collector):
         self._registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
+        self._registry.register(unreadable.met)
         self.requests = RequestMetrics(self._registry)
         self._registry.register(self)
         self._counts: SystemCounts | None = None
