@@ -52,7 +52,7 @@ class Reloading:
             said = f"tasks loaded anew: {', '.join(sorted(self._python.tasks))}"
             log.info("%s", said)
         else:
-            said = f"the changed tasks cannot be loaded, those of before go on: {problem}"
+            said = f"the change is not used, the tasks of before go on: {problem}"
             log.error("%s", said)
         # Files that were imported for the first time are new, and no change.
         known = await asyncio.to_thread(_seen, self._python.files)

@@ -132,7 +132,7 @@ def test_a_changed_file_is_used_by_the_next_job_and_a_mistake_is_told_on_the_ter
         assert client.submit("reloaded.say").wait(60).result == "second helped"
         write(file, TASKS + "def broken(:\n")
         shown("SyntaxError: invalid syntax")
-        assert "the changed tasks cannot be loaded, those of before go on" in terminal.read_text()
+        assert "the change is not used, the tasks of before go on" in terminal.read_text()
         assert client.submit("reloaded.say").wait(60).result == "second helped"
         write(file, TASKS.replace("WORD ", "third ") + PICTURES)
         shown("tasks loaded anew: reloaded.say, reloaded.shrink, reloaded.wait")
