@@ -17,8 +17,9 @@ FROM ${ROTA_PYTHON_IMAGE}
 COPY --from=build /opt/rota /opt/rota
 ENV PATH=/opt/rota/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /tasks
-# Where docker-compose keeps the token: a new volume takes the folder's owner.
-RUN install -d -m 0700 -o 65534 -g 65534 /run/rota
+# Where docker-compose keeps the token and the addresses of the roles: a new volume takes the folder's owner.
+RUN install -d -m 0700 -o 65534 -g 65534 /run/rota /run/role /run/roles \
+    /run/roles/store /run/roles/relay /run/roles/scheduler /run/roles/executor
 USER 65534:65534
 EXPOSE 3000
 ENTRYPOINT ["rota"]

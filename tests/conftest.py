@@ -45,6 +45,10 @@ class TestDatabase:
     url: str
     owner_url: str
 
+    def url_of(self, kind: str) -> str:
+        """The URL of the role of one kind of process."""
+        return as_kind(self.url, kind)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_data_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -54,6 +58,17 @@ def no_data_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for place in SHARED_PLACE.glob("*/belongs-to"):
         if place.read_text(encoding="utf-8").startswith(base):
             shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def as_kind(url: str, kind: str) -> str:
+    """The same database as the role of one kind of process."""
+    return url.replace("rota_app:", f"rota_{kind}:")
+
+
+def redis_as(url: str, kind: str) -> str:
+    """The same Redis as the user of one kind of process."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://rota_{kind}:{servers.APP_PASSWORD}@{rest.rpartition('@')[2]}"
 
 
 def _run() -> Path:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from adapters.embedded.directory import DataDirectory
 from adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
 from adapters.embedded.valkey import EmbeddedValkey
 from adapters.postgres.migrate import migrate
+from adapters.postgres.roles import KINDS
+from adapters.redis.access import RULES, user_line
 from tests.waiting import until_sync
 from tests.zookeeper_server import ZooKeeperServer
 
@@ -180,7 +183,22 @@ async def make_template(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("create database rota_template")
     await connection.close()
-    await migrate(url.rpartition("/")[0] + "/rota_template", APP_PASSWORD)
+    await migrate(url.rpartition("/")[0] + "/rota_template", APP_PASSWORD, dict.fromkeys(KINDS, APP_PASSWORD))
+
+
+def make_redis_users(url: str) -> None:
+    """A user for each kind of process that talks to Redis."""
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        for kind in RULES:
+            _, name, *rules = split_rules(user_line(kind, f"rota_{kind}", APP_PASSWORD))
+            client.execute_command("ACL", "SETUSER", name, "reset", *rules)
+
+
+def split_rules(line: str) -> list[str]:
+    """The words of a `user` line; a selector in parentheses is one."""
+    return [word for word in re.findall(r"\([^)]*\)|\S+", line) if word]
 
 
 def keep(kind: str, run: Path, controller: int) -> None:
@@ -193,6 +211,8 @@ def keep(kind: str, run: Path, controller: int) -> None:
         with _server(kind, place) as found:
             if kind == "postgres":
                 asyncio.run(make_template(found["url"]))
+            elif kind == "redis":
+                make_redis_users(found["url"])
             fresh = run / f"{kind}.new"
             fresh.write_text(json.dumps({**found, "keeper": os.getpid()}))
             fresh.replace(run / f"{kind}.json")

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Self
 
 from domain.errors import Rejected
 
+KINDS = ("store", "relay", "scheduler", "executor")
+
 
 class DataDirectory:
     """A locked directory. Entering it raises Rejected when another process holds it, and says which."""
@@ -51,10 +53,14 @@ class DataDirectory:
         file = self.path / "embedded.json"
         if file.exists():
             values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if "role_passwords" not in values:  # made by an earlier version
+                values["role_passwords"] = _passwords()
+                self.remember(values)
             return values
         values = {
             "owner_password": secrets.token_urlsafe(24),
             "app_password": secrets.token_urlsafe(24),
+            "role_passwords": _passwords(),
             "valkey_password": secrets.token_urlsafe(24),
             "postgres_port": 0,
             "valkey_port": 0,
@@ -70,6 +76,11 @@ class DataDirectory:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:
             json.dump(values, out)
         fresh.replace(file)
+
+
+def _passwords() -> dict[str, str]:
+    """A password for each kind of process."""
+    return {kind: secrets.token_urlsafe(24) for kind in KINDS}
 
 
 def keep_private(folder: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +23,10 @@ STOP_SIGNALS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 class EmbeddedValkey:
     """A server on loopback with a password; a context that starts and stops it."""
 
-    def __init__(self, directory: DataDirectory, *, databases: int = 16) -> None:
+    def __init__(self, directory: DataDirectory, *, databases: int = 16, users: Sequence[str] = ()) -> None:
+        """`users`: further lines of its configuration, each a user with its rights."""
         self._directory = directory
+        self._users = users
         self._databases = databases
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -65,7 +68,8 @@ class EmbeddedValkey:
         configuration.touch(mode=0o600)
         configuration.write_text(
             f'bind 127.0.0.1\nport {self.port}\nrequirepass {remembered["valkey_password"]}\nsave ""\n'
-            f"appendonly no\nmaxmemory-policy noeviction\ndatabases {self._databases}\ndir {home}\ndaemonize no\n",
+            f"appendonly no\nmaxmemory-policy noeviction\ndatabases {self._databases}\ndir {home}\ndaemonize no\n"
+            + "".join(f"{line}\n" for line in self._users),
             encoding="utf-8",
         )
         log_file = self._directory.path / "valkey.log"

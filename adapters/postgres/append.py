@@ -1,4 +1,4 @@
-"""Turns units into the arrays of `rota_append`. Pure; the SQL function is in migrations/0001_log.sql."""
+"""Turns units into the arrays of `rota_append`. Pure; the SQL functions are in migrations/."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ APPEND = (
     "$49::uuid[],$50::int[],$51::text[],$52::text[],$53::text[])"
 )
 ARRAYS = 52
+
+
+def append_of(writer: str) -> str:
+    """The statement with which a `leader`, `store` or `executor` appends: its role may call no other one."""
+    return APPEND.replace(" rota_append(", f" rota_append_as_{writer}(")
+
+
 _EMPTY_TAGS = "{}"
 
 

@@ -17,6 +17,9 @@ WAITED_SECONDS = 3.0
 
 _LOCKS = {LEADER_LOCK: "leadership", RELAY_LOCK: "publishing", INBOX_LOCK: "the inbox"}
 
+_HOLDERS = {LEADER_LOCK: "rota_scheduler", RELAY_LOCK: "rota_relay", INBOX_LOCK: "rota_store"}
+"""Beside the application's role, the one whose processes hold each lock."""
+
 _WAITED_FOR = f"""
 with recursive waiting as (
     select l.pid, min(l.waitstart) as since
@@ -36,7 +39,10 @@ where cardinality(pg_blocking_pids(a.pid)) = 0
 group by a.pid, a.usename, a.application_name order by min(chain.since) limit 1
 """
 
-# A session of ours says so in its name and has the rights of one of our roles; superusers have those of every role.
+_CASES = " ".join(f"when {key} then '{role}'" for key, role in _HOLDERS.items())
+
+# A session of ours says so in its name and has the rights of the role that holds this lock; superusers have those of
+# every role.
 _HELD = f"""
 select l.objid::bigint as key, a.pid, a.usename::text as usename, a.application_name, a.backend_start as since
 from pg_locks l join pg_stat_activity a using (pid)
@@ -44,7 +50,7 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid = 0
   and l.database = (select oid from pg_database where datname = current_database())
   and l.objid::bigint in ({", ".join(str(key) for key in _LOCKS)}) and a.usename <> current_user
   and not exists (
-      select from pg_roles r where r.rolname ~ '^rota_(app|store|relay|scheduler|executor)$'
+      select from pg_roles r where r.rolname in ('rota_app', case l.objid::bigint {_CASES} end)
       and pg_has_role(a.usesysid, r.oid, 'member') and a.application_name not in ('', 'psql')
   )
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,6 +39,7 @@ class Database:
         overflow: int = 4,
         application: str = "rota",
         direct_url: str | None = None,
+        session: Mapping[str, str] = SESSION,
     ) -> None:
         """Opens nothing yet. With `direct_url`, `url` may lead through a pooler that keeps no sessions.
 
@@ -47,11 +48,11 @@ class Database:
         """
         self.url = url
         self.address = PostgresAddress.parse(url)
-        self._connector = Connector(self.address, application=application, session=SESSION)
+        self._connector = Connector(self.address, application=application, session=session)
         self._direct = self._connector
         if direct_url is not None:
             direct = PostgresAddress.parse(direct_url, setting="ROTA_LISTEN_DATABASE_URL")
-            self._direct = Connector(direct, application=application, session=SESSION)
+            self._direct = Connector(direct, application=application, session=session)
         self._proven = False
         self._proving = asyncio.Lock()
         self.failovers = 0

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from adapters.codec import decode
-from adapters.postgres.append import APPEND, AppendArrays
+from adapters.postgres.append import APPEND, AppendArrays, append_of
 from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
@@ -101,7 +101,9 @@ join unnest($1::uuid[], $2::int[]) as wanted (stream_id, version) using (stream_
 class PostgresEventLog:
     """The port EventLog on PostgreSQL. One connection appends, one reads, one searches, one listens."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, writer: str | None = None) -> None:
+        """Read, and append as a `leader`, `store` or `executor`, whose role in the database may do nothing else."""
+        self._append = APPEND if writer is None else append_of(writer)
         self._appender = database.hot()
         self._reader = database.hot()
         self._searcher = database.hot()
@@ -124,11 +126,7 @@ class PostgresEventLog:
             if not pending:
                 break
             arrays = AppendArrays(pending)
-            try:
-                (row,) = await self._appender.fetch(APPEND, fence, *arrays.arguments)
-            except asyncpg.UniqueViolationError as error:
-                # Two positions of one number: another version of the append, which takes another lock, was under way.
-                raise Unavailable("the append met another version's", server="postgres") from error
+            row = await self._call_append(fence, arrays)
             if row["current_term"] is not None:
                 raise NotLeader(
                     f"term {fence} is over; {row['current_term']} is in force",
@@ -151,6 +149,19 @@ class PostgresEventLog:
         if pending:
             raise Unavailable("the append met new conflicts in every round", server="postgres")
         return [results[unit.id] for unit in units]
+
+    async def _call_append(self, fence: Term | None, arrays: AppendArrays) -> Any:
+        try:
+            (row,) = await self._appender.fetch(self._append, fence, *arrays.arguments)
+        except asyncpg.UniqueViolationError as error:
+            # Two positions of one number: another version of the append, which takes another lock, was under way.
+            raise Unavailable("the append met another version's", server="postgres") from error
+        except asyncpg.UndefinedFunctionError as error:
+            if "rota_append_as_" not in str(error):
+                raise
+            self._append = APPEND  # the schema is an older one, which has this one function for everybody
+            return await self._call_append(fence, arrays)
+        return row
 
     async def _settle(self, pending: list[Unit], conflicts: set[UUID], results: dict[UUID, AppendResult]) -> list[Unit]:
         """Answer the units that conflict, as appended when they are in the log already; return the others."""

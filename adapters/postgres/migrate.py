@@ -6,11 +6,11 @@ Run as the owner. Never run by a role's process on its own: `rota migrate` and `
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from typing import Any
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -21,39 +21,20 @@ from sqlalchemy.pool import NullPool
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.connecting import Connector
 from adapters.postgres.connection import Database
-from adapters.postgres.errors import translated
+from adapters.postgres.errors import state_of, translated
 from adapters.postgres.pooling import pooling_of, refuse
+from adapters.postgres.roles import APP_ROLE, make_roles
+from adapters.postgres.sessions import MIGRATION
+from domain.errors import Unavailable
 
-APP_ROLE = "rota_app"
-ENQUEUE_ROLE = "rota_enqueue"
-"""May put jobs into the inbox and nothing else; to be granted to the roles of users' applications."""
+log = logging.getLogger("rota.migrate")
 
 MIGRATION_LOCK = 7010200
+LOCK_NOT_AVAILABLE = "55P03"
+LOCK_PATIENCE_SECONDS = 60.0
+"""How long a migration comes again while somebody holds a lock that it needs: a backup, a long report."""
 
-_GRANTS = f"""
-grant usage on schema public to {APP_ROLE};
-grant select on all tables in schema public to {APP_ROLE};
-alter default privileges in schema public grant select on tables to {APP_ROLE};
-grant insert, update, delete
-    on checkpoints, running_attempts, queue_counts, members, job_logs, task_catalog, admissions, limit_states,
-       queue_flow
-    to {APP_ROLE};
-grant insert, update, delete on webhook_secrets, delivery_cursors, deliveries to {APP_ROLE};
-grant delete on dependencies to {APP_ROLE};
-grant insert, delete on inbox, inbox_rejected to {APP_ROLE};
-do $$
-declare
-    own regprocedure;
-begin
-    -- Only Rota's: whoever shares the database has functions of their own here.
-    for own in select oid from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^rota_' loop
-        execute format('revoke execute on function %s from public', own);
-        execute format('grant execute on function %s to {APP_ROLE}', own);
-    end loop;
-end $$;
-grant usage on schema public to {ENQUEUE_ROLE};
-grant execute on function rota_enqueue(text, json, json) to {ENQUEUE_ROLE};
-"""
+LOCK_PAUSE_SECONDS = 0.5
 
 
 def _config() -> Config:
@@ -84,10 +65,11 @@ async def current_revision(database: Database) -> str | None:
         return (await connection.execute(text("select version_num from alembic_version"))).scalar()
 
 
-async def migrate(owner_url: str, app_password: str | None) -> str:
-    """Apply all migrations and give the application's role its password and grants. Safe to repeat.
+async def migrate(owner_url: str, app_password: str | None, role_passwords: Mapping[str, str] | None = None) -> str:
+    """Apply all migrations and give the roles of services their passwords and rights. Safe to repeat.
 
-    Without a password the role is left alone. Returns the URL that services use.
+    `role_passwords` are by kind of process. Without any password the roles are left alone. Returns the URL of the role
+    that may do what any process does.
     Raises Unavailable when the server can not be reached, WrongSetting when the address can not be honoured.
     """
     address = owner_address(owner_url)
@@ -100,13 +82,41 @@ async def migrate(owner_url: str, app_password: str | None) -> str:
             async with engine.connect() as guard:
                 # Migrating twice at once (two stores that start together) must be harmless.
                 await guard.execute(text(f"select pg_advisory_lock({MIGRATION_LOCK})"))
-                async with engine.connect() as connection:
-                    await connection.run_sync(_upgrade)
-                if app_password is not None:
-                    await _make_role(address, app_password)
+                await _patiently(lambda: _upgrade_all(address))
+                if app_password is not None or role_passwords is not None:
+                    await _patiently(lambda: _make_roles(address, app_password, role_passwords or {}))
     finally:
         await engine.dispose()
     return address.as_user(APP_ROLE, app_password).url()
+
+
+async def _patiently(step: Callable[[], Awaitable[None]]) -> None:
+    """Take a step that can be repeated; while a lock is not to be had, let go of everything and come again."""
+    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            with translated():
+                return await step()
+        except Unavailable as error:
+            if state_of(error) != LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"a table's lock was not to be had for {LOCK_PATIENCE_SECONDS:.0f} s; nothing of this step is "
+                    "changed. Another session reads for long (a backup?): migrate again once it has ended",
+                    server="postgres",
+                ) from error
+            log.warning("the migration waits for a lock, and lets others go first")
+            await asyncio.sleep(LOCK_PAUSE_SECONDS)
+
+
+async def _upgrade_all(address: PostgresAddress) -> None:
+    engine = _engine(address, MIGRATION)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
 
 
 def owner_address(text: str) -> PostgresAddress:
@@ -114,9 +124,9 @@ def owner_address(text: str) -> PostgresAddress:
     return PostgresAddress.parse(text, setting="ROTA_OWNER_DATABASE_URL")
 
 
-def _engine(address: PostgresAddress) -> AsyncEngine:
+def _engine(address: PostgresAddress, session: Mapping[str, str] | None = None) -> AsyncEngine:
     # A migration may take its time: no deadline for a statement.
-    connector = Connector(address, application="rota-migrate", command_seconds=None)
+    connector = Connector(address, application="rota-migrate", session=session, command_seconds=None)
     return create_async_engine("postgresql+asyncpg://", async_creator=connector.connect, poolclass=NullPool)
 
 
@@ -138,25 +148,9 @@ def _upgrade(connection: Connection) -> None:
     connection.commit()
 
 
-async def _make_role(address: PostgresAddress, app_password: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_\-]{8,200}", app_password):
-        raise ValueError("the application role's password must be 8 to 200 letters, digits, - and _")
-    connection = await Connector(address, application="rota-migrate").connect()
+async def _make_roles(address: PostgresAddress, app_password: str | None, passwords: Mapping[str, str]) -> None:
+    connection = await Connector(address, application="rota-migrate", session=MIGRATION).connect()
     try:
-        await _ensure_role(connection, APP_ROLE, f"login password '{app_password}'")
-        await _ensure_role(connection, ENQUEUE_ROLE, "nologin")
-        await connection.execute(_GRANTS)
+        await make_roles(connection, app_password, passwords)
     finally:
         await connection.close()
-
-
-async def _ensure_role(connection: asyncpg.Connection[Any], role: str, options: str) -> None:
-    # Roles belong to the server, not to the database: others may be making this one at the same moment.
-    for attempt in range(20):
-        try:
-            exists = await connection.fetchval("select 1 from pg_roles where rolname = $1", role)
-            await connection.execute(f"{'alter' if exists else 'create'} role {role} {options}")
-        except (asyncpg.InternalServerError, asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-            await asyncio.sleep(0.05 * (attempt + 1))
-        else:
-            return

@@ -211,16 +211,17 @@ def executor(
 
 
 @app.command
-def migrate(*, wait: float = 0.0, reset_term: bool = False) -> int:
+def migrate(*, wait: float = 0.0, reset_term: bool = False, roles: Path | None = None) -> int:
     """Bring the database to this version's schema, as its owner (ROTA_OWNER_DATABASE_URL).
 
     Args:
         wait: Seconds to wait for the server to come up.
         reset_term: Let terms begin anew, after ZooKeeper's data were lost; stop all schedulers first.
+        roles: Folder for the addresses with which each kind of process connects as a role of its own; made if missing.
     """
     from apps.cli.servers import migrate_database
 
-    return migrate_database(_settings(), wait_seconds=wait, reset_term=reset_term)
+    return migrate_database(_settings(), wait_seconds=wait, reset_term=reset_term, roles=roles)
 
 
 @app.command

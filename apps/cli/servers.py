@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from adapters.postgres.address import PostgresAddress
@@ -12,6 +15,7 @@ from adapters.postgres.blocks import blocks
 from adapters.postgres.connection import Database
 from adapters.postgres.facts import Facts, connection_room, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
+from adapters.postgres.roles import APP_ROLE, KINDS, role_of
 from adapters.redis.address import RedisAddress
 from adapters.redis.facts import redis_facts, streams_beyond
 from apps.cli.output import Failure, print_fields, print_json, say
@@ -22,19 +26,27 @@ from domain.errors import Refused, RotaError, Unavailable, WrongSetting
 from domain.events import unreadable_types
 from domain.ids import Position
 
+DATABASE_URL = "database_url"
+"""The file with the address of the database, in the folder of each kind of process."""
+
 CLOCK_LIMIT_SECONDS = 1.0
 POSTGRES_FLOOR = 15
 CHECK_SECONDS = 10.0
 
 
-def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: bool) -> int:
-    """Migrate as the owner, and give the application's role the password that ROTA_DATABASE_URL carries."""
+def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: bool, roles: Path | None = None) -> int:
+    """Migrate as the owner, and give the roles their passwords: the application's, and each kind's in the folder."""
     owner_url = settings.require("owner_database_url")
     try:
-        address = PostgresAddress.parse(settings.require("database_url"))
-        if not address.password:
+        owner = PostgresAddress.parse(owner_url, setting="ROTA_OWNER_DATABASE_URL")
+        given = settings.database_url if roles is not None else settings.require("database_url")
+        address = PostgresAddress.parse(given) if given else owner
+        if roles is None and not address.password:
             raise Failure("ROTA_DATABASE_URL carries no password for the application's role", status=2)
-        url = asyncio.run(_migrate_patiently(owner_url, address.password, wait_seconds))
+        passwords = {} if roles is None else keep_addresses(roles, address)
+        # The application's role keeps its password, unless there is one here.
+        app_password = address.password if address.user == APP_ROLE or roles is None else None
+        url = asyncio.run(_patiently(lambda: migrate(owner_url, app_password, passwords), wait_seconds))
         if reset_term:
             asyncio.run(forget_term(owner_url))
             say("Terms begin anew.")
@@ -42,15 +54,41 @@ def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: boo
         raise Failure(str(error), status=2) from error
     except (RotaError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
-    say(f"The schema is at revision {expected_revision()}; services connect as {PostgresAddress.parse(url)}")
+    if roles is None:
+        say(f"The schema is at revision {expected_revision()}; services connect as {PostgresAddress.parse(url)}")
+        say("To give each kind of process a role with fewer rights: rota migrate --roles FOLDER")
+        return 0
+    say(f"The schema is at revision {expected_revision()}; each kind of process has its own ROTA_DATABASE_URL_FILE:")
+    for kind in passwords:
+        say(f"  {kind}: {roles / kind / DATABASE_URL}")
     return 0
 
 
-async def _migrate_patiently(owner_url: str, password: str, wait_seconds: float) -> str:
+def keep_addresses(folder: Path, address: PostgresAddress) -> dict[str, str]:
+    """The password of each kind's role, as its file in the folder says; files that are missing are made."""
+    passwords = {}
+    for kind in KINDS:
+        path = folder / kind / DATABASE_URL
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            own = address.as_user(role_of(kind), secrets.token_urlsafe(24))
+            fresh = path.with_name(f"{path.name}.new")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(f"{own.url()}\n")
+            fresh.replace(path)
+        kept = PostgresAddress.parse(path.read_text(encoding="utf-8").strip(), setting=str(path))
+        if kept.user != role_of(kind) or not kept.password:
+            raise WrongSetting(f"{path}: not an address of the role {role_of(kind)} with its password")
+        passwords[kind] = kept.password
+    return passwords
+
+
+async def _patiently(attempt: Callable[[], Awaitable[str]], wait_seconds: float) -> str:
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            return await migrate(owner_url, password)
+            return await attempt()
         except Refused:
             raise
         except Unavailable:

@@ -21,7 +21,10 @@ from adapters.embedded.directory import DataDirectory, usable_port
 from adapters.embedded.postgres import EmbeddedPostgres
 from adapters.embedded.process import spawn
 from adapters.embedded.valkey import EmbeddedValkey
+from adapters.postgres.address import PostgresAddress
 from adapters.postgres.migrate import migrate
+from adapters.postgres.roles import KINDS, role_of
+from adapters.redis.access import RULES, user_line
 from apps.cli.output import say
 from apps.cli.ports import require_free_port
 from apps.secrecy import secrets_among, withdraw_secrets
@@ -61,6 +64,8 @@ def up(settings: Settings, plan: Plan) -> int:
     """Run until SIGINT or SIGTERM; the exit status. Prints where to look once everything serves."""
     secrets = secrets_among(os.environ)
     settings = withdraw_secrets(settings)
+    for name in secrets:
+        os.environ.pop(name, None)  # also those that jobs name: the executors get them, nobody else
     configure_logging("up", "WARNING")
     stop = _stop_signals()
     try:
@@ -69,9 +74,7 @@ def up(settings: Settings, plan: Plan) -> int:
             require_free_port(plan.host, port)
             urls, servers = _servers(settings, directory, stack)
             logs = directory.path / "logs"
-            supervisor = Supervisor(
-                servers, _roles(settings, plan, {**secrets, **_environment(urls)}, port, logs), logs
-            )
+            supervisor = Supervisor(servers, _roles(settings, plan, secrets, urls, port, logs), logs)
             state = directory.path / STATE_FILE
             state.unlink(missing_ok=True)  # of one that was killed
             notes = Notes(logs / NOTES)
@@ -131,31 +134,42 @@ def _stop_signals() -> list[int]:
     return got
 
 
-def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> tuple[dict[str, str], list[Server]]:
-    """The URLs of PostgreSQL and Redis: the given ones, or those of embedded servers that are started here."""
-    urls: dict[str, str] = {}
+Urls = Mapping[str, Mapping[str, str]]
+"""For each kind of process the settings that say where its servers are."""
+
+
+def _servers(settings: Settings, directory: DataDirectory, stack: ExitStack) -> tuple[Urls, list[Server]]:
+    """Where PostgreSQL and Redis are: the given ones, or embedded servers, where each kind has a role of its own."""
+    urls: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
     servers = []
     if settings.database_url is None:
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         remembered = directory.remembered()
-        urls["database_url"] = asyncio.run(migrate(postgres.url, remembered["app_password"]))
-        urls["owner_database_url"] = postgres.url
+        passwords = remembered["role_passwords"]
+        asyncio.run(migrate(postgres.url, remembered["app_password"], passwords))
+        address = PostgresAddress.parse(postgres.url)
+        for kind, own in urls.items():
+            own["ROTA_DATABASE_URL"] = address.as_user(role_of(kind), passwords[kind]).url()
         servers.append(Server("postgres", lambda: postgres.alive, postgres.start, lambda: postgres.pid))
     else:
-        urls["database_url"] = settings.database_url
+        for own in urls.values():
+            own["ROTA_DATABASE_URL"] = settings.database_url
     if settings.redis_url is None:
-        valkey = stack.enter_context(EmbeddedValkey(directory))
-        urls["redis_url"] = valkey.url
+        passwords = directory.remembered()["role_passwords"]
+        users = [user_line(kind, role_of(kind), passwords[kind]) for kind in RULES]
+        valkey = stack.enter_context(EmbeddedValkey(directory, users=users))
+        for kind in RULES:
+            urls[kind]["ROTA_REDIS_URL"] = f"redis://{role_of(kind)}:{passwords[kind]}@127.0.0.1:{valkey.port}/0"
         servers.append(Server("valkey", lambda: valkey.alive, valkey.start, lambda: valkey.pid))
     else:
-        urls["redis_url"] = settings.redis_url
+        for kind in RULES:
+            urls[kind]["ROTA_REDIS_URL"] = settings.redis_url
     return urls, servers
 
 
-def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int, logs: Path) -> list[Role]:
+def _roles(settings: Settings, plan: Plan, secrets: Mapping[str, str], urls: Urls, port: int, logs: Path) -> list[Role]:
     loopback = plan.host in ("127.0.0.1", "::1", "localhost")
     env = {
-        **secrets,
         "ROTA_HOST": plan.host,
         "ROTA_PORT": str(port),
         "ROTA_DRAIN_SECONDS": str(DRAIN_SECONDS),
@@ -166,7 +180,8 @@ def _roles(settings: Settings, plan: Plan, secrets: dict[str, str], port: int, l
         env["ROTA_ALLOW_SHELL"] = "true"
 
     def role(name: str, kind: str) -> Role:
-        return Role(name, [*ROTA, kind], dict(env))
+        own = {setting: secret for setting, secret in secrets.items() if _is_for(setting, kind)}
+        return Role(name, [*ROTA, kind], {**own, **urls[kind], **env})
 
     def executor(number: int) -> Role:
         found = role(f"executor-{number}" if plan.executors > 1 else "executor", "executor")
@@ -194,8 +209,15 @@ def _metrics_places(supervisor: Supervisor) -> str:
     return f"Metrics: {told}\n" if told else ""
 
 
-def _environment(urls: dict[str, str]) -> dict[str, str]:
-    return {"ROTA_DATABASE_URL": urls["database_url"], "ROTA_REDIS_URL": urls["redis_url"]}
+def _is_for(secret: str, kind: str) -> bool:
+    """Whether a kind of process needs this secret of the environment. Nobody needs the owner's address."""
+    if secret == "ROTA_OWNER_DATABASE_URL":  # noqa: S105 - a name
+        return False
+    if secret == "ROTA_API_TOKENS":  # noqa: S105 - a name
+        return kind == "store"
+    if secret == "ROTA_SMTP_PASSWORD" or secret.startswith("ROTA_SECRET_"):  # noqa: S105 - names
+        return kind == "executor"
+    return True
 
 
 def _count(number: int) -> range:

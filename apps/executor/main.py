@@ -23,6 +23,7 @@ from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.postgres.results import PostgresResults
 from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.control import RedisControlChannel
@@ -126,9 +127,10 @@ class _Parts:
             overflow=CONNECTIONS["executor"].overflow,
             application="rota-executor",
             direct_url=settings.listen_database_url,
+            session=SESSIONS["executor"],
         )
         stack.push_async_callback(self.database.close)
-        self.event_log = PostgresEventLog(self.database)
+        self.event_log = PostgresEventLog(self.database, writer="executor")
         stack.push_async_callback(self.event_log.close)
         self.redis = connect(settings.require("redis_url"))
         stack.push_async_callback(self.redis.aclose)

@@ -8,6 +8,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_held
 from adapters.postgres.job_index import PostgresJobIndex
+from adapters.postgres.sessions import SESSIONS
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.publisher import RedisPublisher
 from apps.connections import CONNECTIONS
@@ -33,6 +34,7 @@ def main(settings: Settings) -> int:
             overflow=CONNECTIONS["relay"].overflow,
             application="rota-relay",
             direct_url=settings.listen_database_url,
+            session=SESSIONS["relay"],
         )
         event_log = PostgresEventLog(database)
         redis = connect(redis_url)

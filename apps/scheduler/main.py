@@ -14,6 +14,7 @@ from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access
 from adapters.redis.feed import RedisFeed
@@ -52,9 +53,10 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
             overflow=CONNECTIONS["scheduler"].overflow,
             application="rota-scheduler",
             direct_url=settings.listen_database_url,
+            session=SESSIONS["scheduler"],
         )
         stack.push_async_callback(database.close)
-        event_log = PostgresEventLog(database)
+        event_log = PostgresEventLog(database, writer="leader")
         stack.push_async_callback(event_log.close)
         redis_url = settings.require("redis_url")
         redis = connect(redis_url)

@@ -26,6 +26,7 @@ from adapters.postgres.migrate import current_revision, expected_revision, older
 from adapters.postgres.queue_counts import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys
 from adapters.redis.asyncapi import asyncapi_document
@@ -85,9 +86,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             overflow=CONNECTIONS["store"].overflow,
             application="rota-store",
             direct_url=settings.listen_database_url,
+            session=SESSIONS["store"],
         )
         stack.push_async_callback(database.close)
-        event_log = PostgresEventLog(database)
+        event_log = PostgresEventLog(database, writer="store")
         stack.push_async_callback(event_log.close)
         clock = PostgresClock(database)
         coordination = await stack.enter_async_context(coordination_for(settings, database))

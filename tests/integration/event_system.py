@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 
 from adapters.postgres.clock import PostgresClock
+from adapters.postgres.connection import Database
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.event_log import PostgresEventLog
 from apps.settings import Settings
@@ -18,6 +19,7 @@ from apps.store.application import create_app
 from apps.store.main import compose
 from domain.jobs import Job, fold
 from domain.triggers import triggered_job_id
+from tests.conftest import as_kind
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 
@@ -73,11 +75,12 @@ class EventSystem:
 @asynccontextmanager
 async def event_system(postgres_url: str, redis_url: str) -> AsyncIterator[EventSystem]:
     async with scheduler_system(postgres_url, redis_url) as inner:
-        database = inner.database
+        database = Database(as_kind(postgres_url, "store"))
         settings = Settings(_env_file=None, database_url=postgres_url, unknown_tasks="accept")  # type: ignore[call-arg]
-        log = PostgresEventLog(database)
+        log = PostgresEventLog(database, writer="store")
         parts = compose(settings, database, log, PostgresClock(database), PostgresCoordination(database))
         transport = httpx.ASGITransport(app=create_app(parts, asyncio.Event()))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:3000") as client:
             yield EventSystem(inner, client)
         await log.close()
+        await database.close()

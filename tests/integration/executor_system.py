@@ -32,6 +32,7 @@ from domain.specs import JobSpec
 from outbox.relay import Relay
 from outbox.routing import route
 from tests import role_processes
+from tests.conftest import as_kind, redis_as
 from tests.integration.redis_tools import Quiet
 from tests.role_processes import RoleProcess
 from tests.waiting import until, until_sync
@@ -99,8 +100,8 @@ class System:
             settings.setdefault("task_processes", 1)
         env = {
             **os.environ,
-            "ROTA_DATABASE_URL": self.database_url,
-            "ROTA_REDIS_URL": self.redis_url,
+            "ROTA_DATABASE_URL": as_kind(self.database_url, "executor"),
+            "ROTA_REDIS_URL": redis_as(self.redis_url, "executor"),
             **{f"ROTA_{name.upper()}": str(value) for name, value in settings.items()},
         }
         name = f"executor-{len(self._executors)}"

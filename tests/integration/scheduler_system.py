@@ -40,6 +40,7 @@ from domain.ports import Coordination
 from domain.specs import JobSpec
 from outbox.relay import Relay
 from outbox.routing import route
+from tests.conftest import as_kind, redis_as
 from tests.integration.redis_tools import Quiet
 from tests.waiting import until
 
@@ -50,7 +51,7 @@ class Node:
     """One scheduler, with connections of its own."""
 
     def __init__(self, database: Database, redis: Redis, coordination: Coordination, **replaced: Any) -> None:
-        self.log = PostgresEventLog(database)
+        self.log = PostgresEventLog(database, writer="leader")
         parts: dict[str, Any] = {
             "event_log": self.log,
             "index": PostgresJobIndex(database),
@@ -85,7 +86,7 @@ class Node:
 class SchedulerSystem:
     """What the tests of the scheduler work with."""
 
-    def __init__(self, database: Database, redis: Redis) -> None:
+    def __init__(self, database: Database, redis: Redis, schedulers_redis: Redis) -> None:
         self.database = database
         self.redis = redis
         self.log = PostgresEventLog(database)
@@ -93,10 +94,13 @@ class SchedulerSystem:
         self.resources = PostgresResourceIndex(database)
         self.projection = PostgresRunningAttempts(database)
         self.stack = AsyncExitStack()
+        # Schedulers have their own role in the database, and their own user in Redis.
+        self.schedulers_redis = schedulers_redis
+        self.schedulers = Database(as_kind(database.url, "scheduler"), application="test", pool_size=10)
 
     def node(self, coordination: Coordination, **replaced: Any) -> Node:
         """A scheduler that stands for election until the test ends."""
-        node = Node(self.database, self.redis, coordination, **replaced)
+        node = Node(self.schedulers, self.schedulers_redis, coordination, **replaced)
         self.stack.push_async_callback(node.stop)
         return node
 
@@ -142,9 +146,10 @@ async def scheduler_system(database_url: str, redis_url: str) -> AsyncIterator[S
     """A system without schedulers; those that the test starts end with it."""
     database, redis = Database(database_url, application="test", pool_size=10), connect(redis_url)
     await redis.flushdb()
-    found = SchedulerSystem(database, redis)
+    relays = connect(redis_as(redis_url, "relay"))
+    found = SchedulerSystem(database, redis, connect(redis_as(redis_url, "scheduler")))
     relay_log = PostgresEventLog(database)
-    relay = Relay(relay_log, RedisPublisher(redis, route), found.index, Quiet())
+    relay = Relay(relay_log, RedisPublisher(relays, route), found.index, Quiet())
     publishing = asyncio.create_task(keep_running("relay", relay.run))
     try:
         async with found.stack:
@@ -154,5 +159,7 @@ async def scheduler_system(database_url: str, redis_url: str) -> AsyncIterator[S
         await asyncio.gather(publishing, return_exceptions=True)
         await relay_log.close()
         await found.log.close()
+        await found.schedulers.close()
         await database.close()
-        await redis.aclose()
+        for client in (redis, relays, found.schedulers_redis):
+            await client.aclose()

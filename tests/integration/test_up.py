@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 
@@ -49,6 +51,26 @@ def pids_by_role(state: dict[str, Any]) -> dict[str, list[int]]:
     return {role: [state["processes"][role]] for role in ("store", "relay", "scheduler", "executor")}
 
 
+def database_users(place: Path) -> dict[str, set[str]]:
+    """The roles in the database as which each kind of process is connected."""
+    known = json.loads((place / "embedded.json").read_text())
+
+    async def ask() -> dict[str, set[str]]:
+        owner = await asyncpg.connect(
+            f"postgresql://rota:{known['owner_password']}@127.0.0.1:{known['postgres_port']}/rota"
+        )
+        try:
+            rows = await owner.fetch("select application_name, usename from pg_stat_activity where usename <> 'rota'")
+        finally:
+            await owner.close()
+        found: dict[str, set[str]] = {}
+        for application, user in rows:
+            found.setdefault(application.removeprefix("rota-"), set()).add(user)
+        return found
+
+    return asyncio.run(ask())
+
+
 def listening(pid: int) -> set[str]:
     """The addresses on which this process and its children accept connections."""
     process = psutil.Process(pid)
@@ -74,6 +96,8 @@ def test_up_runs_jobs_survives_deaths_refuses_a_twin_and_leaves_nothing(place: P
         assert "Rota is up" in until_sync((place / "up.log").read_text, what="the banner")
 
         until_sync(lambda: members_of(state["url"]) == pids_by_role(state), what="one member of each role")
+
+        assert database_users(place) == {role: {f"rota_{role}"} for role in pids_by_role(state)}
 
         everything = [*state["processes"].values(), *state["servers"].values()]
         assert {address for pid in everything for address in listening(pid)} == {"127.0.0.1"}

@@ -22,6 +22,7 @@ from apps.store.connections import Limits
 from apps.store.main import compose
 from apps.store.parts import Parts
 from apps.store.server import StoreServer
+from tests.conftest import as_kind
 
 BASE_URL = "http://127.0.0.1:3000"
 TASKS: dict[str, dict[str, Any]] = {"noop": {}}
@@ -64,11 +65,13 @@ async def stores(postgres_url: str) -> AsyncIterator[Stores]:
     async with AsyncExitStack() as stack:
         database = Database(postgres_url)
         stack.push_async_callback(database.close)
-        log = PostgresEventLog(database)
+        own = Database(as_kind(postgres_url, "store"))
+        stack.push_async_callback(own.close)
+        log = PostgresEventLog(own, writer="store")
         stack.push_async_callback(log.close)
         await PostgresTaskCatalog(database).announce(TASKS)
         settings = Settings(_env_file=None, database_url=postgres_url)  # type: ignore[call-arg]
-        parts = compose(settings, database, log, PostgresClock(database), PostgresCoordination(database))
+        parts = compose(settings, own, log, PostgresClock(own), PostgresCoordination(own))
         yield Stores(parts, database, stack)
 
 

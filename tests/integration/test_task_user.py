@@ -1,0 +1,148 @@
+"""`ROTA_TASK_USER`: an executor that is root runs tasks and commands as another account, from the start to the end."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+import rota
+from adapters.embedded.process import can_reach
+from domain import commands as c
+from domain.retry import RetryPolicy
+from tests.conftest import TestDatabase
+from tests.integration.executor_system import System, children_of, system, wait_gone
+from tests.waiting import until
+
+USER = "nobody"
+ROOT = Path(__file__).parents[2]
+VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+ONCE = RetryPolicy(max_attempts=1)
+SITE = Path(orjson.__file__).parents[1]
+
+TASKS = """
+import os, tempfile, time
+from rota import task
+
+def refused(path):
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except PermissionError:
+        return True
+    return False
+
+@task(name="see")
+def see(executor):
+    with tempfile.NamedTemporaryFile() as own:
+        status = os.stat(own.name)
+    return {
+        "user": os.geteuid(), "real": os.getuid(), "groups": os.getgroups(), "home": os.environ["HOME"],
+        "file": [status.st_uid, status.st_mode & 0o777],
+        "refused": [name for name in ("environ", "mem", "maps") if refused(f"/proc/{executor}/{name}")],
+        "kill": can_signal(executor),
+        "secrets": sorted(name for name in os.environ if "DATABASE" in name or "REDIS" in name),
+    }
+
+def can_signal(pid):
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    return True
+
+@task(name="nap")
+def nap():
+    print("napping", flush=True)
+    while True:
+        time.sleep(0.05)
+
+@task(name="stubborn")
+def stubborn():
+    import ctypes, signal
+    print("holding on", flush=True)
+    ctypes.PyDLL(None).sleep(300)  # holds the interpreter's lock: nothing but the end of the process helps
+"""
+
+
+def interpreter() -> str | None:
+    """An interpreter of this version that the account can reach, with the packages that are installed here."""
+    account = pwd.getpwnam(USER)
+    if not all(can_reach(place, account) for place in (ROOT / "apps" / "x", SITE / "x", Path(rota.__file__))):
+        return None
+    for candidate in (sys.executable, shutil.which(VERSION, path="/usr/bin:/usr/local/bin")):
+        if candidate and can_reach(Path(candidate), account) and can_reach(Path(candidate).resolve(), account):
+            return candidate
+    return None
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="rota-task-user-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def found(database: TestDatabase, redis_url: str, place: Path) -> AsyncIterator[System]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can run tasks as another account")
+    python = interpreter()
+    if python is None:
+        pytest.skip(f"the account {USER} can reach no {VERSION}, or not the packages or this folder")
+    async with system(database.url, redis_url, place) as one:
+        one.interpreter = python
+        one.environment = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, Path(rota.__file__).parents[1], SITE)))}
+        yield one
+
+
+async def test_tasks_and_commands_run_as_the_account_and_end_when_they_are_told(found: System) -> None:
+    nobody = pwd.getpwnam(USER)
+    executor = await found.executor(tasks=TASKS, task_user=USER, allow_shell="true", queues="default")
+    workers = children_of(executor.pid)
+
+    (seen,) = await found.submit("see", args={"executor": executor.pid})
+    (shown,) = await found.submit("shell.run", args={"command": ["id", "-u"]})
+    await found.in_state("succeeded", [seen, shown])
+    assert (await found.job(seen)).result == {
+        "user": nobody.pw_uid,
+        "real": nobody.pw_uid,
+        "groups": [nobody.pw_gid],
+        "home": nobody.pw_dir,
+        "file": [nobody.pw_uid, 0o600],
+        "refused": ["environ", "mem", "maps"],
+        "kill": False,
+        "secrets": [],
+    }
+    assert (await found.printed(shown)).strip() == str(nobody.pw_uid)
+
+    naps = [
+        *(await found.submit("nap", retry=ONCE)),
+        *(await found.submit("shell.run", args={"command": ["sleep", "300"]})),
+    ]
+    await found.in_state("running", naps)
+    for job_id in naps:
+        await found.command(job_id, c.RequestCancel())
+    await found.in_state("cancelled", naps)
+
+    late = await found.submit("nap", timeout_seconds=0.5, retry=ONCE)
+    await found.in_state("failed", late)
+    assert (await found.job(late[0])).error.type == "Timeout"
+
+    stuck = await found.submit("stubborn", timeout_seconds=0.5, retry=ONCE)
+    await found.in_state("failed", stuck)
+
+    workers = sorted({*workers, *children_of(executor.pid)})
+    executor.signal(signal.SIGTERM)
+    assert executor.wait() == 0, executor.said()
+    wait_gone(workers)
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), what="the end of all it has started")
