@@ -73,15 +73,22 @@ def stubborn():
 """
 
 
-def interpreter() -> str | None:
-    """An interpreter of this version that the account can reach, with the packages that are installed here."""
+def reachable(*places: Path) -> bool:
     account = pwd.getpwnam(USER)
-    if not all(can_reach(place, account) for place in (ROOT / "apps" / "x", SITE / "x", Path(rota.__file__))):
-        return None
-    for candidate in (sys.executable, shutil.which(VERSION, path="/usr/bin:/usr/local/bin")):
-        if candidate and can_reach(Path(candidate), account) and can_reach(Path(candidate).resolve(), account):
-            return candidate
-    return None
+    return all(can_reach(place, account) and can_reach(place.resolve(), account) for place in places)
+
+
+def interpreter(place: Path) -> tuple[Path, dict[str, str]]:
+    """This interpreter, or a copy of it that the account can reach, and what goes into its environment."""
+    if reachable(Path(sys.executable)):
+        return Path(sys.executable), {}
+    base, home = Path(sys.base_prefix), place / "python"
+    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", "config-*")
+    shutil.copytree(base / "lib" / VERSION, home / "lib" / VERSION, ignore=unneeded)
+    for library in (base / "lib").glob("libpython3*"):
+        shutil.copy(library, home / "lib")
+    (home / "bin").mkdir()
+    return Path(shutil.copy(base / "bin" / VERSION, home / "bin")), {"LD_LIBRARY_PATH": str(home / "lib")}
 
 
 @pytest.fixture
@@ -96,12 +103,13 @@ def place() -> Iterator[Path]:
 async def found(database: TestDatabase, redis_url: str, place: Path) -> AsyncIterator[System]:
     if os.geteuid() != 0:
         pytest.skip("only root can run tasks as another account")
-    python = interpreter()
-    if python is None:
-        pytest.skip(f"the account {USER} can reach no {VERSION}, or not the packages or this folder")
+    if not reachable(ROOT / "apps" / "x", SITE / "x", Path(rota.__file__)):
+        pytest.skip(f"the account {USER} cannot reach the installed packages, or this folder")
+    python, environment = interpreter(place)
     async with system(database.url, redis_url, place) as one:
-        one.interpreter = python
-        one.environment = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, Path(rota.__file__).parents[1], SITE)))}
+        one.interpreter = str(python)
+        code = (ROOT, Path(rota.__file__).parents[1], SITE)
+        one.environment = {**environment, "PYTHONPATH": os.pathsep.join(map(str, code))}
         yield one
 
 
