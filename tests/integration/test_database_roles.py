@@ -188,6 +188,21 @@ async def test_a_process_stands_among_its_own_kind_only(database: TestDatabase) 
         assert await app.execute("delete from members") == "DELETE 1", "the application's role may what it might"
 
 
+async def test_a_login_of_ones_own_gets_the_rights_of_a_kind_by_a_grant(database: TestDatabase) -> None:
+    login = f"executor_of_{database.url.rpartition('/')[2]}"
+    async with connected(database.owner_url) as owner:
+        await owner.execute(f"create role {login} login password 'its-password'; grant rota_executor to {login}")
+        try:
+            place = database.url.rpartition("@")[2]
+            async with connected(f"postgresql://{login}:its-password@{place}") as executor:
+                await executor.execute("insert into members (role, id, info) values ('executor', 'mine', '{}')")
+                for refused_ in ("insert into members (role, id, info) values ('store', 'mine', '{}')", ENTER):
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                        await executor.execute(refused_)
+        finally:
+            await owner.execute(f"drop role {login}")
+
+
 async def test_who_holds_the_lock_of_another_kind_is_named(database: TestDatabase) -> None:
     store = Database(database.url_of("store"), application="rota-store")
     executor = await asyncpg.connect(database.url_of("executor"), server_settings={"application_name": "rota-executor"})
