@@ -245,6 +245,11 @@ async def long_text(size: int) -> str:
 
 
 @task
+def print_at_once(size: int) -> None:
+    print("x" * size, end="")
+
+
+@task
 async def report(times: int) -> None:
     for number in range(times):
         current_job().progress(number / times, f"step {number}")

@@ -201,6 +201,13 @@ async def test_output_of_nobody_in_particular_goes_to_the_executors_log(
     assert not harness.sink.printed
 
 
+async def test_a_single_text_beyond_the_limit_is_cut_before_it_is_sent(start: Start) -> None:
+    harness = await start()
+    attempt = harness.attempt("print_at_once", size=5_000_000)
+    assert await harness.begin(attempt) == Succeeded(None)
+    assert len(harness.sink.of(attempt)) == 2_000_000
+
+
 async def test_progress_is_limited_and_the_last_word_wins(start: Start, tmp_path: Path) -> None:
     harness = await start()
     assert await harness.run("report", times=500) == Succeeded(None)

@@ -66,6 +66,7 @@ class Run(JobContext):
     def print(self, stream: str, text: str) -> None:
         """Keep what the task prints; whole lines leave at once, so that a crash does not swallow them."""
         if self._room > 0 and text:
+            text = text[: self._room]  # a single text may be larger than the memory of the executor
             self._room -= len(text)
             self._printed.append((stream, text))
             if "\n" in text or len(self._printed) > 1000:
