@@ -90,8 +90,7 @@ async def _start(
             env=env,
             pass_fds=(status_out,),
             start_new_session=True,
-            preexec_fn=_as_supervisor(),
-            **account.identity,
+            preexec_fn=_as_supervisor(account),
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         os.close(status_in)
@@ -203,14 +202,23 @@ async def _finish(transport: asyncio.SubprocessTransport, program: _Program) -> 
     transport.close()
 
 
-def _as_supervisor() -> Any:
-    """What makes the supervisor one, before it is begun: both stay with it."""
+def _as_supervisor(account: TaskAccount) -> Any:
+    """What makes the supervisor one, under the account, before it is begun: all of it stays with it."""
     if sys.platform != "linux":
-        return None
+        return None if not account.identity else lambda: _become(account)
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:
+        _become(account)  # first: a change of user clears the signal of the parent's death
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     return prepare
+
+
+def _become(account: TaskAccount) -> None:
+    """Take the account on, for good. Here, since uvloop's processes cannot be started with a user."""
+    if account.identity:
+        os.setgroups(account.identity["extra_groups"])
+        os.setgid(account.identity["group"])
+        os.setuid(account.identity["user"])
