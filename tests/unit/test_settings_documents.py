@@ -12,7 +12,7 @@ from apps.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 OF_CLIENTS = {"URL", "TOKEN"}
-OF_TESTS = {"TEST_SERVERS", "DRILL_JOBS", "DRILL_FAIR_JOBS", "DRILL_PARTIAL_JOBS"}
+OF_TESTS = {"TEST_SERVERS", "DRILL_JOBS", "DRILL_FAULT_JOBS", "DRILL_FAIR_JOBS", "DRILL_PARTIAL_JOBS"}
 """Of the suite and its drills; CONTRIBUTING.md and the README speak of them."""
 
 OF_COMPOSE = {"POSTGRES_IMAGE", "REDIS_IMAGE", "ZOOKEEPER_IMAGE", "PYTHON_IMAGE"}
