@@ -209,7 +209,7 @@ DENIED = {
     "an unknown database": ("postgresql://rota_app:{password}@{host}:{port}/nowhere", "does not exist",
                             ("relay", "doctor")),
     "an unknown parameter": ("postgresql://rota_app@{host}:{port}/{name}?pgbouncer=true&password=not-it",
-                             "ROTA_DATABASE_URL: pgbouncer is no parameter", ("store", "doctor", "migrate")),
+                             "DATABASE_URL: pgbouncer is no parameter", ("store", "doctor", "migrate")),
 }  # fmt: skip
 
 

@@ -30,10 +30,14 @@ TASKS: dict[str, dict[str, Any]] = {"noop": {}}
 
 @dataclass
 class Stores:
-    """Makes stores over one database."""
+    """Makes stores over one database.
+
+    The parts have a store's rights; `others` writes and `database` reads as whoever else a test plays.
+    """
 
     parts: Parts
     database: Database
+    others: PostgresEventLog
     stack: AsyncExitStack
 
     async def client(self, *, change: dict[str, Any] | None = None, **options: Any) -> httpx.AsyncClient:
@@ -69,10 +73,12 @@ async def stores(postgres_url: str) -> AsyncIterator[Stores]:
         stack.push_async_callback(own.close)
         log = PostgresEventLog(own, writer="store")
         stack.push_async_callback(log.close)
+        others = PostgresEventLog(database)
+        stack.push_async_callback(others.close)
         await PostgresTaskCatalog(database).announce(TASKS)
         settings = Settings(_env_file=None, database_url=postgres_url)  # type: ignore[call-arg]
         parts = compose(settings, own, log, PostgresClock(own), PostgresCoordination(own))
-        yield Stores(parts, database, stack)
+        yield Stores(parts, database, others, stack)
 
 
 @pytest.fixture

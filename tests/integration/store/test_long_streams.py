@@ -34,7 +34,7 @@ async def long_job(stores: Stores, submit: Submit) -> str:
         assert job is not None
         events = next_events if isinstance(next_events, list) else decide(job, next_events, now)
         write, _ = write_for(job, job.id, events, meta, now)
-        await stores.parts.log.append([Unit(id=uuid7(), writes=[write], meta=meta)])
+        await stores.others.append([Unit(id=uuid7(), writes=[write], meta=meta)])
     return job_id
 
 

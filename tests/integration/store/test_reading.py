@@ -28,7 +28,7 @@ async def advance(stores: Stores, job_id: str, *commands: c.Command) -> None:
         assert job is not None
         now, meta = datetime.now(UTC), Meta(actor="executor:e1")
         write, _ = write_for(job, stream, decide(job, command, now), meta, now)
-        await stores.parts.log.append([Unit(id=uuid7(), writes=[write], meta=meta)])
+        await stores.others.append([Unit(id=uuid7(), writes=[write], meta=meta)])
 
 
 START = c.StartAttempt(executor="e1")

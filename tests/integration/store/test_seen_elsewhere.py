@@ -159,7 +159,7 @@ async def test_at_every_step_the_record_says_what_has_happened(
         meta = Meta(actor="executor:e")
         write, _ = write_for(before, job_id, decide(before, command, now), meta, now)
         unit = Unit(id=UUID(int=before.version), writes=[write], meta=meta)
-        assert isinstance((await stores.parts.log.append([unit]))[0], Appended)
+        assert isinstance((await stores.others.append([unit]))[0], Appended)
         listed: dict[str, Any] = (await client.get("/v1/jobs")).json()["items"][0]
         read = (await client.get(f"/v1/jobs/{job_id}")).json()
         row = (await PostgresJobIndex(stores.database).get([job_id]))[job_id]

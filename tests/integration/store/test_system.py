@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from adapters.postgres.connection import Database
+from adapters.postgres.coordination import PostgresCoordination
 from domain.errors import Unavailable
 from domain.events import event_types
 from domain.ports import Member
@@ -20,7 +21,7 @@ from tests.integration.store.conftest import Stores, Submit
 async def test_the_cluster_shows_members_leader_and_term(client: httpx.AsyncClient, stores: Stores):
     empty = (await client.get("/v1/cluster")).json()
     assert (empty["leader"], empty["term"]) == (None, None)
-    coordination = stores.parts.coordination
+    coordination = PostgresCoordination(stores.database)
     async with (
         coordination.register("executor", "e1", {"host": "h", "id": "other"}),
         coordination.elect("s1", {"host": "h"}),

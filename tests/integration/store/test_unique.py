@@ -73,6 +73,11 @@ def jobs(stores: Stores) -> Jobs:
     return Jobs(stores.parts)
 
 
+def player(stores: Stores) -> Jobs:
+    """Changes jobs as whoever may: a store's own rights end where an attempt begins."""
+    return Jobs(replace(stores.parts, log=stores.others, commit=GroupCommit(stores.others)))
+
+
 def second_store(stores: Stores) -> Jobs:
     """Another store over the same database, with connections of its own."""
     database = Database(stores.database.url)
@@ -87,8 +92,9 @@ To = Callable[[str, UUID], Awaitable[Job]]
 
 
 @pytest.fixture
-def bring(jobs: Jobs) -> To:
-    """Bring a queued or scheduled job into a state."""
+def bring(stores: Stores) -> To:
+    """Bring a queued or scheduled job into a state, as an executor or a store would."""
+    jobs = player(stores)
 
     async def to(state: str, job_id: UUID) -> Job:
         steps: dict[str, tuple[c.Command, ...]] = {
@@ -468,6 +474,7 @@ async def test_a_unique_job_on_a_queue_that_became_managed_a_moment_ago_waits_in
 @pytest.mark.parametrize("policy", ["reject", "return", "replace", "keep_latest"])
 async def test_under_the_scope_queued_two_that_have_not_started_never_wait_at_once(stores: Stores, policy: str) -> None:
     two = [Jobs(stores.parts), second_store(stores)]
+    executor = player(stores)
 
     async def submit(number: int) -> None:
         store = two[number % 2]
@@ -476,7 +483,7 @@ async def test_under_the_scope_queued_two_that_have_not_started_never_wait_at_on
                 answer = await store.submit(asking(while_="queued", on_conflict=policy), None, META)
                 if number % 3 == 0 or policy in ("reject", "return"):
                     start = c.StartAttempt(executor="e")
-                    await asyncio.gather(store.act(answer.job.id, start, META), return_exceptions=True)
+                    await asyncio.gather(executor.act(answer.job.id, start, META), return_exceptions=True)
 
     await asyncio.gather(*(submit(number) for number in range(8)))
     jobs: dict[UUID, Job] = {}
