@@ -10,7 +10,8 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from apps.store import event_routes, histories, job_routes
+from apps import histories
+from apps.store import event_routes, job_routes
 from domain.decisions import decide, write_for
 from domain.events import ProgressReported
 from domain.jobs import fold
