@@ -182,18 +182,26 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         deadline = None if self._give_up_seconds is None else loop.time() + self._give_up_seconds
         pause = 0.05
+        failed_at: float | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._log.append(units, fence=fence)
+                    results = await self._log.append(units, fence=fence)
             except TimeoutError:
                 message = f"the log has not answered within {self._give_up_seconds} s"
                 raise Unavailable(message, server="postgres") from None
-            except Unavailable:
+            except Unavailable as error:
+                if failed_at is None:
+                    failed_at = loop.time()
+                    log.warning("the log cannot be written now, what is to be appended waits: %s", error)
                 if deadline is not None and loop.time() + pause > deadline:
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
+            else:
+                if failed_at is not None:
+                    log.warning("the log can be written again after %.1f s", loop.time() - failed_at)
+                return results
 
 
 def _fail(entries: Iterable[_Waiting], error: Exception) -> None:
