@@ -136,7 +136,7 @@ def number(request: Request, name: str, default: int, *, low: int = 0, high: int
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not re.fullmatch(r"-?\d{1,19}", text) or not low <= int(text) <= high:
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not low <= int(text) <= high:
         raise Rejected(f"{name}: must be an integer from {low} to {high}", field=name, code="invalid-argument")
     return int(text)
 
@@ -146,7 +146,7 @@ def at_of(request: Request) -> int | datetime | None:
     text = request.query_params.get("at")
     if text is None:
         return None
-    if re.fullmatch(r"\d{1,18}", text):
+    if re.fullmatch(r"[0-9]{1,18}", text):
         return int(text)
     return instant_of(text, "at")
 
@@ -154,7 +154,7 @@ def at_of(request: Request) -> int | datetime | None:
 def instant_of(text: str, name: str) -> datetime:
     """An instant in a query (a `+` may have become a space). Raises Rejected."""
     try:
-        found: datetime = parse_instant(re.sub(r" (\d\d:\d\d)$", r"+\1", text))
+        found: datetime = parse_instant(re.sub(r" ([0-9]{2}:[0-9]{2})$", r"+\1", text))
     except ValueError as error:
         raise Rejected(f"{name}: {error}", field=name, code="invalid-argument") from None
     return found

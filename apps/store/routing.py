@@ -1,15 +1,20 @@
-"""How routes are made: FastAPI documents them, and nothing of it stands between a request and its handler."""
+"""How routes are made and found: FastAPI documents them, and nothing of it stands between a request and its handler.
+
+Never answers that a method is not allowed without naming all those that are, whatever route has them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain.errors import Unavailable
@@ -40,6 +45,12 @@ def _plain(handler: Handler) -> ASGIApp:
     return answer
 
 
+async def _head(response: Response, send: Send) -> None:
+    """Send what the response would begin with: the answer to HEAD, also of a stream that never ends."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
 def _reading(handler: Handler) -> ASGIApp:
     """As `_plain`, within bounded time; sending the answer, which may be endless, is not counted.
 
@@ -52,7 +63,10 @@ def _reading(handler: Handler) -> ASGIApp:
                 response = await handler(Request(scope, receive, send))
         except TimeoutError:
             raise Unavailable(f"no answer within {READ_SECONDS} s", server="postgres") from None
-        await response(scope, receive, send)
+        if scope["method"] == "HEAD":
+            await _head(response, send)
+        else:
+            await response(scope, receive, send)
 
     return answer
 
@@ -79,11 +93,56 @@ class Routes:
         )
 
 
+class _Path:
+    """One path and its routes by method. GET answers HEAD as well, and each path says what it takes (OPTIONS)."""
+
+    def __init__(self, route: Route) -> None:
+        self.path = route.path
+        self.routes: dict[str, Route] = {}
+        self._shape = route
+
+    def matches(self, path: str) -> bool:
+        """Whether a request's path is one of these."""
+        return self._shape.path_regex.match(path) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises HTTPException for a method that the path does not have."""
+        method = scope["method"]
+        route = self.routes.get("GET" if method == "HEAD" else method)
+        _, about = (route or self._shape).matches(scope)
+        scope.update(about)  # the parameters in the path, and the route for the metrics
+        if route is not None:
+            await route.app(scope, receive, send)
+            return
+        allowed = {"Allow": ", ".join(sorted({*self.routes, *(["HEAD"] if "GET" in self.routes else []), "OPTIONS"}))}
+        if method != "OPTIONS":
+            raise HTTPException(405, headers=allowed)
+        await Response(None, 204, allowed)(scope, receive, send)
+
+
+class _Paths:
+    """Finds a request's path: one that is written out comes before one with parameters."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        found: dict[str, _Path] = {}
+        for route in routes:
+            if isinstance(route, Route):
+                path = found.setdefault(route.path, _Path(route))
+                path.routes |= dict.fromkeys((route.methods or set()) - {"HEAD"}, route)
+        self._exact = {name: path for name, path in found.items() if "{" not in name}
+        self._shapes = [path for name, path in found.items() if "{" in name]
+
+    def find(self, path: str) -> _Path | None:
+        """The routes of this path; None when there are none."""
+        return self._exact.get(path) or next((shape for shape in self._shapes if shape.matches(path)), None)
+
+
 def bare(app: FastAPI) -> ASGIApp:
     """The application's routes without its middleware, which would turn errors into plain texts of its own."""
+    paths = _Paths(app.router.routes)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app
-        await app.router(scope, receive, send)
+        await (paths.find(scope["path"]) or app.router)(scope, receive, send)
 
     return answer

@@ -282,6 +282,27 @@ async def test_unknown_paths_and_methods_are_problems(strict: httpx.AsyncClient)
     assert_problem(await strict.delete("/v1/jobs/actions"), 405)
 
 
+async def test_a_refused_method_is_told_all_that_the_path_has(strict: httpx.AsyncClient):
+    for path, allowed in (
+        ("/v1/jobs", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/jobs/actions", "OPTIONS, POST"),
+        ("/v1/schedules/nightly", "GET, HEAD, OPTIONS, PATCH"),
+        ("/v1/events", "GET, HEAD, OPTIONS, POST"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+    ):
+        for method in ("DELETE", "TRACE", "BREW"):
+            answer = await strict.request(method, path)
+            assert_problem(answer, 405)
+            assert answer.headers["allow"] == allowed, (method, path)
+        answer = await strict.options(path)
+        assert (answer.status_code, answer.headers["allow"], answer.content) == (204, allowed, b"")
+
+
+async def test_a_path_that_is_written_out_is_no_id(strict: httpx.AsyncClient):
+    assert_problem(await strict.get("/v1/jobs/bulk"), 405)
+    assert_problem(await strict.get("/v1/schedules/preview"), 405)
+
+
 WRONG_QUERIES = [
     ("/v1/jobs?state=asleep", "state"),
     ("/v1/jobs?colour=red", "colour"),
@@ -300,6 +321,10 @@ WRONG_QUERIES = [
     ("/v1/jobs?submitted_before=yesterday", "submitted_before"),
     ("/v1/jobs?at_least=-1", "at_least"),
     ("/v1/jobs?at_least=99999999999999999999", "at_least"),
+    ("/v1/jobs?at_least=1000001", "at_least"),
+    ("/v1/events?at_least=1000001", "at_least"),
+    ("/v1/cluster?at_least=1000001", "at_least"),
+    ("/v1/jobs?limit=%D9%A3", "limit"),
     ("/v1/events?after=-1", "after"),
     ("/v1/events?after=x", "after"),
     ("/v1/events?limit=1001", "limit"),

@@ -173,6 +173,20 @@ async def test_a_position_that_does_not_come_is_told_in_time(stores: Stores):
     assert answer.headers["retry-after"]
 
 
+async def test_head_is_answered_as_get_without_the_body_also_for_the_live_log(stores: Stores, submit: Submit):
+    job = await submit()
+    async with httpx.AsyncClient(base_url=(await stores.serve()).url) as client:
+        for path in ("/v1/jobs", f"/v1/jobs/{job['id']}", "/openapi.json", "/docs"):
+            got, head = await client.get(path), await client.head(path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            assert head.headers["content-type"] == got.headers["content-type"]
+            assert head.headers["content-length"] == got.headers["content-length"]
+        missing = await client.head("/v1/nothing")
+        assert (missing.status_code, missing.content) == (404, b"")
+        live = await client.head("/v1/events/stream")
+        assert (live.status_code, live.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
 async def test_an_instant_before_the_submission_finds_nothing(client: httpx.AsyncClient, submit: Submit):
     await submit()
     earlier = quote((datetime.now(UTC) - timedelta(days=1)).isoformat())
