@@ -16,7 +16,7 @@ from uuid import UUID
 from domain.errors import RotaError, Unavailable, Unexpected
 from domain.ids import Term
 from domain.log import AppendResult, Unit
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 
 log = logging.getLogger("rota.commit")
 

@@ -14,7 +14,8 @@ from adapters.codec import decode
 from apps.calendar_reading import read_calendar
 from domain.errors import Unreadable
 from domain.events import named
-from domain.ports import EventLog, ResourceRow
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import ResourceRow
 from domain.recurrence.calendars import Calendar
 from domain.schedules.events import CalendarArchived, CalendarChanged, CalendarCreated
 

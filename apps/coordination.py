@@ -13,7 +13,7 @@ from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.fence import PostgresFence
 from apps.settings import Settings
 from apps.version import VERSION
-from domain.ports import Coordination
+from domain.ports.coordination import Coordination
 
 
 @asynccontextmanager

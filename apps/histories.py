@@ -12,9 +12,9 @@ from uuid import UUID
 
 from adapters.codec import decode
 from domain.errors import Unreadable
-from domain.jobs import Job, follow
+from domain.jobs.job import Job, follow
 from domain.log import Recorded
-from domain.ports import LAST_VERSION, EventLog
+from domain.ports.event_log import LAST_VERSION, EventLog
 
 PAGE_EVENTS = 1000
 PAGE_BYTES = 4 * 1024 * 1024
@@ -34,7 +34,7 @@ async def history_of(log: EventLog, stream_id: UUID, after: int = 0) -> AsyncIte
 
 
 async def changes_of(log: EventLog, job_id: UUID, upto: int = LAST_VERSION) -> AsyncIterator[Recorded]:
-    """A job's events up to a version, of its reports only the last one, for `domain.jobs.follow`."""
+    """A job's events up to a version, of its reports only the last one, for `domain.jobs.job.follow`."""
     after = 0
     while page := await log.read_changes_page(job_id, after, PAGE_EVENTS, PAGE_BYTES, upto):
         for raw in page:

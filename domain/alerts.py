@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from domain.builtin_tasks import check_arguments
+from domain.builtin.tasks import check_arguments
 from domain.errors import Rejected
 from domain.ids import Position
-from domain.jobs import Job
-from domain.secret_references import secrets_in
-from domain.specs import JobSpec
+from domain.jobs.job import Job
+from domain.jobs.secret_references import secrets_in
+from domain.jobs.spec import JobSpec
 
 ACTOR = "alert:"
 """How the actor of an alert's submission begins; nobody else's does."""

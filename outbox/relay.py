@@ -36,7 +36,8 @@ from domain.errors import Corruption, Unavailable
 from domain.ids import Position
 from domain.log import RawEvent
 from domain.messaging import Publisher, Refill, WorkItem
-from domain.ports import EventLog, HeadRow, JobIndex
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import HeadRow, JobIndex
 
 log = logging.getLogger("rota.relay")
 

@@ -14,7 +14,7 @@ import orjson
 from adapters.codec import decode, encode_event, encode_meta
 from domain.errors import NotLeader
 from domain.ids import Position, Term, Version
-from domain.jobs import REPORTS
+from domain.jobs.job import REPORTS
 from domain.log import (
     Appended,
     AppendResult,
@@ -26,7 +26,8 @@ from domain.log import (
     StreamWrite,
     Unit,
 )
-from domain.ports import LAST_VERSION, HeadRow, JobFilter, ResourceRow
+from domain.ports.event_log import LAST_VERSION
+from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
 
 
 def _utc_now() -> datetime:

@@ -26,7 +26,7 @@ from adapters.postgres.tables import leadership, members
 from adapters.proofs import Proofs
 from domain.errors import Unavailable
 from domain.ids import Term
-from domain.ports import Member
+from domain.ports.coordination import Member
 
 BEAT_SECONDS = 2.0
 BEAT_RETRY_SECONDS = 0.25

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import deliveries, delivery_cursors, webhook_secrets
-from domain.deliveries import Delivery, DeliveryCounts
 from domain.errors import NotLeader
 from domain.ids import Position, Term
+from domain.subscriptions.deliveries import Delivery, DeliveryCounts
 
 _KEEP = text(
     """

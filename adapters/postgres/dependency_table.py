@@ -13,10 +13,9 @@ import orjson
 from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 
 from adapters.postgres.connection import Database
-from domain.dependencies import ENDS, OPEN, Status
-from domain.events import after_from_json
 from domain.ids import Position
-from domain.specs import After
+from domain.jobs.dependencies import ENDS, OPEN, Status
+from domain.jobs.spec import After, after_from_json
 
 _WAITS = "w.state = 'waiting' and w.lane is null"
 _ENDS = ", ".join(f"'{state}'" for state in sorted(ENDS))

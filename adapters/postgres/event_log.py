@@ -20,9 +20,9 @@ from adapters.postgres.connection import Database, end
 from adapters.postgres.errors import translated
 from domain.errors import Corruption, NotLeader, Unavailable
 from domain.ids import Position, Term, Version
-from domain.jobs import REPORTS
+from domain.jobs.job import REPORTS
 from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
-from domain.ports import LAST_VERSION
+from domain.ports.event_log import LAST_VERSION
 
 log = logging.getLogger("rota.postgres.log")
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import dependencies, jobs
 from domain.ids import Position, Version
-from domain.ports import HeadRow, JobFilter
+from domain.ports.indexes import HeadRow, JobFilter
 
 _IN_LINES = text(
     """

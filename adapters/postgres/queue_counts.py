@@ -12,8 +12,8 @@ from sqlalchemy import ARRAY, BigInteger, Integer, Text, bindparam, func, select
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import jobs, queue_counts, queue_flow, running_attempts
 from domain.ids import Position
-from domain.ports import QueueFigures
-from domain.specs import LANE_SEPARATOR
+from domain.jobs.spec import LANE_SEPARATOR
+from domain.ports.indexes import QueueFigures
 
 # Queues that have nothing any more leave the table.
 _REPLACE = text(

@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import resources
 from domain.ids import Position, Version
-from domain.ports import ResourceRow
+from domain.ports.indexes import ResourceRow
 
 
 class PostgresResourceIndex:

@@ -28,10 +28,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import admissions, checkpoints, limit_states, queue_counts, running_attempts
-from domain.brain import RunningAttempt
+from domain.admission.admission import LinesChange, Place
 from domain.errors import NotLeader
 from domain.ids import Position, Version
-from domain.lines.lines import LinesChange, Place
+from domain.leader_state import RunningAttempt
 
 CHECKPOINT = "scheduler"
 

@@ -21,7 +21,7 @@ from adapters.redis.subscription import Entry, Subscription, subscribed
 from domain.errors import Unavailable
 from domain.ids import Position
 from domain.messaging import FeedBatch, FeedEvent
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 
 log = logging.getLogger("rota.redis.feed")
 

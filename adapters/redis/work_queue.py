@@ -34,9 +34,9 @@ from adapters.redis.streams import (
     work_stream,
     work_streams,
 )
+from domain.admission.fairness import order_of
 from domain.errors import Unreadable
 from domain.ids import Position, Version
-from domain.lines.turns import order_of
 from domain.log import Recorded
 from domain.messaging import WorkItem
 

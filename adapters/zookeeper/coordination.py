@@ -25,7 +25,7 @@ from adapters.background import beside
 from adapters.zookeeper.holds import HeldLead, HeldPlace
 from adapters.zookeeper.session import Session
 from domain.errors import Unavailable
-from domain.ports import Fence, Member
+from domain.ports.coordination import Fence, Member
 
 log = logging.getLogger("rota.zookeeper")
 

@@ -30,7 +30,7 @@ from apps.cli.bench_schedules import AtScale, Scale
 from apps.cli.output import Failure, print_json, say
 from apps.cli.up import running_system
 from domain.ids import Position
-from domain.ports import JobFilter
+from domain.ports.indexes import JobFilter
 from rota import Client
 
 PARTS = ("append", "end_to_end", "limits", "submit", "latency", "timers")

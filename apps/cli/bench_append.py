@@ -9,11 +9,11 @@ from uuid_utils.compat import uuid7
 
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, Unit
-from domain.specs import JobSpec
 
 EVENTS_A_CALL = 500
 

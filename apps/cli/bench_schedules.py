@@ -22,12 +22,12 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from apps.cli.output import Failure, say
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.ids import Position, Version
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, RawEvent, StreamWrite, Unit
 from domain.schedules import changes
-from domain.specs import JobSpec
 from rota import Client, Unreachable
 
 TICKS_PER_SECOND = 500

@@ -24,12 +24,12 @@ from apps.executor.reporting import Reporter, text
 from apps.executor.secret_sources import NoSecret, SecretSources
 from apps.executor.slots import Slots
 from apps.service import Backoff
-from domain import commands as c
-from domain.brain import BEGIN_LIMIT
 from domain.errors import Rejected, RotaError
-from domain.jobs import Job
-from domain.secret_references import check_secrets, names_secrets, revealed, secrets_in
-from domain.specs import After, JobSpec
+from domain.jobs import commands as c
+from domain.jobs.job import Job
+from domain.jobs.secret_references import check_secrets, names_secrets, revealed, secrets_in
+from domain.jobs.spec import After, JobSpec
+from domain.leader_state import BEGIN_LIMIT
 from observability import tracing
 
 log = logging.getLogger("rota.executor")

@@ -18,14 +18,14 @@ from adapters.group_commit import GroupCommit
 from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from apps.histories import jobs_of, jobs_since
-from domain import commands as c
-from domain.decisions import decide
 from domain.errors import Conflict, RotaError, Unreadable
-from domain.events import JobSubmitted
-from domain.jobs import Job, evolve
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide
+from domain.jobs.events import JobSubmitted
+from domain.jobs.job import Job, evolve
 from domain.log import Appended
 from domain.messaging import WorkItem
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 from observability import tracing, unreadable
 
 log = logging.getLogger("rota.executor.claiming")

@@ -52,9 +52,9 @@ from apps.secrecy import withdraw_secrets
 from apps.service import STOP_SECONDS, admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings
 from apps.version import VERSION
-from domain.builtin_tasks import BUILTIN_TASKS
+from domain.builtin.tasks import BUILTIN_TASKS
 from domain.errors import Unavailable
-from domain.ports import Coordination, Registration
+from domain.ports.coordination import Coordination, Registration
 from observability import metrics
 
 log = logging.getLogger("rota.executor")

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from apps.executor.patience import until_available
 from domain.errors import Rejected
-from domain.references import Reference, references_in, resolved
-from domain.specs import After, JobSpec, Predecessor
+from domain.jobs.references import Reference, references_in, resolved
+from domain.jobs.spec import After, JobSpec, Predecessor
 
 RESULTS_LIMIT_BYTES = 1024 * 1024
 """Of all results that go with one attempt, as JSON."""

@@ -8,11 +8,11 @@ from uuid_utils.compat import uuid7
 
 from adapters.group_commit import GroupCommit
 from apps.executor.attempts import Attempt
-from domain.builtin_tasks import EventPublish
-from domain.events import EventPublished
+from domain.builtin.tasks import EventPublish
 from domain.ids import Version, event_stream_id
+from domain.jobs.events import EventPublished
 from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.triggers import correlation_of
+from domain.triggers.trigger import correlation_of
 
 
 class EventPublisher:

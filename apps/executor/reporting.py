@@ -18,13 +18,14 @@ from apps.executor.patience import until_available
 from apps.executor.units import unit_for
 from apps.histories import job_since, jobs_of
 from apps.service import Backoff
-from domain import commands as c
-from domain.decisions import decide
 from domain.errors import Conflict, Corruption, Unexpected, Unreadable
-from domain.events import AttemptError, Event
-from domain.jobs import Job
+from domain.events import Event
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide
+from domain.jobs.events import AttemptError
+from domain.jobs.job import Job
 from domain.log import Appended, Unit
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 from observability import unreadable
 
 log = logging.getLogger("rota.executor")

@@ -24,7 +24,7 @@ from apps.executor.slots import Slots
 from apps.service import Backoff
 from domain.errors import Unavailable
 from domain.messaging import WorkItem, WorkQueue
-from domain.ports import Registration
+from domain.ports.coordination import Registration
 
 log = logging.getLogger("rota.executor")
 

@@ -21,7 +21,7 @@ from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost
 from apps.executor.task_process import TaskProcess
 from apps.executor.task_runs import Patience, Run
 from apps.settings import PREFIX, SECRET_FIELDS
-from domain.builtin_tasks import BUILTIN_TASKS
+from domain.builtin.tasks import BUILTIN_TASKS
 
 log = logging.getLogger("rota.executor.tasks")
 

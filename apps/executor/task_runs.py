@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
-from domain.brain import BEGIN_LIMIT
-from domain.retry import DELAY_LIMIT_SECONDS
+from domain.jobs.retry import DELAY_LIMIT_SECONDS
+from domain.leader_state import BEGIN_LIMIT
 
 Ending = Literal["cancel", "timeout"]
 

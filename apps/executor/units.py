@@ -7,9 +7,9 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
-from domain.decisions import write_for
 from domain.events import Event
-from domain.jobs import Job
+from domain.jobs.decisions import write_for
+from domain.jobs.job import Job
 from domain.log import Meta, Unit
 
 

@@ -20,12 +20,13 @@ from apps.executor.attempts import Lost
 from apps.executor.reporting import Reporter
 from apps.executor.service import Executor
 from apps.histories import job_since, jobs_of
-from domain import commands as c
-from domain.brain import RunningAttempt
 from domain.errors import Unavailable, Unreadable
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.job import Job
+from domain.leader_state import RunningAttempt
 from domain.messaging import ControlChannel
-from domain.ports import EventLog, JobIndex
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import JobIndex
 from observability import unreadable
 
 log = logging.getLogger("rota.executor")

@@ -18,16 +18,16 @@ from uuid_utils.compat import uuid7
 
 from apps.histories import histories_of
 from apps.scheduler.extensions import Office
-from domain import commands as c
+from domain.admission.queues import KIND
 from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
-from domain.brain import End
-from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unreadable
 from domain.ids import Position
-from domain.jobs import Job, follow
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job, follow
+from domain.leader_state import End
 from domain.log import Meta, Unit
 from domain.messaging import FeedEvent
-from domain.queues import KIND
 from observability import unreadable
 
 log = logging.getLogger("rota.alerts")

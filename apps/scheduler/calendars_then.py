@@ -17,7 +17,8 @@ from apps.calendar_versions import LATEST, Versions, versions_of
 from domain.errors import Rejected
 from domain.ids import resource_id
 from domain.messaging import FeedEvent
-from domain.ports import EventLog, ResourceIndex, ResourceRow
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import ResourceIndex, ResourceRow
 from domain.recurrence.calendars import Calendar
 from domain.schedules import calendars
 from domain.schedules.schedule import Schedule

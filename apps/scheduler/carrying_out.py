@@ -14,15 +14,16 @@ from uuid_utils.compat import uuid7
 
 from apps.histories import jobs_of
 from apps.scheduler.metrics import SchedulerMetrics
-from domain import commands as c
-from domain.brain import Brain, Decision
-from domain.decisions import decide, write_for
 from domain.errors import NotPossible, Unreadable
-from domain.events import Event, JobDispatched
+from domain.events import Event
 from domain.ids import Term
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import JobDispatched
+from domain.jobs.job import Job
+from domain.leader_state import Brain, Decision
 from domain.log import Appended, AppendResult, Meta, Unit
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 from observability import tracing, unreadable
 
 BATCH = 500

@@ -15,8 +15,8 @@ from apps.scheduler.delivery_worker import DeliveryWorker, Tail
 from apps.scheduler.extensions import Office
 from domain.ids import Position
 from domain.messaging import FeedEvent
-from domain.ports import ResourceRow
-from domain.subscriptions import KIND, OWN_EVENTS
+from domain.ports.indexes import ResourceRow
+from domain.subscriptions.subscription import KIND, OWN_EVENTS
 
 log = logging.getLogger("rota.deliveries")
 

@@ -22,14 +22,14 @@ from adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
 from apps.scheduler.metrics import DeliveryMetrics
 from apps.scheduler.outgoing import content_of
 from apps.scheduler.surroundings import Surroundings
-from domain.delivery_order import Change, DeliveryOrder, Item
 from domain.errors import RotaError, Unavailable
-from domain.event_patterns import compile_pattern
 from domain.ids import Position, Term
 from domain.log import RawEvent
-from domain.ports import HeadRow, ResourceRow
-from domain.subscriptions import NAMES, delivered_by, delivery_id, retry_policy, wanted_view
-from domain.triggers import CHAIN_LIMIT
+from domain.matching.patterns import compile_pattern
+from domain.ports.indexes import HeadRow, ResourceRow
+from domain.subscriptions.delivery_order import Change, DeliveryOrder, Item
+from domain.subscriptions.subscription import NAMES, delivered_by, delivery_id, retry_policy, wanted_view
+from domain.triggers.trigger import CHAIN_LIMIT
 from domain.work import TooMuchWork
 from observability import unreadable
 

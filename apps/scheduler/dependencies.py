@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from domain import commands as c
-from domain.brain import Decision, End
-from domain.dependencies import OPEN, Dependencies, Status, Verdict
 from domain.errors import Unavailable
-from domain.events import after_from_json
 from domain.ids import Position
+from domain.jobs import commands as c
+from domain.jobs.dependencies import OPEN, Dependencies, Status, Verdict
+from domain.jobs.spec import After, after_from_json
+from domain.leader_state import Decision, End
 from domain.messaging import FeedEvent
-from domain.specs import After
 
 if TYPE_CHECKING:
     from apps.scheduler.extensions import Office

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from apps.scheduler.carrying_out import CarriesOut
 from apps.scheduler.surroundings import Surroundings
-from domain.brain import Brain
 from domain.ids import Position, Term
+from domain.leader_state import Brain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,16 +15,16 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import histories_of
-from domain import commands as c
-from domain.brain import Decision, End
 from domain.errors import Unavailable
-from domain.events import JobCancelled
-from domain.group_watch import GroupWatch
-from domain.groups import KINDS, Group, evolve_group, group_of, head_of_group, reconcile, unended
 from domain.ids import Position
+from domain.jobs import commands as c
+from domain.jobs.events import JobCancelled
+from domain.leader_state import Decision, End
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
-from domain.ports import HeadRow, JobFilter, ResourceRow
+from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
+from domain.workflows.watch import GroupWatch
+from domain.workflows.workflow import KINDS, Group, evolve_group, group_of, head_of_group, reconcile, unended
 
 if TYPE_CHECKING:
     from apps.scheduler.extensions import Office

@@ -17,11 +17,11 @@ from apps.scheduler.carrying_out import BATCH, CarriesOut
 from apps.scheduler.extensions import Extension
 from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
-from domain.brain import HORIZON, Brain, Change
 from domain.errors import NotLeader, Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
-from domain.ports import Member
+from domain.leader_state import HORIZON, Brain, Change
+from domain.ports.coordination import Member
 from observability import unreadable
 
 log = logging.getLogger("rota.scheduler")

@@ -16,15 +16,15 @@ from uuid import UUID
 from apps.scheduler.carrying_out import BATCH
 from apps.scheduler.extensions import Office
 from apps.scheduler.surroundings import Surroundings
-from domain import commands as c
-from domain.brain import Brain, Decision
+from domain.admission.queues import KIND, QueueSettings, settings_from_json
 from domain.errors import Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
+from domain.jobs import commands as c
+from domain.jobs.spec import PRIORITIES
+from domain.leader_state import Brain, Decision
 from domain.messaging import FeedEvent
-from domain.ports import ResourceRow
-from domain.queues import KIND, QueueSettings, settings_from_json
-from domain.specs import PRIORITIES
+from domain.ports.indexes import ResourceRow
 from observability import unreadable
 
 log = logging.getLogger("rota.scheduler")

@@ -11,10 +11,11 @@ import logging
 from typing import NamedTuple
 
 from apps.scheduler.carrying_out import CarriesOut
-from domain import commands as c
-from domain.brain import Brain, Decision
+from domain.jobs import commands as c
+from domain.leader_state import Brain, Decision
 from domain.messaging import Publisher, WorkItem, WorkStreams
-from domain.ports import EventLog, HeadRow, JobIndex
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import HeadRow, JobIndex
 
 log = logging.getLogger("rota.scheduler")
 

@@ -10,7 +10,7 @@ import orjson
 
 from adapters.codec import to_json
 from domain.log import RawEvent
-from domain.ports import HeadRow
+from domain.ports.indexes import HeadRow
 
 SOURCE = "/rota"
 TYPE_PREFIX = "rota."

@@ -19,15 +19,15 @@ from uuid_utils.compat import uuid7
 from apps.histories import jobs_of
 from apps.scheduler.calendars_then import CalendarsThen
 from apps.scheduler.extensions import Office
-from domain import commands as c
-from domain.brain import HORIZON, End
-from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable, Unreadable
 from domain.ids import Position
-from domain.jobs import ENDED, Job
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import ENDED, Job
+from domain.leader_state import HORIZON, End
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
-from domain.ports import ResourceRow
+from domain.ports.indexes import ResourceRow
 from domain.schedules import ticking
 from domain.schedules.definition import Timings
 from domain.schedules.events import ScheduleTicked

@@ -25,12 +25,13 @@ from apps.scheduler.missing_work import MissingWork
 from apps.scheduler.surroundings import Surroundings
 from apps.service import Backoff
 from apps.version import VERSION
-from domain.brain import Brain
 from domain.errors import NotLeader, Unavailable
-from domain.events import DecisionRefused, Event, LeaderElected
+from domain.events import Event
 from domain.ids import NAMESPACE, Position, Term
+from domain.jobs.events import DecisionRefused, LeaderElected
+from domain.leader_state import Brain
 from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports import Leadership
+from domain.ports.coordination import Leadership
 
 log = logging.getLogger("rota.scheduler")
 

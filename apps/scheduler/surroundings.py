@@ -10,13 +10,15 @@ from uuid import UUID
 
 from apps.scheduler.dependencies import DependencyTable
 from apps.scheduler.metrics import SchedulerMetrics
-from domain.brain import RunningAttempt
-from domain.deliveries import Deliveries
+from domain.admission.admission import LinesChange, Place
 from domain.ids import Position
-from domain.lines.lines import LinesChange, Place
+from domain.leader_state import RunningAttempt
 from domain.log import RawEvent
 from domain.messaging import Feed, Publisher, WorkStreams
-from domain.ports import Coordination, EventLog, JobIndex, ResourceIndex
+from domain.ports.coordination import Coordination
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import JobIndex, ResourceIndex
+from domain.subscriptions.deliveries import Deliveries
 
 
 class Projection(Protocol):

@@ -24,19 +24,19 @@ from uuid_utils.compat import uuid7
 
 from apps.histories import history_of
 from apps.scheduler.extensions import Office
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unreadable
-from domain.event_paths import event_view
-from domain.event_patterns import MATCH_STEPS, Pattern, compile_pattern
 from domain.events import event_from_json
 from domain.ids import Position
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.spec import Origin
 from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.matching.paths import event_view
+from domain.matching.patterns import MATCH_STEPS, Pattern, compile_pattern
 from domain.messaging import FeedEvent
-from domain.ports import ResourceRow
-from domain.specs import Origin
-from domain.trigger_events import TriggerFailed
-from domain.triggers import (
+from domain.ports.indexes import ResourceRow
+from domain.triggers.events import TriggerFailed
+from domain.triggers.trigger import (
     CHAIN_LIMIT,
     KIND,
     Doc,

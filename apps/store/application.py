@@ -47,7 +47,7 @@ from apps.store.why_inbox import WhyInbox
 from apps.store.why_routes import WhyRoutes
 from apps.store.why_ticks import WhyTicks
 from apps.version import VERSION
-from domain.groups import KINDS
+from domain.workflows.workflow import KINDS
 
 
 def create_app(

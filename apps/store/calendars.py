@@ -16,7 +16,7 @@ from apps.store.resources import Changed, ResourceChange, Resources
 from domain.errors import NotFound, Rejected, Unavailable
 from domain.ids import resource_id
 from domain.log import Meta
-from domain.ports import ResourceRow
+from domain.ports.indexes import ResourceRow
 from domain.recurrence.calendars import Calendar
 from domain.recurrence.icalendar import Told
 from domain.schedules import calendars

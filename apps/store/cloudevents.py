@@ -26,7 +26,7 @@ from domain.cloudevents import (
     string_problem,
 )
 from domain.errors import Rejected
-from domain.events import EventPublished
+from domain.jobs.events import EventPublished
 
 BATCH_LIMIT = 1000
 DATA_LIMIT_BYTES = 256 * 1024

@@ -24,10 +24,10 @@ from apps.store.requests import meta_of, number, traceparent_of
 from apps.store.routing import Routes
 from apps.store.trails import Trails
 from domain.errors import Corruption, Rejected
-from domain.events import EventPublished
 from domain.ids import Position, Version, event_stream_id
+from domain.jobs.events import EventPublished
 from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.triggers import correlation_of
+from domain.triggers.trigger import correlation_of
 from observability import tracing
 
 PAGE_LIMIT = 1000

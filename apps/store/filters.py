@@ -14,8 +14,8 @@ from apps.store.json_body import shown
 from apps.store.requests import instant_of
 from domain.errors import Rejected
 from domain.ids import resource_id
-from domain.jobs import STATES
-from domain.ports import JobFilter
+from domain.jobs.job import STATES
+from domain.ports.indexes import JobFilter
 
 TEXTS = ("state", "queue", "task", "submitted_after", "submitted_before")
 FILTERS = frozenset({*TEXTS, "tag", "schedule", "origin"})

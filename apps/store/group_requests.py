@@ -14,11 +14,11 @@ from apps.store.intake import parse_job
 from apps.store.json_body import shown
 from apps.store.parts import Parts
 from apps.store.task_names import TaskNames
-from domain.builtin_tasks import BUILTIN_TASKS
+from domain.builtin.tasks import BUILTIN_TASKS
 from domain.errors import Rejected
-from domain.graphs import find_circle, in_order
-from domain.groups import BATCH_LIMIT, EDGES_LIMIT, NODES_LIMIT, member_id
-from domain.specs import JobSpec
+from domain.jobs.spec import JobSpec
+from domain.workflows.graphs import find_circle, in_order
+from domain.workflows.workflow import BATCH_LIMIT, EDGES_LIMIT, NODES_LIMIT, member_id
 
 NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 TITLE_LIMIT_CHARS = 200

@@ -19,7 +19,7 @@ from apps.store.requests import media_type, meta_of, read_options, traceparent_o
 from apps.store.resources import Changed
 from apps.store.routing import Handler, Routes
 from domain.errors import NotFound, Rejected
-from domain.groups import Kind
+from domain.workflows.workflow import Kind
 from observability import tracing
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024

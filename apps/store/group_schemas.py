@@ -23,7 +23,7 @@ from apps.store.schemas import (
     _ref,
     _route,
 )
-from domain.groups import BATCH_LIMIT, NODES_LIMIT, Kind
+from domain.workflows.workflow import BATCH_LIMIT, NODES_LIMIT, Kind
 
 STATE: Schema = {"type": "string", "enum": ["running", "cancelling", "succeeded", "failed", "cancelled"]}
 COUNTS: Schema = {"type": "object", "additionalProperties": INTEGER}

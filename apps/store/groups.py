@@ -22,11 +22,16 @@ from apps.store.intake import check_key, digest_of
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.task_names import TaskNames
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.errors import NotPossible, Rejected, Unavailable, Unreadable
 from domain.events import Event
-from domain.groups import (
+from domain.ids import Version
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import ENDED
+from domain.jobs.spec import JobSpec, Origin
+from domain.log import Appended, Meta, StreamWrite, Unit
+from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
+from domain.workflows.workflow import (
     BatchSubmitted,
     Group,
     Kind,
@@ -39,11 +44,6 @@ from domain.groups import (
     member_id,
     reopen,
 )
-from domain.ids import Version
-from domain.jobs import ENDED
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports import HeadRow, JobFilter, ResourceRow
-from domain.specs import JobSpec, Origin
 
 MAX_ROUNDS = 20
 READ = 500

@@ -11,10 +11,12 @@ from adapters.codec import NO_META
 from apps.histories import changes_of, jobs_of, version_at
 from apps.store.parts import StoreLog
 from domain.errors import Unreadable
-from domain.events import JobSubmitted, UnreadableEvent
-from domain.jobs import STATES, Job, follow
-from domain.ports import LAST_VERSION, HeadRow, JobIndex
-from domain.specs import JobSpec, Priority
+from domain.events import UnreadableEvent
+from domain.jobs.events import JobSubmitted
+from domain.jobs.job import STATES, Job, follow
+from domain.jobs.spec import JobSpec, Priority
+from domain.ports.event_log import LAST_VERSION
+from domain.ports.indexes import HeadRow, JobIndex
 from observability import unreadable
 
 

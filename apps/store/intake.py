@@ -19,12 +19,12 @@ from apps.store.after import PREDECESSORS_LIMIT, PredecessorItem, Streams, after
 from apps.store.json_body import check_depth, shown
 from apps.store.parameters import check_parameters, of_declaration
 from apps.store.suggestions import did_you_mean
-from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
+from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import Rejected
-from domain.references import Reference, check_references, references_in
-from domain.retry import DEFAULT_MAX_LOSSES, DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, MAX_LOSSES_LIMIT, RetryPolicy
-from domain.secret_references import check_secrets, secrets_in
-from domain.specs import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
+from domain.jobs.references import Reference, check_references, references_in
+from domain.jobs.retry import DEFAULT_MAX_LOSSES, DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, MAX_LOSSES_LIMIT, RetryPolicy
+from domain.jobs.secret_references import check_secrets, secrets_in
+from domain.jobs.spec import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
 
 ARGS_LIMIT_BYTES = 256 * 1024
 TAGS_LIMIT = 20

@@ -17,11 +17,11 @@ from apps.store.parts import Parts
 from apps.store.requests import job_id_of, meta_of, read_options, traceparent_of
 from apps.store.routing import Routes
 from apps.store.views import job_view
-from domain import commands as c
 from domain.errors import Rejected, Unavailable
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.job import Job
 from domain.log import Meta
-from domain.ports import JobFilter
+from domain.ports.indexes import JobFilter
 from observability import tracing
 
 PAGE = 200

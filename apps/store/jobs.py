@@ -23,15 +23,15 @@ from apps.store.queue_modes import QueueModes
 from apps.store.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
 from apps.store.task_names import TaskNames
 from apps.store.unique_line import Standing, UniqueLine, claiming
-from domain import commands as c
-from domain import uniqueness
-from domain.builtin_tasks import BUILTIN_TASKS
-from domain.decisions import decide, write_for
+from domain.builtin.tasks import BUILTIN_TASKS
 from domain.errors import NotFound, Rejected, Unavailable, Unreadable
 from domain.ids import Position
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs import uniqueness
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job
+from domain.jobs.spec import Unique
 from domain.log import Appended, AppendResult, Conflicted, Meta, Unit
-from domain.specs import Unique
 
 CHUNK_UNITS = 500
 """Units of one request that are handed to the group commit together: about one call's worth."""

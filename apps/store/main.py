@@ -42,7 +42,7 @@ from apps.store.parts import Parts, SystemCounts
 from apps.store.server import StoreServer
 from apps.version import VERSION
 from domain.errors import Unavailable
-from domain.ports import Coordination
+from domain.ports.coordination import Coordination
 
 log = logging.getLogger("rota.store")
 

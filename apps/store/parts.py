@@ -9,11 +9,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from adapters.group_commit import GroupCommit
-from domain.deliveries import Deliveries
 from domain.ids import Position
 from domain.inbox import Inbox, InboxState
 from domain.log import RawEvent
-from domain.ports import Coordination, EventLog, JobIndex, QueueCounts, ResourceIndex
+from domain.ports.coordination import Coordination
+from domain.ports.event_log import EventLog
+from domain.ports.indexes import JobIndex, QueueCounts, ResourceIndex
+from domain.subscriptions.deliveries import Deliveries
 
 
 class StoreLog(EventLog, Protocol):

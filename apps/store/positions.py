@@ -9,7 +9,7 @@ from starlette.requests import Request
 from apps.store.requests import number
 from domain.errors import Rejected, RotaError
 from domain.ids import Position
-from domain.ports import EventLog
+from domain.ports.event_log import EventLog
 
 WAIT_SECONDS = 10.0
 REACH = 1_000_000

@@ -10,12 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from apps.store.intake import Name, Number, rejected
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
-from domain.alerts import check_alert
-from domain.errors import Rejected
-from domain.ids import resource_id
-from domain.log import Meta
-from domain.ports import QueueFigures, ResourceRow
-from domain.queues import (
+from domain.admission.queues import (
     CONCURRENCY_LIMIT,
     FREE,
     KIND,
@@ -30,6 +25,11 @@ from domain.queues import (
     settings_of,
     values_of,
 )
+from domain.alerts import check_alert
+from domain.errors import Rejected
+from domain.ids import resource_id
+from domain.log import Meta
+from domain.ports.indexes import QueueFigures, ResourceRow
 
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY_LIMIT)]
 

@@ -13,8 +13,8 @@ from apps.store.intake import parse_instant
 from apps.store.json_body import decode_json, shown
 from domain.errors import NotFound, Rejected
 from domain.ids import Position
+from domain.jobs.plain_secrets import FOUND_LIMIT, plain_secrets
 from domain.log import Meta
-from domain.plain_secrets import FOUND_LIMIT, plain_secrets
 from observability import tracing
 
 BODY_LIMIT_BYTES = 1024 * 1024

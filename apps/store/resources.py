@@ -21,7 +21,7 @@ from domain.errors import NotFound, Unavailable
 from domain.events import Event
 from domain.ids import Position, Version, resource_id
 from domain.log import Appended, Meta, ResourceHead, StreamWrite, Unit
-from domain.ports import ResourceIndex, ResourceRow
+from domain.ports.indexes import ResourceIndex, ResourceRow
 
 MAX_ROUNDS = 20
 

@@ -20,13 +20,13 @@ from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.schedule_intake import definition_of, merged, parse_schedule, refuse_surprises, task_of
 from apps.store.task_names import TaskNames
-from domain import commands as c
-from domain import decisions
 from domain.errors import NotFound, Unavailable
 from domain.ids import Position, Version, resource_id
-from domain.jobs import ENDED, STATES
+from domain.jobs import commands as c
+from domain.jobs import decisions
+from domain.jobs.job import ENDED, STATES
 from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
-from domain.ports import JobFilter, ResourceRow
+from domain.ports.indexes import JobFilter, ResourceRow
 from domain.schedules import changes
 from domain.schedules.changes import Written
 from domain.schedules.events import TickQueued

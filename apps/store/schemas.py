@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from apps.store.intake import JobRequest
 from apps.store.queues import QueueRequest
 from apps.store.schedule_intake import ScheduleRequest
-from domain.jobs import STATES
+from domain.jobs.job import STATES
 
 Schema = dict[str, Any]
 

@@ -12,13 +12,13 @@ from uuid_utils.compat import uuid7
 
 from apps.store.after import Streams
 from apps.store.intake import check_key, digest_of, parse_job
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable
 from domain.ids import job_id_from_key
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job
+from domain.jobs.spec import JobSpec
 from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.specs import JobSpec
 
 Known = Mapping[str, Mapping[str, Any]] | None
 

@@ -14,8 +14,8 @@ from apps.store.intake import DelaysRequest
 from apps.store.json_body import check_depth, shown
 from apps.store.trigger_intake import parse_description
 from domain.errors import Rejected
-from domain.event_patterns import compile_pattern
-from domain.subscriptions import NAMES, Definition
+from domain.matching.patterns import compile_pattern
+from domain.subscriptions.subscription import NAMES, Definition
 from domain.urls import has_userinfo, url_problem
 
 URL_LIMIT_CHARS = 2048

@@ -20,8 +20,8 @@ from apps.store.subscriptions import DEFINITION, Made, SubscriptionStore, subscr
 from apps.store.trigger_routes import state_of
 from apps.store.triggers import check_name
 from domain.ids import Position
-from domain.ports import ResourceRow
-from domain.subscriptions import KIND, Action
+from domain.ports.indexes import ResourceRow
+from domain.subscriptions.subscription import KIND, Action
 
 REASON = frozenset({"reason"})
 FIELDS = frozenset(DEFINITION)

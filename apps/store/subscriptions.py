@@ -14,14 +14,14 @@ from adapters.http.webhooks import new_secret, usable_secret
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.subscription_intake import parse_after, parse_subscription
-from domain.deliveries import DeliveryCounts
 from domain.errors import NotPossible, Rejected
 from domain.events import Event
 from domain.ids import Position, resource_id
 from domain.log import Meta
-from domain.ports import ResourceRow
-from domain.subscription_events import RedeliveryRequested, SubscriptionCreated, SubscriptionSecretChanged
-from domain.subscriptions import (
+from domain.ports.indexes import ResourceRow
+from domain.subscriptions.deliveries import DeliveryCounts
+from domain.subscriptions.events import RedeliveryRequested, SubscriptionCreated, SubscriptionSecretChanged
+from domain.subscriptions.subscription import (
     KIND,
     Action,
     Definition,

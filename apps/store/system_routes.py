@@ -18,7 +18,7 @@ from apps.store.positions import Positions
 from apps.store.problems import problem, problem_response
 from apps.store.routing import Routes
 from domain.errors import Unavailable
-from domain.ports import Member
+from domain.ports.coordination import Member
 from observability import unreadable
 
 READY_SECONDS = 3.0

@@ -15,7 +15,7 @@ from apps.store.routing import Routes
 from apps.store.schemas import TEXT, Schema, _json, _list, _object, _parameter, _route
 from apps.store.suggestions import did_you_mean
 from apps.store.task_names import TaskNames
-from domain.builtin_tasks import BUILTIN_TASKS
+from domain.builtin.tasks import BUILTIN_TASKS
 from domain.errors import NotFound
 
 PARAMETER = _object(name=TEXT, required={"type": "boolean"}, types={"type": "array", "items": TEXT})

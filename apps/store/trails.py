@@ -12,10 +12,10 @@ from uuid import UUID
 from starlette.requests import Request
 
 from adapters.http.webhooks import is_trail_of, parse_trail
-from domain.deliveries import Deliveries
 from domain.log import Meta
-from domain.ports import ResourceIndex
-from domain.subscriptions import KIND, delivered_by
+from domain.ports.indexes import ResourceIndex
+from domain.subscriptions.deliveries import Deliveries
+from domain.subscriptions.subscription import KIND, delivered_by
 
 HEADER = "rota-trail"
 

@@ -11,13 +11,13 @@ import orjson
 
 from apps.store.intake import parse_job
 from apps.store.json_body import check_depth
-from domain.builtin_tasks import BUILTIN_TASKS, check_templated_arguments
+from domain.builtin.tasks import BUILTIN_TASKS, check_templated_arguments
 from domain.errors import Rejected
-from domain.event_patterns import compile_pattern
-from domain.event_templates import check_template, holes, is_template, sample
-from domain.secret_references import check_secrets, secrets_in
+from domain.jobs.secret_references import check_secrets, secrets_in
+from domain.matching.patterns import compile_pattern
+from domain.matching.templates import check_template, holes, is_template, sample
 from domain.stored import without_defaults
-from domain.triggers import TEMPLATED, Definition
+from domain.triggers.trigger import TEMPLATED, Definition
 
 MATCH_LIMIT_BYTES = 32 * 1024
 DESCRIPTION_LIMIT_CHARS = 1000

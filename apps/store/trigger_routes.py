@@ -19,7 +19,7 @@ from apps.store.resources import Changed, Resources
 from apps.store.routing import Routes
 from apps.store.triggers import TriggerStore, name_of, trigger_view
 from domain.errors import Rejected
-from domain.triggers import KIND, Action
+from domain.triggers.trigger import KIND, Action
 
 STATES = ("active", "paused", "archived")
 DEFINITION = frozenset({"match", "job", "description"})

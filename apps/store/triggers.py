@@ -13,14 +13,22 @@ from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.task_names import TaskNames
 from apps.store.trigger_intake import Known, check_pattern, parse_definition, parse_description, parse_template
-from domain.builtin_tasks import BUILTIN_TASKS
+from domain.builtin.tasks import BUILTIN_TASKS
 from domain.errors import NotPossible, Rejected
 from domain.events import Event
 from domain.ids import resource_id
 from domain.log import Meta
-from domain.ports import ResourceRow
-from domain.trigger_events import TriggerCreated
-from domain.triggers import KIND, Action, Definition, act_on_trigger, change_trigger, evolve_trigger, trigger_head
+from domain.ports.indexes import ResourceRow
+from domain.triggers.events import TriggerCreated
+from domain.triggers.trigger import (
+    KIND,
+    Action,
+    Definition,
+    act_on_trigger,
+    change_trigger,
+    evolve_trigger,
+    trigger_head,
+)
 
 
 class TriggerStore:

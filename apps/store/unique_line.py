@@ -20,14 +20,14 @@ from apps.store.histories import jobs_from
 from apps.store.parts import Parts
 from apps.store.queue_modes import QueueModes
 from apps.store.submissions import Draft, SubmitResult, Submitted, placed
-from domain import uniqueness
-from domain.decisions import decide, write_for
 from domain.errors import Rejected, Unavailable
-from domain.events import UniqueClaimed
 from domain.ids import Position, Version
-from domain.jobs import Job
+from domain.jobs import uniqueness
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import UniqueClaimed
+from domain.jobs.job import Job
+from domain.jobs.spec import Unique
 from domain.log import Appended, AppendResult, StreamWrite, Unit
-from domain.specs import Unique
 
 TURN_DRAFTS = 500
 """Submissions that are read for together."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.jobs import Job
-from domain.retry import DEFAULT_MAX_LOSSES
-from domain.specs import After, Unique
+from domain.jobs.job import Job
+from domain.jobs.retry import DEFAULT_MAX_LOSSES
+from domain.jobs.spec import After, Unique
 from observability.tracing import trace_id_of
 
 

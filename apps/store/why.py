@@ -14,16 +14,18 @@ from uuid import UUID
 from apps.histories import changes_of
 from apps.store.jobs import Jobs
 from apps.store.parts import Parts
+from domain.admission.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
+from domain.admission.rates import meter_for, meter_from
 from domain.errors import NotFound, Unavailable
-from domain.events import JobSubmitted, UnreadableEvent
+from domain.events import UnreadableEvent
 from domain.executors import Abilities, knows, serves
 from domain.ids import Position
-from domain.jobs import ENDED, Job, follow
-from domain.lines.rates import meter_for, meter_from
+from domain.jobs.events import JobSubmitted
+from domain.jobs.job import ENDED, Job, follow
+from domain.jobs.spec import JobSpec, Predecessor, lane_of
 from domain.log import Recorded
-from domain.ports import Member, QueueFigures, ResourceRow
-from domain.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
-from domain.specs import JobSpec, Predecessor, lane_of
+from domain.ports.coordination import Member
+from domain.ports.indexes import QueueFigures, ResourceRow
 
 HOLDERS = 10
 """Jobs that hold a limit and are named; the others are counted."""

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from apps.store.groups import Groups, GroupView
 from apps.store.why import Why
-from domain.groups import Kind
-from domain.jobs import ENDED
-from domain.ports import JobFilter, JobIndex
+from domain.jobs.job import ENDED
+from domain.ports.indexes import JobFilter, JobIndex
+from domain.workflows.workflow import Kind
 
 NAMED = 5
 """Jobs that are explained; the others are counted."""

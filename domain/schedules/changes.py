@@ -14,13 +14,13 @@ from uuid import UUID
 from domain.errors import NotPossible, Rejected
 from domain.events import Event
 from domain.ids import resource_id
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, ResourceHead
 from domain.recurrence import zones
 from domain.recurrence.timing import next_time
 from domain.schedules import definition as definitions
 from domain.schedules import events as e
 from domain.schedules.schedule import KIND, Schedule, foresee, head_of, manual_job_id
-from domain.specs import JobSpec
 
 ERAS_MAXIMUM = 50
 """Changes that may follow each other before the leader has settled what they left behind."""

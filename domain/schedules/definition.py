@@ -8,14 +8,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.events import spec_from_json
+from domain.jobs.spec import JobSpec, Origin, spec_from_json
 from domain.recurrence import zones
 from domain.recurrence.calendars import Calendar
 from domain.recurrence.instants import micros_of, utc_text
 from domain.recurrence.times import Nominal
 from domain.recurrence.timing import Timing, parse_timing
 from domain.schedules.schedule import Schedule
-from domain.specs import JobSpec, Origin
 
 Definition = Mapping[str, Any]
 

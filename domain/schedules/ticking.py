@@ -14,6 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from domain.events import Event
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, ResourceHead
 from domain.recurrence.counting import count_times, tail
 from domain.recurrence.times import SKIP, Nominal, nominal_times
@@ -23,7 +24,6 @@ from domain.schedules import events as e
 from domain.schedules.changes import next_at_of
 from domain.schedules.definition import CalendarsThen, Definition, Timings
 from domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_job_id
-from domain.specs import JobSpec
 
 ON_TIME = timedelta(seconds=30)
 """A nominal time that is late by no more is on time: a failover is no downtime. Later it is up to catch-up."""

@@ -22,9 +22,9 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from apps.cli.up import running_system
-from domain.events import AttemptStarted, AttemptSucceeded, JobSubmitted
 from domain.ids import Position
-from domain.jobs import ENDED, evolve, head_of
+from domain.jobs.events import AttemptStarted, AttemptSucceeded, JobSubmitted
+from domain.jobs.job import ENDED, evolve, head_of
 from domain.log import Recorded
 from rota import Client, RotaError, Unreachable
 from tests.waiting import until_sync

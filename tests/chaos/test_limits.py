@@ -14,9 +14,9 @@ import pytest
 
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
+from domain.admission.queues import QueueChanged
 from domain.ids import Position
 from domain.log import RawEvent
-from domain.queues import QueueChanged
 from rota import Client
 from rota.client import JobHandle
 from tests.chaos.system import System, jobs_of, run, system

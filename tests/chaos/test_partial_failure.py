@@ -28,8 +28,8 @@ from adapters.embedded.process import spawn
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.migrate import migrate
-from domain.events import AttemptLost
 from domain.ids import Position
+from domain.jobs.events import AttemptLost
 from rota import Client
 from tests.chaos.system import WHOLE, Load, System, jobs_of, run, system
 from tests.freezing_proxy import FreezingProxy

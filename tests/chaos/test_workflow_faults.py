@@ -11,8 +11,8 @@ import pytest
 
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
-from domain.events import AttemptStarted, AttemptSucceeded
-from domain.groups import member_id
+from domain.jobs.events import AttemptStarted, AttemptSucceeded
+from domain.workflows.workflow import member_id
 from rota import Client, Workflow
 from tests.chaos.system import RETRY, System, jobs_of, run
 from tests.waiting import until_sync

@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from apps.executor.attempts import Attempt, Failed, Outcome, Succeeded
 from apps.executor.builtin.runner import BuiltinTasks
-from domain.builtin_tasks import EventPublish
+from domain.builtin.tasks import EventPublish
 
 
 class Kept:

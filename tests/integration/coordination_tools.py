@@ -25,10 +25,10 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.fence import PostgresFence
 from adapters.zookeeper.coordination import ZooKeeperCoordination
 from domain.errors import NotLeader, Unavailable
-from domain.events import LeaderElected
 from domain.ids import Term, Version
+from domain.jobs.events import LeaderElected
 from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports import Coordination
+from domain.ports.coordination import Coordination
 
 SOON_SECONDS = 25.0
 ROOT = Path(__file__).parents[2]

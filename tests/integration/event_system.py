@@ -17,8 +17,8 @@ from adapters.postgres.event_log import PostgresEventLog
 from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
-from domain.jobs import Job, fold
-from domain.triggers import triggered_job_id
+from domain.jobs.job import Job, fold
+from domain.triggers.trigger import triggered_job_id
 from tests.conftest import as_kind
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until

@@ -24,11 +24,11 @@ from adapters.postgres.job_logs import PostgresJobLogs
 from adapters.redis.connection import connect
 from adapters.redis.publisher import RedisPublisher
 from apps.service import keep_running
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.jobs import Job, fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job, fold
+from domain.jobs.spec import JobSpec
 from domain.log import Appended, Meta, Unit
-from domain.specs import JobSpec
 from outbox.relay import Relay
 from outbox.routing import route
 from tests import role_processes

@@ -32,12 +32,12 @@ from apps.scheduler.metrics import SchedulerMetrics
 from apps.scheduler.service import Scheduler
 from apps.scheduler.surroundings import Surroundings
 from apps.service import keep_running
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.jobs import Job, fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job, fold
+from domain.jobs.spec import JobSpec
 from domain.log import Appended, Meta, Unit
-from domain.ports import Coordination
-from domain.specs import JobSpec
+from domain.ports.coordination import Coordination
 from outbox.relay import Relay
 from outbox.routing import route
 from tests.conftest import as_kind, redis_as

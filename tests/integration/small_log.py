@@ -11,13 +11,13 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from adapters.codec import decode, encode_event, encode_meta
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.ids import Position, Version
-from domain.jobs import Job, evolve
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job, evolve
+from domain.jobs.spec import JobSpec, Priority
 from domain.log import Meta, RawEvent, Recorded
-from domain.ports import HeadRow
-from domain.specs import JobSpec, Priority
+from domain.ports.indexes import HeadRow
 
 ACTOR = Meta(actor="test")
 

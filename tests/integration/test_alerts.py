@@ -12,10 +12,10 @@ from sqlalchemy import update
 from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.tables import checkpoints
 from adapters.postgres.task_catalog import PostgresTaskCatalog
-from domain import commands as c
-from domain.events import AttemptError
-from domain.jobs import Job, fold
-from domain.retry import RetryPolicy
+from domain.jobs import commands as c
+from domain.jobs.events import AttemptError
+from domain.jobs.job import Job, fold
+from domain.jobs.retry import RetryPolicy
 from tests.integration.event_system import EventSystem, event_system
 from tests.waiting import until
 

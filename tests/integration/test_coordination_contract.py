@@ -17,7 +17,7 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.zookeeper.holds import HeldPlace
 from domain.errors import NotLeader
 from domain.ids import Term
-from domain.ports import Coordination, Leadership
+from domain.ports.coordination import Coordination, Leadership
 from tests.freezing_proxy import FreezingProxy
 from tests.integration.coordination_tools import SOON_SECONDS, append_as, coordinated, peer
 from tests.waiting import until

@@ -17,8 +17,9 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.exclusive import LEADER_LOCK
 from adapters.postgres.roles import FUNCTIONS, KINDS, TABLES, role_of
-from domain.decisions import write_for
-from domain.events import (
+from domain.ids import Term, Version
+from domain.jobs.decisions import write_for
+from domain.jobs.events import (
     AttemptStarted,
     AttemptSucceeded,
     EventPublished,
@@ -26,10 +27,9 @@ from domain.events import (
     JobSubmitted,
     LeaderElected,
 )
-from domain.ids import Term, Version
-from domain.jobs import evolve
+from domain.jobs.job import evolve
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, StreamWrite, Unit
-from domain.specs import JobSpec
 from tests.conftest import TestDatabase
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

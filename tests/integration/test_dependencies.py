@@ -10,10 +10,10 @@ import pytest
 
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.dependency_table import PostgresDependencyTable
-from domain import commands as c
-from domain.events import AttemptError, JobCancelled, JobDispatched
-from domain.retry import RetryPolicy
-from domain.specs import After, Predecessor
+from domain.jobs import commands as c
+from domain.jobs.events import AttemptError, JobCancelled, JobDispatched
+from domain.jobs.retry import RetryPolicy
+from domain.jobs.spec import After, Predecessor
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 

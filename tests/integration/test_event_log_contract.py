@@ -21,15 +21,15 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.fence import PostgresFence
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.resource_index import PostgresResourceIndex
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.errors import NotLeader
-from domain.events import EventPublished
 from domain.ids import Position, Term, Version, resource_id
-from domain.jobs import Job, fold, head_of
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import EventPublished
+from domain.jobs.job import Job, fold, head_of
+from domain.jobs.spec import After, JobSpec, Origin, Predecessor, lane_of
 from domain.log import Appended, Conflicted, Meta, ResourceHead, StreamWrite, Unit
-from domain.ports import JobFilter
-from domain.specs import After, JobSpec, Origin, Predecessor, lane_of
+from domain.ports.indexes import JobFilter
 from tests.conftest import TestDatabase
 from tests.waiting import until
 

@@ -17,9 +17,9 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
-from domain import commands as c
-from domain.events import AttemptError
-from domain.groups import fold_group, head_of_group
+from domain.jobs import commands as c
+from domain.jobs.events import AttemptError
+from domain.workflows.workflow import fold_group, head_of_group
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 

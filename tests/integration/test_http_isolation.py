@@ -12,7 +12,7 @@ import pytest
 from adapters.http.webhooks import Message, Webhooks, new_secret
 from apps.executor.builtin.http_steps import Step, first_step
 from apps.executor.builtin.runner import BuiltinTasks
-from domain.builtin_tasks import HttpRequest, check_arguments
+from domain.builtin.tasks import HttpRequest, check_arguments
 from domain.errors import Rejected
 from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
 from tests.integration.http_server import Serve, say, servers

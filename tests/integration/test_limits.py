@@ -18,11 +18,11 @@ from adapters.postgres.coordination import PostgresCoordination
 from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.events import AttemptError
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import AttemptError
+from domain.jobs.spec import After, JobSpec, Predecessor
 from domain.log import Meta, Unit
-from domain.specs import After, JobSpec, Predecessor
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

@@ -16,8 +16,8 @@ from adapters.postgres.coordination import PostgresCoordination
 from apps.settings import Settings
 from apps.store.application import create_app
 from apps.store.main import compose
-from domain import commands as c
-from domain.ports import Registration
+from domain.jobs import commands as c
+from domain.ports.coordination import Registration
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

@@ -16,9 +16,9 @@ from adapters.redis.publisher import RedisPublisher
 from adapters.redis.streams import GROUP, work_stream, work_streams
 from adapters.redis.work_queue import RedisWorkQueue
 from adapters.redis.work_streams import RedisWorkStreams
-from domain import commands as c
 from domain.errors import Unavailable
 from domain.ids import Position, Version
+from domain.jobs import commands as c
 from domain.messaging import WorkItem
 from outbox.routing import route
 from tests.integration.redis_tools import empty_redis, publish_all, until

@@ -14,9 +14,9 @@ from adapters.redis.facts import streams_beyond
 from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
 from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
 from adapters.redis.work_queue import RedisWorkQueue
-from domain import commands as c
 from domain.errors import Corruption, Unavailable
 from domain.ids import Position
+from domain.jobs import commands as c
 from domain.log import RawEvent
 from domain.messaging import WorkItem
 from outbox import relay as relay_module

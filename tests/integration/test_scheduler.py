@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.postgres.coordination import PostgresCoordination
-from domain import commands as c
-from domain.events import AttemptError, JobDispatched
+from domain.jobs import commands as c
+from domain.jobs.events import AttemptError, JobDispatched
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

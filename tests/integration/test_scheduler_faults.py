@@ -16,12 +16,12 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.fence import PostgresFence
 from adapters.redis.streams import work_stream
 from apps.scheduler.service import LEADERSHIP_STREAM
-from domain import commands as c
-from domain.brain import UNSEEN_GRACE
-from domain.decisions import decide
 from domain.errors import Unavailable
-from domain.events import DecisionRefused, JobDispatched, LeaderElected
 from domain.ids import Term
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide
+from domain.jobs.events import DecisionRefused, JobDispatched, LeaderElected
+from domain.leader_state import UNSEEN_GRACE
 from domain.log import AppendResult, Unit
 from tests.integration.coordination_tools import coordinated
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.resource_index import PostgresResourceIndex
-from domain import commands as c
-from domain.ports import ResourceRow
+from domain.jobs import commands as c
+from domain.ports.indexes import ResourceRow
 from observability import tracing
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.integration.store.conftest import Stores, stores  # noqa: F401 - a fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.retry import RetryPolicy
+from domain.jobs.retry import RetryPolicy
 from tests.integration.executor_system import System, system
 from tests.integration.http_server import Serve, say, servers
 

@@ -20,9 +20,9 @@ import pytest
 
 import rota
 from adapters.embedded.process import can_reach
-from domain import commands as c
-from domain.jobs import Job
-from domain.retry import RetryPolicy
+from domain.jobs import commands as c
+from domain.jobs.job import Job
+from domain.jobs.retry import RetryPolicy
 from tests.conftest import TestDatabase, as_kind, redis_as
 from tests.integration.executor_system import System, children_of, system, wait_gone
 from tests.waiting import until

@@ -12,10 +12,10 @@ import pytest
 
 from adapters.postgres.event_log import PostgresEventLog
 from domain.errors import Unavailable
-from domain.events import EventPublished
 from domain.ids import Position, Term, Version, event_stream_id
+from domain.jobs.events import EventPublished
 from domain.log import AppendResult, Meta, StreamWrite, Unit
-from domain.triggers import fold_trigger, triggered_job_id
+from domain.triggers.trigger import fold_trigger, triggered_job_id
 from tests.integration.event_system import EVENT, JOB, STRUCTURED, EventSystem, event_system
 from tests.waiting import until
 

@@ -17,11 +17,11 @@ from adapters.postgres.event_log import PostgresEventLog
 from apps.settings import Settings
 from apps.store.jobs import Jobs
 from apps.store.main import compose
-from domain import commands as c
 from domain.errors import RotaError
-from domain.events import JobCancelled, UniqueClaimed
 from domain.ids import Position
-from domain.jobs import Job, evolve
+from domain.jobs import commands as c
+from domain.jobs.events import JobCancelled, UniqueClaimed
+from domain.jobs.job import Job, evolve
 from domain.log import Meta
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
@@ -94,7 +94,7 @@ async def play_executor(system: SchedulerSystem, jobs: Jobs, rng: random.Random)
 
 
 def _any() -> Any:
-    from domain.ports import JobFilter
+    from domain.ports.indexes import JobFilter
 
     return JobFilter()
 

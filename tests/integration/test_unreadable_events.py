@@ -21,7 +21,7 @@ from apps.store.application import create_app
 from apps.store.main import compose
 from domain.events import Event, unreadable_types
 from domain.ids import Version
-from domain.jobs import head_of
+from domain.jobs.job import head_of
 from domain.log import Meta, StreamWrite, Unit
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until

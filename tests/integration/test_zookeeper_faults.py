@@ -22,7 +22,7 @@ from adapters.zookeeper.coordination import ZooKeeperCoordination
 from adapters.zookeeper.session import SESSION_SECONDS
 from domain.errors import NotLeader, Unavailable
 from domain.ids import Term
-from domain.ports import Coordination
+from domain.ports.coordination import Coordination
 from tests.conftest import TestDatabase
 from tests.integration.coordination_tools import SOON_SECONDS, append_as, coordinated, peer
 from tests.waiting import until

@@ -14,16 +14,17 @@ from uuid import UUID
 import orjson
 
 from adapters.codec import encode_event
-from domain import commands as c
-from domain.brain import HORIZON, Brain, Decision, RunningAttempt
-from domain.decisions import decide
 from domain.errors import Conflict, NotLeader, Unavailable
-from domain.events import AttemptError, AttemptStarted, Event
+from domain.events import Event
 from domain.ids import Position, Version
-from domain.jobs import Job, evolve
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide
+from domain.jobs.events import AttemptError, AttemptStarted
+from domain.jobs.job import Job, evolve
+from domain.jobs.spec import JobSpec
+from domain.leader_state import HORIZON, Brain, Decision, RunningAttempt
 from domain.log import Meta, Recorded
 from domain.messaging import FeedEvent
-from domain.specs import JobSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEP = timedelta(milliseconds=50)

@@ -27,17 +27,17 @@ from apps.executor.secret_sources import SecretSources
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
 from apps.executor.watching import Watcher
-from domain import commands as c
-from domain.brain import RunningAttempt
-from domain.decisions import decide, write_for
 from domain.errors import Unavailable
 from domain.events import Event
 from domain.ids import Position, Term, Version
-from domain.jobs import Job, fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import Job, fold
+from domain.jobs.spec import JobSpec
+from domain.leader_state import RunningAttempt
 from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
 from domain.messaging import CancelNotice, WorkItem
-from domain.ports import HeadRow
-from domain.specs import JobSpec
+from domain.ports.indexes import HeadRow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = Meta(actor="test")

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain import commands as c
-from domain.brain import DEADLINE_GRACE, GONE_GRACE, REPEAT, UNSEEN_GRACE, Brain
 from domain.errors import Corruption
 from domain.ids import Position, Version
+from domain.jobs import commands as c
+from domain.leader_state import DEADLINE_GRACE, GONE_GRACE, REPEAT, UNSEEN_GRACE, Brain
 from domain.messaging import FeedEvent
 from domain.timers import HORIZON
 

@@ -12,16 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.codec import decode, encode_event, encode_meta
-from domain import commands as c
-from domain import events as e
-from domain.decisions import decide
+from domain import events as domain_events
 from domain.errors import Conflict, NotPossible, Unreadable
-from domain.events import AttemptError, Event, event_from_json, event_types
+from domain.events import Event, event_from_json, event_types
 from domain.ids import Position, Version
-from domain.jobs import ENDED, Job, evolve, fold, foresee, head_of
+from domain.jobs import commands as c
+from domain.jobs import events as e
+from domain.jobs.decisions import decide
+from domain.jobs.events import AttemptError
+from domain.jobs.job import ENDED, Job, evolve, fold, foresee, head_of
+from domain.jobs.retry import RetryPolicy
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, RawEvent, Recorded
-from domain.retry import RetryPolicy
-from domain.specs import JobSpec
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 META = Meta(actor="test")
@@ -316,7 +318,9 @@ def test_any_order_of_commands_leaves_a_story_that_makes_sense(
 def test_nothing_is_decided_about_a_stream_that_makes_no_sense() -> None:
     story = Story(JobSpec(task="t"))
     torn = story.history[0]._replace(version=Version(5), event=e.JobDead(attempts=1, reason="x"))
-    strange = story.history[0]._replace(version=Version(2), event=e.UnreadableEvent(type="JobTeleported", reason="new"))
+    strange = story.history[0]._replace(
+        version=Version(2), event=domain_events.UnreadableEvent(type="JobTeleported", reason="new")
+    )
     for event in (torn, strange):
         after = evolve(story.job, event)
         assert (after.state, after.version, after.position) == ("queued", event.version, event.position)
@@ -348,7 +352,9 @@ def test_fields_that_a_newer_version_has_added_are_left_out() -> None:
 
 def test_an_old_shape_is_turned_into_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(e.JobDead, "schema", 2)
-    monkeypatch.setitem(e._upcasters, ("JobDead", 1), lambda data: {"attempts": data["tries"], "reason": "old"})
+    monkeypatch.setitem(
+        domain_events._upcasters, ("JobDead", 1), lambda data: {"attempts": data["tries"], "reason": "old"}
+    )
     assert event_from_json("JobDead", {"tries": 3}, schema=1) == e.JobDead(attempts=3, reason="old")
 
 

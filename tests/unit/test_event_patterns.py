@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Rejected
-from domain.event_paths import MISSING, event_view, find, parse_path, split_name
-from domain.event_patterns import compile_pattern
-from domain.event_templates import check_template, holes, is_template, render
+from domain.matching.paths import MISSING, event_view, find, parse_path, split_name
+from domain.matching.patterns import compile_pattern
+from domain.matching.templates import check_template, holes, is_template, render
 
 STORED = {
     "id": "1", "source": "/shop/eu", "type": "order.paid", "subject": None, "time": None,

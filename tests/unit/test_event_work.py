@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Rejected
-from domain.event_patterns import MATCH_STEPS, compile_pattern
-from domain.event_templates import RENDERED_LIMIT_CHARS, render
+from domain.matching.patterns import MATCH_STEPS, compile_pattern
+from domain.matching.templates import RENDERED_LIMIT_CHARS, render
 from domain.work import TooMuchWork, Work
 
 LONGEST_SECONDS = 5.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from domain.executors import Abilities, serves
-from domain.ports import Member
+from domain.ports.coordination import Member
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -13,11 +13,11 @@ import pytest
 from apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
 from apps.executor.reporting import RESULT_LIMIT_BYTES, writable
 from apps.executor.task_runs import Patience
-from domain import commands as c
-from domain.brain import BEGIN_LIMIT, DEADLINE_GRACE
-from domain.events import AttemptSucceeded
+from domain.jobs import commands as c
+from domain.jobs.events import AttemptSucceeded
+from domain.jobs.retry import RetryPolicy
+from domain.leader_state import BEGIN_LIMIT, DEADLINE_GRACE
 from domain.log import Unit
-from domain.retry import RetryPolicy
 from tests.unit.executor_parts import FAILED, MemoryLog, MemoryQueue, TestExecutor, TestRunner, item_of
 from tests.waiting import until
 

@@ -6,9 +6,9 @@ import asyncio
 from datetime import timedelta
 
 from apps.executor.attempts import Failed
-from domain import commands as c
 from domain.events import UnreadableEvent
 from domain.ids import Position, Version
+from domain.jobs import commands as c
 from domain.messaging import WorkItem
 from tests.unit.executor_parts import NOW, MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until

@@ -12,7 +12,7 @@ import pytest
 
 from adapters.proofs import Proofs
 from apps.executor import watching
-from domain import commands as c
+from domain.jobs import commands as c
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

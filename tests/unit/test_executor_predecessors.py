@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from apps.executor.predecessors import RESULTS_LIMIT_BYTES
-from domain import commands as c
-from domain.specs import After, Predecessor
+from domain.jobs import commands as c
+from domain.jobs.spec import After, Predecessor
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

@@ -11,8 +11,8 @@ import pytest
 from apps.executor.attempts import Failed
 from apps.executor.masking import SecretFilter
 from apps.executor.secret_sources import SecretSources
-from domain import commands as c
-from domain.specs import After, Predecessor
+from domain.jobs import commands as c
+from domain.jobs.spec import After, Predecessor
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

@@ -11,8 +11,8 @@ import pytest
 
 from adapters.group_commit import GroupCommit
 from domain.errors import Unavailable, Unexpected
-from domain.events import LeaderElected
 from domain.ids import Position, Term, Version
+from domain.jobs.events import LeaderElected
 from domain.log import Appended, AppendResult, Meta, StreamWrite, Unit
 from tests.waiting import until
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain import groups
 from domain.errors import NotPossible, Unreadable
-from domain.graphs import find_circle, in_order
-from domain.group_watch import CANCEL_REPEAT, GroupWatch
-from domain.groups import Group, evolve_group, fold_group, group_of, head_of_group, reconcile
+from domain.workflows import workflow
+from domain.workflows.graphs import find_circle, in_order
+from domain.workflows.watch import CANCEL_REPEAT, GroupWatch
+from domain.workflows.workflow import Group, evolve_group, fold_group, group_of, head_of_group, reconcile
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SUBMITTED = groups.WorkflowSubmitted(name="w", total=2, nodes={"a": [], "b": ["a"]})
+SUBMITTED = workflow.WorkflowSubmitted(name="w", total=2, nodes={"a": [], "b": ["a"]})
 
 
 @settings(deadline=None)
@@ -55,7 +55,7 @@ def test_a_deep_graph_needs_no_deep_stack():
 )
 def test_how_a_group_ends_follows_from_its_jobs(counts: dict[str, int], *, by_hand: bool, state: str):
     event = reconcile(evolve_group(None, SUBMITTED), counts, cancelled_by_hand=by_hand)
-    assert event == groups.WorkflowEnded(state=state, counts=counts)  # type: ignore[arg-type]
+    assert event == workflow.WorkflowEnded(state=state, counts=counts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", ["scheduled", "waiting", "queued", "running", "retrying"])
@@ -63,16 +63,16 @@ def test_a_group_goes_on_while_one_of_its_jobs_does_and_again_when_one_does_agai
     group = evolve_group(None, SUBMITTED)
     counts = {"succeeded": 1, state: 1}
     assert reconcile(group, counts, cancelled_by_hand=False) is None
-    ended = evolve_group(group, groups.WorkflowEnded(state="failed", counts={}))
-    assert isinstance(reconcile(ended, counts, cancelled_by_hand=False), groups.WorkflowReopened)
+    ended = evolve_group(group, workflow.WorkflowEnded(state="failed", counts={}))
+    assert isinstance(reconcile(ended, counts, cancelled_by_hand=False), workflow.WorkflowReopened)
 
 
 def test_the_doc_of_a_row_is_the_whole_state():
     history: list[Any] = [
-        groups.BatchSubmitted(name=None, total=2, then="x", idempotency_key="k", request_digest="d"),
-        groups.BatchCancelRequested(reason="enough"),
-        groups.BatchEnded(state="cancelled", counts={"cancelled": 2}),
-        groups.BatchReopened(jobs=2, reason="again"),
+        workflow.BatchSubmitted(name=None, total=2, then="x", idempotency_key="k", request_digest="d"),
+        workflow.BatchCancelRequested(reason="enough"),
+        workflow.BatchEnded(state="cancelled", counts={"cancelled": 2}),
+        workflow.BatchReopened(jobs=2, reason="again"),
     ]
     for length in range(1, len(history) + 1):
         group = fold_group(history[:length])
@@ -84,20 +84,20 @@ def test_the_doc_of_a_row_is_the_whole_state():
 
 def test_events_that_have_no_place_are_unreadable():
     with pytest.raises(Unreadable):
-        evolve_group(None, groups.WorkflowEnded(state="failed", counts={}))
+        evolve_group(None, workflow.WorkflowEnded(state="failed", counts={}))
     with pytest.raises(Unreadable):
         evolve_group(evolve_group(None, SUBMITTED), SUBMITTED)
 
 
 def test_what_can_not_be_asked_of_a_group_is_refused():
     running = evolve_group(None, SUBMITTED)
-    cancelling = evolve_group(running, groups.WorkflowCancelRequested())
-    ended = evolve_group(running, groups.WorkflowEnded(state="succeeded", counts={}))
-    assert groups.cancel(cancelling, None) is None
+    cancelling = evolve_group(running, workflow.WorkflowCancelRequested())
+    ended = evolve_group(running, workflow.WorkflowEnded(state="succeeded", counts={}))
+    assert workflow.cancel(cancelling, None) is None
     for call in (
-        lambda: groups.cancel(ended, None),
-        lambda: groups.reopen(cancelling, 1, None),
-        lambda: groups.reopen(ended, 0, None),
+        lambda: workflow.cancel(ended, None),
+        lambda: workflow.reopen(cancelling, 1, None),
+        lambda: workflow.reopen(ended, 0, None),
     ):
         with pytest.raises(NotPossible):
             call()

@@ -14,15 +14,15 @@ from apps import calendar_versions, histories
 from apps.calendar_versions import versions_of
 from apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since, version_at
 from apps.store.histories import job_from
-from domain import commands as c
-from domain.decisions import decide, write_for
 from domain.errors import Unreadable
-from domain.events import AttemptError, EventPublished, ProgressReported
 from domain.ids import Version, resource_id
-from domain.jobs import Job, fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import AttemptError, EventPublished, ProgressReported
+from domain.jobs.job import Job, fold
+from domain.jobs.spec import JobSpec
 from domain.log import Meta, RawEvent, StreamWrite, Unit
 from domain.schedules import calendars
-from domain.specs import JobSpec
 
 META = Meta(actor="test")
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from apps.cli.imports.crontab import Entry, parse_crontab
 from apps.cli.imports.plans import Names, Plan, plan_of_entry, plan_of_line, stale
 from apps.cli.imports.workflows import parse_workflow
 from apps.store.schedule_intake import parse_schedule
-from domain.builtin_tasks import check_arguments
+from domain.builtin.tasks import check_arguments
 from domain.recurrence.cron import parse_cron
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "imports"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from domain.errors import Rejected
-from domain.references import check_references, references_in, resolved
+from domain.jobs.references import check_references, references_in, resolved
 
 RESULTS = {"extract": {"body": {"items": [{"a.b": 1}, 2]}, "9": "nine"}, "none": None}
 

@@ -6,18 +6,19 @@ from uuid import uuid4
 import pytest
 
 from adapters.codec import encode_event
-from domain import events as e
+from domain import events
 from domain.ids import Position, Version
+from domain.jobs import events as e
+from domain.jobs.spec import JobSpec
 from domain.log import RawEvent
 from domain.messaging import CancelNotice, Dispatch
-from domain.specs import JobSpec
 from observability import unreadable
 from outbox.routing import route
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
-def raw(event: e.Event, data: str | None = None) -> RawEvent:
+def raw(event: events.Event, data: str | None = None) -> RawEvent:
     text = encode_event(event).decode() if data is None else data
     return RawEvent(Position(7), uuid4(), Version(1), type(event).__name__, NOW, text, "{}")
 
@@ -41,7 +42,7 @@ def test_a_job_for_later_waits_for_its_dispatch():
         e.JobRequeued(queue="mail", priority="low", reason="again"),
     ],
 )
-def test_a_dispatch_goes_to_the_work_stream_of_its_queue_and_priority(event: e.Event):
+def test_a_dispatch_goes_to_the_work_stream_of_its_queue_and_priority(event: events.Event):
     assert route(raw(event)) == Dispatch("mail", "low", inline=False)
 
 
@@ -58,7 +59,7 @@ def test_a_loss_goes_to_the_control_stream():
 
 def test_all_other_events_go_to_the_feed_only_and_are_not_even_parsed():
     routed = {"JobSubmitted", "JobDispatched", "JobRequeued", "CancelRequested", "AttemptLost"}
-    for name in e.event_types():
+    for name in events.event_types():
         if name not in routed:
             assert route(RawEvent(Position(1), uuid4(), Version(1), name, NOW, "not JSON", "{}")) is None
 

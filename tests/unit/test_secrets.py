@@ -18,7 +18,7 @@ from apps.executor.attempts import Attempt, Failed, Succeeded
 from apps.executor.masking import MASK, Masker, MaskingSink
 from apps.executor.secret_sources import NoSecret, SecretSources, parse_grants, taken_from
 from domain.errors import Rejected
-from domain.secret_references import check_secrets, names_secrets, refuse_foreign_secrets, revealed, secrets_in
+from domain.jobs.secret_references import check_secrets, names_secrets, refuse_foreign_secrets, revealed, secrets_in
 from tests.integration.builtin_tasks import Kept, attempt_of
 
 TOKEN = 's3cr3t/"t\u00f6ken"+\\x'

@@ -9,10 +9,10 @@ from uuid import uuid4
 import orjson
 
 from adapters.codec import encode_event
-from domain import events as e
-from domain.events import event_from_json, spec_from_json
-from domain.retry import RetryPolicy
-from domain.specs import After, JobSpec, Origin, Predecessor, Unique
+from domain.events import event_from_json
+from domain.jobs import events as e
+from domain.jobs.retry import RetryPolicy
+from domain.jobs.spec import After, JobSpec, Origin, Predecessor, Unique, spec_from_json
 from domain.stored import without_defaults
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.codec import encode_event
-from domain import uniqueness
-from domain.decisions import decide, write_for
 from domain.errors import NotUnique
-from domain.events import UniqueClaimed, event_from_json
+from domain.events import event_from_json
 from domain.ids import Position, Version
-from domain.jobs import STATES, Job
+from domain.jobs import uniqueness
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import UniqueClaimed
+from domain.jobs.job import STATES, Job
+from domain.jobs.spec import JobSpec, OnConflict, Unique, UniqueScope
 from domain.log import Meta
-from domain.specs import JobSpec, OnConflict, Unique, UniqueScope
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 SCOPES: tuple[UniqueScope, ...] = ("queued", "running", "unfinished", "seconds")

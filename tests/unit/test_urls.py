@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.builtin_tasks import check_arguments
+from domain.builtin.tasks import check_arguments
 from domain.errors import Rejected
 from domain.urls import has_userinfo, ipv4_meant, url_problem
 

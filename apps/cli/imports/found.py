@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps.cli.imports.plans import SOURCE_TAG, Names, Plan
-from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
+from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from apps.cli.imports.crontab import Entry
 from apps.cli.imports.workflows import CronLine
-from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
+from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
 from domain.recurrence.preview import preview
 from domain.recurrence.timing import parse_timing
 

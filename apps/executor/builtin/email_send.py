@@ -13,7 +13,7 @@ import aiosmtplib
 
 from apps.executor.attempts import Attempt
 from apps.executor.builtin.errors import TaskFailed
-from domain.builtin_tasks import EmailSend
+from domain.builtin.tasks import EmailSend
 
 ANSWER_SECONDS = 60.0
 

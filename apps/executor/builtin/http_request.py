@@ -15,7 +15,7 @@ from adapters.http.addresses import AddressRefused, checked_pool
 from apps.executor.attempts import Attempt
 from apps.executor.builtin.errors import TaskFailed
 from apps.executor.builtin.http_steps import first_step, origin_of, shown_origin
-from domain.builtin_tasks import HttpRequest
+from domain.builtin.tasks import HttpRequest
 
 BODY_LIMIT_BYTES = 128 * 1024
 """How much of an answer is kept, after decompression; nothing after it is read."""

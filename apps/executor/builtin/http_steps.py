@@ -15,7 +15,7 @@ import orjson
 
 from apps.executor.attempts import Attempt
 from apps.executor.builtin.errors import TaskFailed
-from domain.builtin_tasks import HttpRequest
+from domain.builtin.tasks import HttpRequest
 from domain.urls import url_problem
 
 USER_AGENT = "rota/0.1"

@@ -13,7 +13,7 @@ from apps.executor.builtin.email_send import SmtpSettings, send_email
 from apps.executor.builtin.errors import TaskFailed
 from apps.executor.builtin.http_request import HttpRequests
 from apps.executor.builtin.shell_run import run_command
-from domain.builtin_tasks import EmailSend, EventPublish, HttpRequest, ShellRun, parse_arguments
+from domain.builtin.tasks import EmailSend, EventPublish, HttpRequest, ShellRun, parse_arguments
 from domain.errors import Rejected
 
 Publish = Callable[[EventPublish, Attempt], Awaitable[dict[str, Any]]]

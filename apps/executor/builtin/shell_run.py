@@ -21,7 +21,7 @@ from apps.executor.account import OWN, TaskAccount
 from apps.executor.attempts import Attempt, AttemptSink
 from apps.executor.builtin.errors import TaskFailed
 from apps.executor.builtin.supervisor import GRACE_SECONDS, KILLING_SECONDS
-from domain.builtin_tasks import ShellRun
+from domain.builtin.tasks import ShellRun
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 FINISH_SECONDS = GRACE_SECONDS + KILLING_SECONDS + 5.0

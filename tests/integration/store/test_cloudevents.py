@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from domain.events import EventPublished
 from domain.ids import Position
+from domain.jobs.events import EventPublished
 from tests.integration.store.conftest import Stores
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.groups import EDGES_LIMIT, fold_group, head_of_group, member_id
+from domain.workflows.workflow import EDGES_LIMIT, fold_group, head_of_group, member_id
 from tests.integration.store.conftest import Stores
 
 JOB = {"task": "noop"}

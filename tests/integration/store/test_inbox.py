@@ -31,8 +31,8 @@ from apps.cli.main import main
 from apps.store.inbox_mover import BATCH, InboxMover
 from apps.store.jobs import Jobs
 from domain.errors import Rejected
-from domain.events import JobSubmitted
 from domain.ids import Position
+from domain.jobs.events import JobSubmitted
 from tests.conftest import TestDatabase
 from tests.integration.store.conftest import Stores
 from tests.waiting import until

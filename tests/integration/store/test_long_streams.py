@@ -12,9 +12,9 @@ from uuid_utils.compat import uuid7
 
 from apps import histories
 from apps.store import event_routes, job_routes
-from domain.decisions import decide, write_for
-from domain.events import ProgressReported
-from domain.jobs import fold
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import ProgressReported
+from domain.jobs.job import fold
 from domain.log import Meta, Unit
 from tests.integration.store.conftest import Stores, Submit
 from tests.integration.store.test_reading import START, SUCCEED

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 
 from adapters.group_commit import GroupCommit
-from domain.events import EventPublished
 from domain.ids import Position, event_stream_id
+from domain.jobs.events import EventPublished
 from tests.integration.store.conftest import Stores
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}

@@ -11,11 +11,11 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from adapters.postgres.job_logs import LogPart, PostgresJobLogs
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.events import AttemptError
 from domain.ids import Position
-from domain.jobs import fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.events import AttemptError
+from domain.jobs.job import fold
 from domain.log import Meta, Unit
 from tests.integration.store.conftest import Stores, Submit
 

@@ -22,9 +22,9 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.redis.publisher import RedisPublisher
 from adapters.redis.streams import work_stream
-from domain import commands as c
-from domain.decisions import decide, write_for
-from domain.jobs import fold
+from domain.jobs import commands as c
+from domain.jobs.decisions import decide, write_for
+from domain.jobs.job import fold
 from domain.log import Appended, Meta, Unit
 from outbox.relay import Relay
 from outbox.routing import route

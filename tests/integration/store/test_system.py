@@ -14,7 +14,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.coordination import PostgresCoordination
 from domain.errors import Unavailable
 from domain.events import event_types
-from domain.ports import Member
+from domain.ports.coordination import Member
 from tests.integration.store.conftest import Stores, Submit
 
 

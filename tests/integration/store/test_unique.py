@@ -25,12 +25,12 @@ from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_once
 from apps.cli.main import main
 from apps.store.jobs import Jobs
-from domain import commands as c
-from domain import uniqueness
 from domain.errors import NotUnique
-from domain.events import AttemptError, UniqueClaimed
 from domain.ids import Position
-from domain.jobs import Job, evolve
+from domain.jobs import commands as c
+from domain.jobs import uniqueness
+from domain.jobs.events import AttemptError, UniqueClaimed
+from domain.jobs.job import Job, evolve
 from domain.log import Meta
 from tests.integration.store.conftest import Stores
 

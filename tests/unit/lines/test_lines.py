@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from domain.admission.admission import Lines, Place
+from domain.admission.fairness import order_of
+from domain.admission.queues import QueueSettings, RateLimit
 from domain.ids import Position
-from domain.lines.lines import Lines, Place
-from domain.lines.turns import order_of
-from domain.queues import QueueSettings, RateLimit
 
 Q = "q"
 

@@ -7,8 +7,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.lines.rates import Window, meter_after_change, meter_for, meter_from
-from domain.queues import RateLimit
+from domain.admission.queues import RateLimit
+from domain.admission.rates import Window, meter_after_change, meter_for, meter_from
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["dispatch", "start", "drop", "wait"]), st.floats(0.0, 3.0)), min_size=1, max_size=200

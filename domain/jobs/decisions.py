@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import commands as c
-from domain import events as e
 from domain.errors import Conflict, NotPossible, Unreadable
 from domain.events import Event
-from domain.jobs import Job, foresee, head_of
+from domain.jobs import commands as c
+from domain.jobs import events as e
+from domain.jobs.job import Job, foresee, head_of
+from domain.jobs.retry import DELAY_LIMIT_SECONDS
 from domain.log import Meta, StreamWrite
-from domain.retry import DELAY_LIMIT_SECONDS
 
 Events = Sequence[Event]
 

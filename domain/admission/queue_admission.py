@@ -6,11 +6,11 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 
-from domain.lines.lane import Lane
-from domain.lines.rates import Meter, meter_after_change
-from domain.lines.turns import order_of
-from domain.queues import FREE, QueueSettings
-from domain.specs import PRIORITIES, Priority
+from domain.admission.fairness import order_of
+from domain.admission.lane import Lane
+from domain.admission.queues import FREE, QueueSettings
+from domain.admission.rates import Meter, meter_after_change
+from domain.jobs.spec import PRIORITIES, Priority
 
 WINDOW_LEAST = 32
 """Jobs that may be dispatched and not started, at least, so that executors find work."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from domain.admission.lane import LANE_JOBS, Lane
+from domain.admission.queue_admission import KeyLine, QueueLine
+from domain.admission.queues import FREE, QueueSettings
+from domain.admission.rates import Meter, meter_from
 from domain.executors import Abilities
 from domain.ids import Position
-from domain.lines.lane import LANE_JOBS, Lane
-from domain.lines.queue_line import KeyLine, QueueLine
-from domain.lines.rates import Meter, meter_from
-from domain.queues import FREE, QueueSettings
-from domain.specs import LANE_SEPARATOR, Priority, lane_of
+from domain.jobs.spec import LANE_SEPARATOR, Priority, lane_of
 
 LANE_JOBS_LEAST = 20
 HELD_JOBS = 100_000

@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
+from domain.builtin.header_fields import headers_problem
+from domain.builtin.mail_fields import address_problem, subject_problem
 from domain.cloudevents import is_uri_reference, string_problem
 from domain.errors import Rejected
-from domain.header_fields import headers_problem
-from domain.mail_fields import address_problem, subject_problem
 from domain.urls import url_problem
 
 URL_LIMIT_CHARS = 8_192

@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from domain import trigger_events as t
-from domain.builtin_tasks import BUILTIN_TASKS, check_arguments
+from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
 from domain.errors import NotPossible, Rejected, Unreadable
-from domain.event_templates import render, sample
-from domain.events import Event, named, spec_from_json
+from domain.events import Event, named
+from domain.jobs.secret_references import refuse_foreign_secrets, secrets_in
+from domain.jobs.spec import JobSpec, Origin, spec_from_json
 from domain.log import Recorded, ResourceHead
-from domain.secret_references import refuse_foreign_secrets, secrets_in
-from domain.specs import JobSpec, Origin
+from domain.matching.templates import render, sample
+from domain.triggers import events as t
 
 KIND = "trigger"
 CHAIN_LIMIT = 16

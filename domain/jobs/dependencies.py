@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from domain.ids import Position
-from domain.specs import After, Predecessor
+from domain.jobs.spec import After, Predecessor
 
 REPEAT = timedelta(seconds=3)
 """When a verdict is given again if nothing has come of it."""

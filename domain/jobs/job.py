@@ -1,6 +1,6 @@
 """A job's state and how events change it.
 
-`evolve` only folds; whether an event may happen is `domain.decisions`' business. A `Job` is never changed in
+`evolve` only folds; whether an event may happen is `domain.jobs.decisions`' business. A `Job` is never changed in
 place: each event gives a new one.
 """
 
@@ -12,12 +12,14 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from domain import events as e
+from domain import events as domain_events
 from domain.errors import Unreadable
-from domain.events import AttemptError, Event
+from domain.events import Event
 from domain.ids import Position, Version
+from domain.jobs import events as e
+from domain.jobs.events import AttemptError
+from domain.jobs.spec import JobSpec, lane_of
 from domain.log import JobHead, Meta, Recorded
-from domain.specs import JobSpec, lane_of
 
 State = Literal["scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"]
 STATES: tuple[State, ...] = (
@@ -99,13 +101,13 @@ def evolve(job: Job | None, recorded: Recorded) -> Job:
     event = recorded.event
     if job is None:
         if type(event) is not e.JobSubmitted:
-            message = f"a job's stream starts with {e.named(event)}"
+            message = f"a job's stream starts with {domain_events.named(event)}"
             raise Unreadable(message, stream_id=recorded.stream_id, position=recorded.position)
         return _submitted(event, recorded)
     change = _CHANGES.get(type(event))
     why = job.unreadable
     if why is None and change is None:
-        why = f"position {recorded.position}: {e.named(event)} has no place in a job's stream"
+        why = f"position {recorded.position}: {domain_events.named(event)} has no place in a job's stream"
     if why is None and recorded.version != job.version + 1:
         why = f"position {recorded.position}: version {recorded.version} follows {job.version}"
     if why is not None or change is None:

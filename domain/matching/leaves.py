@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from domain.errors import Rejected
-from domain.event_paths import Missing
+from domain.matching.paths import Missing
 from domain.work import Work
 
 TEXT_LIMIT_CHARS = 1024

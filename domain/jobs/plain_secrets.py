@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from domain.secret_references import MARK
+from domain.jobs.secret_references import MARK
 from domain.urls import has_userinfo
 
 FOUND_LIMIT = 10

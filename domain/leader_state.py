@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain import commands as c
+from domain.admission.admission import Lines, LinesChange, Place
+from domain.admission.flow import Flow
+from domain.admission.queues import QueueSettings, settings_from_json
 from domain.errors import Corruption, Unreadable
 from domain.executors import Abilities
-from domain.flow import Flow
 from domain.ids import Position, Version
-from domain.lines.lines import Lines, LinesChange, Place
+from domain.jobs import commands as c
 from domain.messaging import FeedEvent
-from domain.queues import QueueSettings, settings_from_json
 from domain.timers import HORIZON, TIMERS_LIMIT, Timers
 
 __all__ = ["HORIZON", "TIMERS_LIMIT", "Brain", "Change", "Decision", "RunningAttempt"]

@@ -1,72 +1,14 @@
-"""What the rules need from the outside, as roles. Adapters implement these; one contract suite tests each role."""
+"""Reading what the log amounts to now: jobs, resources, queues."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from domain.ids import Position, Term, Version
-from domain.log import AppendResult, RawEvent, Recorded, Unit
-
-LAST_VERSION = 2**31 - 1
-
-
-class EventLog(Protocol):
-    """The append-only log. Positions are dense and in commit order; every method may raise Unavailable."""
-
-    async def append(self, units: Sequence[Unit], *, fence: Term | None = None) -> list[AppendResult]:
-        """Commit every unit whose streams are at their expected versions; one answer a unit, in order.
-
-        Units must not share a stream within one call. A unit that is in the log already (same unit id) is
-        answered as appended, so a call whose outcome is unknown may simply be repeated.
-
-        Raises:
-            NotLeader: a term greater than `fence` is in force; nothing was written.
-            Unavailable: nobody knows whether it was written; call again with the same units.
-        """
-
-    async def read(self, after: Position, limit: int) -> list[Recorded]:
-        """Up to `limit` events that follow position `after`, in order."""
-
-    async def read_raw(self, after: Position, limit: int) -> list[RawEvent]:
-        """As `read`, undecoded."""
-
-    async def read_stream_page(
-        self, stream_id: UUID, after: int, limit: int, limit_bytes: int | None = None
-    ) -> list[RawEvent]:
-        """Up to `limit` events of one stream after version `after`, undecoded, in order.
-
-        No more once their data have `limit_bytes`; at least one event, if there are any.
-        """
-
-    async def read_changes_page(
-        self, stream_id: UUID, after: int, limit: int, limit_bytes: int, upto: int = LAST_VERSION
-    ) -> list[RawEvent]:
-        """As `read_stream_page` up to version `upto`, but of what `domain.jobs` calls reports only the last one.
-
-        Of these a stream may hold very many, and no other one counts.
-        """
-
-    async def read_streams_within(
-        self, after: Mapping[UUID, int], limit: int, limit_bytes: int
-    ) -> dict[UUID, list[Recorded]] | None:
-        """The events of several streams after a version of each; streams without any are missing from the answer.
-
-        None when these are more than `limit` events in all, or their data have more than `limit_bytes`.
-        """
-
-    async def last_version(self, stream_id: UUID) -> Version:
-        """The version of the stream's last event, 0 when there is none."""
-
-    async def last_position(self) -> Position:
-        """The position of the last event, 0 for an empty log."""
-
-    async def wait_for_append(self, after: Position, timeout_seconds: float) -> None:
-        """Return when something was probably appended behind `after`, at the latest after the timeout."""
+from domain.ids import Position, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,87 +160,3 @@ class QueueCounts(Protocol):
 
     async def figures(self, names: Sequence[str] | None) -> dict[str, QueueFigures]:
         """Of these queues; None: of all that have anything to count. Raises Unavailable."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A process that is alive as far as the coordination service knows. `info` is what it said of itself."""
-
-    id: str
-    role: str
-    since: datetime
-    info: Mapping[str, Any]
-
-
-class Registration(Protocol):
-    """This process's own entry among the members.
-
-    In doubt is not lost: a server that does not answer for a while may have told nobody that this process is gone.
-    """
-
-    @property
-    def certain_since(self) -> float | None:
-        """Since when (`time.monotonic`) nobody can have taken this process for dead; None when somebody may.
-
-        By this process's own clock, from when it last asked for a proof and got one. It ends before others see the
-        entry vanish, and may begin again.
-        """
-
-    @property
-    def lost(self) -> bool:
-        """Whether the entry is known to be gone."""
-
-    async def wait_lost(self) -> None:
-        """Return when the registration is lost. It never comes back; register anew under another id."""
-
-    async def update(self, info: Mapping[str, Any]) -> None:
-        """Replace what this process says of itself."""
-
-
-class Leadership(Protocol):
-    """A won election, valid while `held`."""
-
-    @property
-    def term(self) -> Term:
-        """Greater than that of every earlier leader; entered in the log's fence already."""
-
-    @property
-    def held(self) -> bool:
-        """Whether deciding is still allowed, by this process's own monotonic clock. False for good once lost."""
-
-    async def wait_lost(self) -> None:
-        """Return when the leadership is lost or no longer certain."""
-
-
-class Fence(Protocol):
-    """The term of leadership in force; the log refuses what carries an older one."""
-
-    async def enter(self, term: Term, node: str) -> None:
-        """Put the term in force.
-
-        Raises:
-            NotLeader: it is not greater than the one in force.
-            Unavailable: nobody knows whether it is in force now.
-        """
-
-
-class Coordination(Protocol):
-    """Who leads and who is alive."""
-
-    def elect(self, node: str, info: Mapping[str, Any]) -> AbstractAsyncContextManager[Leadership]:
-        """Wait until this node leads; leaving the context gives the lead up.
-
-        A leadership that was lost is never won again: enter a new context.
-        """
-
-    def register(self, role: str, member_id: str, info: Mapping[str, Any]) -> AbstractAsyncContextManager[Registration]:
-        """Make this process visible among the members of `role` while the context lasts."""
-
-    async def members(self, role: str) -> list[Member]:
-        """Who is alive in this role. Raises Unavailable when that can not be known now."""
-
-    def watch_members(self, role: str) -> AsyncIterator[list[Member]]:
-        """The members now and after each change, for as long as it is iterated."""
-
-    async def leader(self) -> Member | None:
-        """Who leads now; `info` carries its `term`."""

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from domain.retry import RetryPolicy
+from domain.events import made
+from domain.jobs.retry import RetryPolicy
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -98,3 +99,29 @@ class JobSpec:
 def lane_of(queue: str, priority: str, key: str | None) -> str:
     """The line in which a job waits for the limits of its queue and key; sorts by queue, then priority, then key."""
     return LANE_SEPARATOR.join((queue, priority, key or ""))
+
+
+def spec_from_json(data: Mapping[str, Any]) -> JobSpec:
+    """The job that this JSON object, as an event or a resource keeps it, stands for. Raises TypeError, ValueError."""
+    spec = dict(data)
+    spec["retry"] = made(RetryPolicy, spec["retry"])
+    if spec.get("after") is not None:
+        spec["after"] = after_from_json(spec["after"])
+    if spec.get("unique") is not None:
+        spec["unique"] = made(Unique, spec["unique"])
+    if spec.get("origin") is not None:
+        spec["origin"] = made(Origin, spec["origin"], id=UUID(spec["origin"]["id"]))
+    spec["run_at"] = instant_from_json(spec["run_at"])
+    spec["expires_at"] = instant_from_json(spec["expires_at"])
+    return made(JobSpec, spec)
+
+
+def after_from_json(data: Mapping[str, Any]) -> After:
+    """What a job waits for, as its specification keeps it. Raises TypeError, ValueError."""
+    predecessors = tuple(made(Predecessor, p, id=UUID(p["id"])) for p in data["predecessors"])
+    return made(After, data, predecessors=predecessors)
+
+
+def instant_from_json(text: str | None) -> datetime | None:
+    """The instant of a stored ISO 8601 text. Raises ValueError."""
+    return None if text is None else datetime.fromisoformat(text)

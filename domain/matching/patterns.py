@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from domain.event_leaves import CONDITIONS, SCALARS, Leaves, wrong
-from domain.event_paths import FIRST_PART, MISSING, Missing, split_name
+from domain.matching.leaves import CONDITIONS, SCALARS, Leaves, wrong
+from domain.matching.paths import FIRST_PART, MISSING, Missing, split_name
 from domain.work import Work
 
 CONDITIONS_LIMIT = 200

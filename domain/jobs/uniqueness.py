@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import commands as c
 from domain.errors import NotUnique
-from domain.events import UniqueClaimed
-from domain.jobs import Job
+from domain.jobs import commands as c
+from domain.jobs.events import UniqueClaimed
+from domain.jobs.job import Job
+from domain.jobs.spec import After, JobSpec, Predecessor, Unique
 from domain.log import ResourceHead
-from domain.specs import After, JobSpec, Predecessor, Unique
 
 KIND = "unique"
 HOLDERS_LIMIT = 200

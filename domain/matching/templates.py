@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from domain.errors import Rejected
-from domain.event_paths import Missing, Path, find, parse_path
+from domain.matching.paths import Missing, Path, find, parse_path
 from domain.work import Work
 
 REFERENCES_LIMIT = 500

@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from domain.errors import NotPossible, Unreadable
 from domain.events import Event, event, made, named
 from domain.ids import NAMESPACE
-from domain.jobs import ENDED
+from domain.jobs.job import ENDED
 from domain.log import ResourceHead
 
 Kind = Literal["workflow", "batch"]

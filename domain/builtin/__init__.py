@@ -1,0 +1,1 @@
+"""The built-in tasks: which there are, and which arguments they take. Pure."""

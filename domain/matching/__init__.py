@@ -1,0 +1,1 @@
+"""Patterns and templates over published events. Pure."""

@@ -1,0 +1,1 @@
+"""Subscriptions and the order in which their events are delivered. Pure."""

@@ -1,0 +1,1 @@
+"""Triggers: which jobs published events make. Pure."""

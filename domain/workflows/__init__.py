@@ -1,0 +1,1 @@
+"""Workflows and batches: jobs that were submitted together and have a status as a whole. Pure."""
