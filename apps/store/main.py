@@ -36,10 +36,10 @@ from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until
 from apps.settings import Settings
 from apps.store.application import create_app
-from apps.store.inbox_mover import InboxMover
-from apps.store.jobs import Jobs
+from apps.store.http.server import StoreServer
+from apps.store.inbox.mover import InboxMover
+from apps.store.jobs.handlers import Jobs
 from apps.store.parts import Parts, SystemCounts
-from apps.store.server import StoreServer
 from apps.version import VERSION
 from domain.errors import Unavailable
 from domain.ports.coordination import Coordination

@@ -14,9 +14,9 @@ from uuid import UUID
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
+from apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, number
+from apps.store.managed_queues import QueueModes
 from apps.store.parts import Parts
-from apps.store.queue_modes import QueueModes
-from apps.store.requests import LIST_LIMIT, cursor_for, cursor_of, number
 from domain.errors import NotFound, Unavailable
 from domain.events import Event
 from domain.ids import Position, Version, resource_id

@@ -256,7 +256,7 @@ def test_what_hangs_in_spite_of_everything_is_ended_and_named(tmp_path: Path) ->
 
 def test_the_deadlines_have_room_for_what_is_waited_for_on_purpose() -> None:
     from adapters.postgres.connecting import CLOSE_SECONDS
-    from apps.store.server import CUT_OFF_SECONDS, SHUTDOWN_SECONDS
+    from apps.store.http.server import CUT_OFF_SECONDS, SHUTDOWN_SECONDS
 
     assert SHUTDOWN_SECONDS + CUT_OFF_SECONDS + CLOSE_SECONDS < STOP_SECONDS
     assert GIVE_BACK_SECONDS + 2 * CLOSE_SECONDS < STOP_SECONDS

@@ -15,7 +15,7 @@ from adapters.postgres.connection import Database
 from adapters.postgres.coordination import PostgresCoordination
 from adapters.postgres.event_log import PostgresEventLog
 from apps.settings import Settings
-from apps.store.jobs import Jobs
+from apps.store.jobs.handlers import Jobs
 from apps.store.main import compose
 from domain.errors import RotaError
 from domain.ids import Position

@@ -8,7 +8,7 @@ import pytest
 
 from apps.api_tokens import ApiToken, parse_tokens
 from apps.settings import load_settings
-from apps.store.failures import ADDRESSES_LIMIT, FREE, WAITING_LIMIT, AccessFailures
+from apps.store.http.failures import ADDRESSES_LIMIT, FREE, WAITING_LIMIT, AccessFailures
 
 A, B = "a" * 16, "b" * 40
 

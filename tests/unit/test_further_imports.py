@@ -17,7 +17,7 @@ from apps.cli.imports.on_calendar import rule_of
 from apps.cli.imports.plans import Names, plan_of_entry
 from apps.cli.imports.quartz import parse_quartz
 from apps.cli.imports.systemd import parse_timer, seconds_of
-from apps.store.schedule_intake import parse_schedule
+from apps.store.schedules.parsing import parse_schedule
 from domain.errors import Rejected
 from domain.recurrence.times import nominal_times
 from domain.recurrence.timing import parse_timing

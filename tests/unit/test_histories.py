@@ -13,7 +13,7 @@ from adapters.memory.event_log import MemoryEventLog, MemoryResourceIndex
 from apps import calendar_versions, histories
 from apps.calendar_versions import versions_of
 from apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since, version_at
-from apps.store.histories import job_from
+from apps.store.jobs.histories import job_from
 from domain.errors import Unreadable
 from domain.ids import Version, resource_id
 from domain.jobs import commands as c

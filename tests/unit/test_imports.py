@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from apps.cli.imports.crontab import Entry, parse_crontab
 from apps.cli.imports.plans import Names, Plan, plan_of_entry, plan_of_line, stale
 from apps.cli.imports.workflows import parse_workflow
-from apps.store.schedule_intake import parse_schedule
+from apps.store.schedules.parsing import parse_schedule
 from domain.builtin.tasks import check_arguments
 from domain.recurrence.cron import parse_cron
 

@@ -19,7 +19,7 @@ import domain
 import observability
 import outbox
 import rota
-from apps.store.cloudevents import _header_text
+from apps.store.events.cloudevents import _header_text
 from domain.cloudevents import is_media_type, is_uri_reference
 from domain.errors import Rejected
 

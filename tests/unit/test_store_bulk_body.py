@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.store import bulk_body
-from apps.store.bulk_body import ITEM_LIMIT_BYTES, array_body, lines_body
+from apps.store.jobs import bulk_body
+from apps.store.jobs.bulk_body import ITEM_LIMIT_BYTES, array_body, lines_body
 from domain.errors import Rejected
 
 LIMIT = 20

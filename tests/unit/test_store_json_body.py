@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.store import json_body
-from apps.store.intake import digest_of, parse_job
-from apps.store.json_body import DEPTH_LIMIT, NESTING_LIMIT, check_depth, load_json
+from apps.store.http import json_body
+from apps.store.http.fields import digest_of
+from apps.store.http.json_body import DEPTH_LIMIT, NESTING_LIMIT, check_depth, load_json
+from apps.store.jobs.parsing import parse_job
 from domain.errors import Rejected
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=10)

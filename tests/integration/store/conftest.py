@@ -18,10 +18,10 @@ from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.settings import Settings
 from apps.store.application import create_app
-from apps.store.connections import Limits
+from apps.store.http.connections import Limits
+from apps.store.http.server import StoreServer
 from apps.store.main import compose
 from apps.store.parts import Parts
-from apps.store.server import StoreServer
 from tests.conftest import as_kind
 
 BASE_URL = "http://127.0.0.1:3000"

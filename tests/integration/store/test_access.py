@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from apps.api_tokens import parse_tokens
-from apps.store import failures
+from apps.store.http import failures
 from tests.integration.store.conftest import Stores
 
 JOB = {"task": "noop"}

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.store.intake import ARGS_LIMIT_BYTES
-from apps.store.json_body import DEPTH_LIMIT
-from apps.store.requests import BODY_LIMIT_BYTES
+from apps.store.http.json_body import DEPTH_LIMIT
+from apps.store.http.requests import BODY_LIMIT_BYTES
+from apps.store.jobs.parsing import ARGS_LIMIT_BYTES
 from domain.ids import Position
 from tests.integration.store.conftest import Stores
 

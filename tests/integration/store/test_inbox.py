@@ -28,8 +28,8 @@ from adapters.postgres.inbox import PostgresInbox
 from adapters.postgres.inbox_bell import SLEEP_LOCK, InboxBell
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from apps.cli.main import main
-from apps.store.inbox_mover import BATCH, InboxMover
-from apps.store.jobs import Jobs
+from apps.store.inbox.mover import BATCH, InboxMover
+from apps.store.jobs.handlers import Jobs
 from domain.errors import Rejected
 from domain.ids import Position
 from domain.jobs.events import JobSubmitted

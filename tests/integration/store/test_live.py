@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from apps.store.live import PAGE_BYTES
+from apps.store.events.live import PAGE_BYTES
 from domain.ids import Position
 from tests.integration.store.conftest import Stores
 from tests.waiting import until

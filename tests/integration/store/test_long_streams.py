@@ -11,7 +11,8 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from apps import histories
-from apps.store import event_routes, job_routes
+from apps.store.events import routes
+from apps.store.jobs import routes as job_routes
 from domain.jobs.decisions import decide, write_for
 from domain.jobs.events import ProgressReported
 from domain.jobs.job import fold
@@ -113,7 +114,7 @@ async def test_a_long_job_is_read_explained_and_found_page_by_page(
 async def test_a_page_ends_where_its_events_have_enough_bytes(
     client: httpx.AsyncClient, submit: Submit, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(event_routes, "ANSWER_BYTES", 50_000)
+    monkeypatch.setattr(routes, "ANSWER_BYTES", 50_000)
     monkeypatch.setattr(job_routes, "EVENTS_BYTES", 1)
     for _ in range(6):
         job = await submit(args={"text": "x" * 20_000})

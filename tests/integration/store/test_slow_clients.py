@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from apps.store import application
-from apps.store.connections import Limits
-from apps.store.large_bodies import LargeBodies
-from apps.store.requests import BODY_LIMIT_BYTES
-from apps.store.server import StoreServer
+from apps.store.http.connections import Limits
+from apps.store.http.large_bodies import LargeBodies
+from apps.store.http.requests import BODY_LIMIT_BYTES
+from apps.store.http.server import StoreServer
 from tests.integration.store.conftest import Stores
 from tests.waiting import until
 

@@ -24,7 +24,7 @@ from adapters.postgres.resource_index import PostgresResourceIndex
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_once
 from apps.cli.main import main
-from apps.store.jobs import Jobs
+from apps.store.jobs.handlers import Jobs
 from domain.errors import NotUnique
 from domain.ids import Position
 from domain.jobs import commands as c

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from apps.store.intake import JobRequest
+from apps.store.jobs.parsing import JobRequest
 from domain.alerts import declared_alert
 from domain.errors import Rejected
 from rota import Task, task

@@ -1,0 +1,1 @@
+"""The log over HTTP: read it, follow it, publish into it."""

@@ -1,0 +1,1 @@
+"""What every resource of the store needs of HTTP. Depends on no resource."""

@@ -1,0 +1,1 @@
+"""The inbox: moved into the log, and shown over HTTP."""

@@ -1,0 +1,1 @@
+"""The system itself over HTTP: health, cluster, metrics."""

@@ -1,0 +1,1 @@
+"""Tasks that executors have announced: their names, parameters and options."""

@@ -1,0 +1,1 @@
+"""Explanations over HTTP: why a job, workflow or tick is where it is."""

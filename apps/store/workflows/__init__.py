@@ -1,0 +1,1 @@
+"""Workflows and batches over HTTP."""
