@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from apps.scheduler.alerts import AlertService
-from apps.scheduler.deliveries import DeliveryService
-from apps.scheduler.dependencies import DependencyService
-from apps.scheduler.extensions import Extension, Office
-from apps.scheduler.groups import GroupService
-from apps.scheduler.limits import Limits
-from apps.scheduler.schedules import Schedules
-from apps.scheduler.triggers import Triggers
+from apps.scheduler.extensions.alerts import AlertService
+from apps.scheduler.extensions.deliveries import DeliveryService
+from apps.scheduler.extensions.dependencies import DependencyService
+from apps.scheduler.extensions.extension import Extension, Office
+from apps.scheduler.extensions.limits import Limits
+from apps.scheduler.extensions.schedules import Schedules
+from apps.scheduler.extensions.triggers import Triggers
+from apps.scheduler.extensions.workflows import GroupService
 
 EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (
     Limits,

@@ -23,8 +23,8 @@ from adapters.redis.work_streams import RedisWorkStreams
 from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.scheduler.metrics import SchedulerMetrics
+from apps.scheduler.parts import Surroundings
 from apps.scheduler.service import Scheduler
-from apps.scheduler.surroundings import Surroundings
 from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import NamedTuple
 
-from apps.scheduler.carrying_out import CarriesOut
+from apps.scheduler.decision_writer import CarriesOut
 from domain.jobs import commands as c
 from domain.leader_state import Brain, Decision
 from domain.messaging import Publisher, WorkItem, WorkStreams

@@ -16,13 +16,13 @@ from uuid import uuid5
 
 from uuid_utils.compat import uuid7
 
-from apps.scheduler.carrying_out import CarriesOut
 from apps.scheduler.composition import EXTENSIONS
-from apps.scheduler.extensions import Office
-from apps.scheduler.leading import Leading
-from apps.scheduler.limits import begin_lines
+from apps.scheduler.decision_writer import CarriesOut
+from apps.scheduler.extensions.extension import Office
+from apps.scheduler.extensions.limits import begin_lines
+from apps.scheduler.leader import Leading
 from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.surroundings import Surroundings
+from apps.scheduler.parts import Surroundings
 from apps.service import Backoff
 from apps.version import VERSION
 from domain.errors import NotLeader, Unavailable

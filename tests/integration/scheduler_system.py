@@ -29,8 +29,8 @@ from adapters.redis.feed import RedisFeed
 from adapters.redis.publisher import RedisPublisher
 from adapters.redis.work_streams import RedisWorkStreams
 from apps.scheduler.metrics import SchedulerMetrics
+from apps.scheduler.parts import Surroundings
 from apps.scheduler.service import Scheduler
-from apps.scheduler.surroundings import Surroundings
 from apps.service import keep_running
 from domain.jobs import commands as c
 from domain.jobs.decisions import decide, write_for

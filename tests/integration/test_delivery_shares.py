@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apps.scheduler.delivery_worker import STREAMS_AT_ONCE, Tail
+from apps.scheduler.extensions.delivery_worker import STREAMS_AT_ONCE, Tail
 from domain.ids import Position
 from tests.integration.event_system import EventSystem, event_system
 from tests.integration.webhook_receiver import Received, Receiver

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from apps.scheduler.dependencies import DependencyTable
 from apps.scheduler.metrics import SchedulerMetrics
 from domain.admission.admission import LinesChange, Place
 from domain.ids import Position
+from domain.jobs.dependencies import Status
+from domain.jobs.spec import After
 from domain.leader_state import RunningAttempt
 from domain.log import RawEvent
 from domain.messaging import Feed, Publisher, WorkStreams
@@ -102,3 +103,19 @@ class Surroundings:
     clock: Clock
     metrics: SchedulerMetrics
     refuse_private: bool = False
+
+
+class DependencyTable(Protocol):
+    """Who waits for whom, as the log's append has entered it. Every method may raise Unavailable."""
+
+    async def load(self) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+        """All (predecessor, dependent); dependents of which a predecessor has ended; dependents that wait no more."""
+
+    async def afters(self, dependents: Sequence[str]) -> dict[str, After]:
+        """What these wait for in detail; one that does not wait for others is missing."""
+
+    async def statuses(self, predecessors: Sequence[str]) -> dict[str, Status]:
+        """The present state of these jobs, workflows and batches."""
+
+    async def forget(self, dependents: Sequence[str]) -> set[str]:
+        """Forget whom these waited for, unless they wait; those that was done for."""

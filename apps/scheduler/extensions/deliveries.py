@@ -11,8 +11,8 @@ import logging
 from uuid import UUID
 
 from adapters.http.webhooks import Webhooks
-from apps.scheduler.delivery_worker import DeliveryWorker, Tail
-from apps.scheduler.extensions import Office
+from apps.scheduler.extensions.delivery_worker import DeliveryWorker, Tail
+from apps.scheduler.extensions.extension import Office
 from domain.ids import Position
 from domain.messaging import FeedEvent
 from domain.ports.indexes import ResourceRow

@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from apps.scheduler.carrying_out import CarriesOut
-from apps.scheduler.surroundings import Surroundings
+from apps.scheduler.decision_writer import CarriesOut
+from apps.scheduler.parts import Surroundings
 from domain.ids import Position, Term
 from domain.leader_state import Brain
 

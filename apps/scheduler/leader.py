@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from apps.scheduler.carrying_out import BATCH, CarriesOut
-from apps.scheduler.extensions import Extension
+from apps.scheduler.decision_writer import BATCH, CarriesOut
+from apps.scheduler.extensions.extension import Extension
 from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.surroundings import Surroundings
+from apps.scheduler.parts import Surroundings
 from domain.errors import NotLeader, Unavailable
 from domain.executors import Abilities
 from domain.ids import Position

@@ -17,7 +17,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import histories_of
-from apps.scheduler.extensions import Office
+from apps.scheduler.extensions.extension import Office
 from domain.admission.queues import KIND
 from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
 from domain.errors import Rejected, Unreadable

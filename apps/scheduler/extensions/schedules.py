@@ -17,8 +17,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import jobs_of
-from apps.scheduler.calendars_then import CalendarsThen
-from apps.scheduler.extensions import Office
+from apps.scheduler.extensions.calendar_history import CalendarsThen
+from apps.scheduler.extensions.extension import Office
 from domain.errors import Rejected, Unavailable, Unreadable
 from domain.ids import Position
 from domain.jobs import commands as c

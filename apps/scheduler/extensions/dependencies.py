@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from domain.errors import Unavailable
 from domain.ids import Position
 from domain.jobs import commands as c
 from domain.jobs.dependencies import OPEN, Dependencies, Status, Verdict
-from domain.jobs.spec import After, after_from_json
+from domain.jobs.spec import after_from_json
 from domain.leader_state import Decision, End
 from domain.messaging import FeedEvent
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions import Office
+    from apps.scheduler.extensions.extension import Office
 
 BATCH = 500
 """Dependents that are looked at, or decided, together."""
@@ -37,22 +36,6 @@ LEAVES = ("JobDispatched", "DependenciesMet", "JobCancelled", "JobExpired")
 
 GROUP_ENDS = ("WorkflowEnded", "BatchEnded")
 GROUP_REOPENINGS = ("WorkflowReopened", "BatchReopened")
-
-
-class DependencyTable(Protocol):
-    """Who waits for whom, as the log's append has entered it. Every method may raise Unavailable."""
-
-    async def load(self) -> tuple[list[tuple[str, str]], list[str], list[str]]:
-        """All (predecessor, dependent); dependents of which a predecessor has ended; dependents that wait no more."""
-
-    async def afters(self, dependents: Sequence[str]) -> dict[str, After]:
-        """What these wait for in detail; one that does not wait for others is missing."""
-
-    async def statuses(self, predecessors: Sequence[str]) -> dict[str, Status]:
-        """The present state of these jobs, workflows and batches."""
-
-    async def forget(self, dependents: Sequence[str]) -> set[str]:
-        """Forget whom these waited for, unless they wait; those that was done for."""
 
 
 class DependencyService:

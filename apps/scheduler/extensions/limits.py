@@ -13,9 +13,9 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-from apps.scheduler.carrying_out import BATCH
-from apps.scheduler.extensions import Office
-from apps.scheduler.surroundings import Surroundings
+from apps.scheduler.decision_writer import BATCH
+from apps.scheduler.extensions.extension import Office
+from apps.scheduler.parts import Surroundings
 from domain.admission.queues import KIND, QueueSettings, settings_from_json
 from domain.errors import Unavailable
 from domain.executors import Abilities

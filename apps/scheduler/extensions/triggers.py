@@ -23,7 +23,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import history_of
-from apps.scheduler.extensions import Office
+from apps.scheduler.extensions.extension import Office
 from domain.errors import Rejected, Unreadable
 from domain.events import event_from_json
 from domain.ids import Position

@@ -27,7 +27,7 @@ from domain.workflows.watch import GroupWatch
 from domain.workflows.workflow import KINDS, Group, evolve_group, group_of, head_of_group, reconcile, unended
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions import Office
+    from apps.scheduler.extensions.extension import Office
 
 BATCH = 200
 """Groups that are looked at together."""

@@ -19,9 +19,9 @@ from uuid import UUID
 import orjson
 
 from adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
+from apps.scheduler.extensions.outgoing import content_of
 from apps.scheduler.metrics import DeliveryMetrics
-from apps.scheduler.outgoing import content_of
-from apps.scheduler.surroundings import Surroundings
+from apps.scheduler.parts import Surroundings
 from domain.errors import RotaError, Unavailable
 from domain.ids import Position, Term
 from domain.log import RawEvent

@@ -1,0 +1,1 @@
+"""What a leader does besides its core: one extension for each concept."""
