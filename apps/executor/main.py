@@ -32,6 +32,7 @@ from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.executor.account import TaskAccount, task_account, warn_of_root
 from apps.executor.announcing import tell_of_alerts
+from apps.executor.attempt_reconciler import Watcher
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
@@ -40,14 +41,13 @@ from apps.executor.masking import SecretFilter
 from apps.executor.metrics import AttemptMetrics
 from apps.executor.output import OutputKeeper
 from apps.executor.predecessors import Predecessors
+from apps.executor.processes.pool import TaskProcesses
 from apps.executor.publishing import EventPublisher
 from apps.executor.reloading import Reloading
 from apps.executor.reporting import Reporter
 from apps.executor.secret_sources import PREFIX, SecretSources, parse_grants, taken_from
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
-from apps.executor.task_processes import TaskProcesses
-from apps.executor.watching import Watcher
 from apps.secrecy import withdraw_secrets
 from apps.service import STOP_SECONDS, admitted, keep_running, run_service, run_until, unless_stopped, until_done
 from apps.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from apps.executor.attempts import Attempt, Failed, Outcome
-from apps.executor.task_processes import TaskProcesses
+from apps.executor.processes.pool import TaskProcesses
 from tests.waiting import until
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from apps.cli.up import running_system
 from apps.executor.attempts import Succeeded
-from apps.executor.task_processes import TaskProcesses
+from apps.executor.processes.pool import TaskProcesses
 from rota import Client, NotFound
 from tests.integration.task_harness import Harness
 from tests.waiting import until, until_sync

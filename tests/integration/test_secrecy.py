@@ -14,7 +14,7 @@ import pytest
 
 from apps.cli.up import running_system
 from apps.executor.account import OWN, task_account
-from apps.executor.task_channel import TaskChannel
+from apps.executor.processes.channel import TaskChannel
 from domain.errors import WrongSetting
 from rota import Client
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from apps.executor.attempts import Cancelled, Succeeded
-from apps.executor.task_processes import TaskProcesses
-from apps.executor.task_runs import Patience
+from apps.executor.processes.pool import TaskProcesses
+from apps.executor.processes.runs import Patience
 from tests.integration.task_harness import Harness, failed
 from tests.waiting import until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apps.executor.attempts import Succeeded
-from apps.executor.task_processes import TaskProcesses
+from apps.executor.processes.pool import TaskProcesses
 from tests.integration.task_harness import Harness, failed
 
 TASKS = Path(__file__).with_name("child_tasks.py")

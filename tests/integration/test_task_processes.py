@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from apps.executor.attempts import Attempt, Cancelled, Lost, Outcome, Succeeded
-from apps.executor.task_processes import TaskProcesses
-from apps.executor.task_runs import Patience, Run, outcome_of
+from apps.executor.processes.pool import TaskProcesses
+from apps.executor.processes.runs import Patience, Run, outcome_of
 from tests.integration.task_harness import Harness, Recorder, failed
 from tests.waiting import until, until_sync
 
@@ -619,7 +619,7 @@ async def test_the_process_and_its_children_end_when_the_executor_is_killed(tmp_
 EXECUTOR = """
 import asyncio, sys, uuid
 from apps.executor.attempts import Attempt
-from apps.executor.task_processes import TaskProcesses
+from apps.executor.processes.pool import TaskProcesses
 
 async def main(tasks, path):
     processes = TaskProcesses([tasks], count=1, slots=4)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apps.executor.attempts import Succeeded
-from apps.executor.task_processes import TaskProcesses
+from apps.executor.processes.pool import TaskProcesses
 from tests.integration.hostile_tasks import HOW, RAISED
 from tests.integration.task_harness import Harness, failed
 

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from adapters.codec import encode_event
 from adapters.group_commit import GroupCommit
 from adapters.postgres.job_logs import LogPart
+from apps.executor.attempt_reconciler import Watcher
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
 from apps.executor.claiming import Claimer
@@ -26,7 +27,6 @@ from apps.executor.reporting import Reporter
 from apps.executor.secret_sources import SecretSources
 from apps.executor.service import Executor
 from apps.executor.slots import Slots
-from apps.executor.watching import Watcher
 from domain.errors import Unavailable
 from domain.events import Event
 from domain.ids import Position, Term, Version

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
+from apps.executor.processes.runs import Patience
 from apps.executor.reporting import RESULT_LIMIT_BYTES, writable
-from apps.executor.task_runs import Patience
 from domain.jobs import commands as c
 from domain.jobs.events import AttemptSucceeded
 from domain.jobs.retry import RetryPolicy

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from adapters.proofs import Proofs
-from apps.executor import watching
+from apps.executor import attempt_reconciler
 from domain.jobs import commands as c
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
@@ -41,8 +41,8 @@ class World:
 
 @asynccontextmanager
 async def doubting(world: World, monkeypatch: pytest.MonkeyPatch, *, silence: float = 60.0) -> AsyncIterator[None]:
-    monkeypatch.setattr(watching, "DOUBT_SECONDS", 0.01)
-    monkeypatch.setattr(watching, "SILENCE_SECONDS", silence)
+    monkeypatch.setattr(attempt_reconciler, "DOUBT_SECONDS", 0.01)
+    monkeypatch.setattr(attempt_reconciler, "SILENCE_SECONDS", silence)
     heeding = asyncio.create_task(world.parts.watcher.heed_doubts())
     async with world.parts.working():
         yield

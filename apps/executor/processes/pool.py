@@ -18,8 +18,8 @@ from uuid import UUID
 
 from apps.executor.account import OWN, TaskAccount
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome
-from apps.executor.task_process import TaskProcess
-from apps.executor.task_runs import Patience, Run
+from apps.executor.processes.process import TaskProcess
+from apps.executor.processes.runs import Patience, Run
 from apps.settings import PREFIX, SECRET_FIELDS
 from domain.builtin.tasks import BUILTIN_TASKS
 

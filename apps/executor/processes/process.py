@@ -14,8 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from apps.executor.attempts import Cancelled, Lost
-from apps.executor.task_channel import TaskChannel
-from apps.executor.task_runs import Ending, Patience, Run, crashed, describe_status, outcome_of, timed_out
+from apps.executor.processes.channel import TaskChannel
+from apps.executor.processes.runs import Ending, Patience, Run, crashed, describe_status, outcome_of, timed_out
 
 log = logging.getLogger("rota.executor.tasks")
 

@@ -1,0 +1,1 @@
+"""Task processes: starting them, speaking with them, running attempts in them."""
