@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -12,18 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import job_logs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogPart:
-    """A piece of an attempt's output; `part` numbers the pieces of an attempt from 1."""
-
-    job_id: UUID
-    attempt: int
-    part: int
-    stream: str
-    text: str
-    at: datetime | None = None
+from domain.ports.job_logs import LogPart
 
 
 class PostgresJobLogs:

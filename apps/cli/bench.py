@@ -20,10 +20,10 @@ from adapters.embedded.directory import DataDirectory
 from adapters.postgres.bench import copy_rate, scratch_database
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.facts import database_facts
 from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.running_attempts import PostgresRunningAttempts
-from adapters.redis.facts import redis_facts
+from adapters.postgres.leader_projection import PostgresRunningAttempts
+from adapters.postgres.server_info import database_facts
+from adapters.redis.server_info import redis_facts
 from apps.cli.bench_append import append_rate
 from apps.cli.bench_http import Connection, post_for
 from apps.cli.bench_schedules import AtScale, Scale

@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.leader_projection import PostgresRunningAttempts
 from apps.cli.output import Failure, say
 from domain.ids import Position, Version
 from domain.jobs import commands as c

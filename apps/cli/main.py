@@ -13,7 +13,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import calendars, groups, inbox, jobs, log, queues, schedules, subscriptions, tokens, triggers, why
+from apps.cli import calendars, events, groups, inbox, jobs, queues, schedules, subscriptions, tokens, triggers, why
 from apps.cli import tasks as tasks_cli
 from apps.cli.output import Failure, say
 
@@ -30,7 +30,7 @@ def _version() -> str:
 app = App(name="rota", help="Rota: jobs that are never lost, and their whole history.", version=_version)
 app.command(jobs.submit)
 app.command(jobs.app)
-app.command(log.app)
+app.command(events.app)
 app.command(inbox.app)
 app.command("apps.cli.imports.command:app", name="import", help="Make schedules of what other schedulers run by.")
 app.command(queues.app)

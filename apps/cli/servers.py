@@ -13,11 +13,11 @@ from typing import Any
 from adapters.postgres.address import PostgresAddress
 from adapters.postgres.blocks import blocks
 from adapters.postgres.connection import Database
-from adapters.postgres.facts import Facts, connection_room, database_facts
 from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
 from adapters.postgres.roles import APP_ROLE, KINDS, role_of
+from adapters.postgres.server_info import Facts, connection_room, database_facts
 from adapters.redis.address import RedisAddress
-from adapters.redis.facts import redis_facts, streams_beyond
+from adapters.redis.server_info import redis_facts, streams_beyond
 from apps.cli.output import Failure, print_fields, print_json, say
 from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
@@ -245,7 +245,7 @@ def _counted(count: int, role: str) -> str:
 
 
 async def _zookeeper(settings: Settings) -> str:
-    from adapters.zookeeper.facts import zookeeper_facts
+    from adapters.zookeeper.server_info import zookeeper_facts
 
     version = await zookeeper_facts(settings.require("zookeeper_hosts"), settings.zookeeper_auth)
     return f"{settings.zookeeper_hosts}: version {version}"

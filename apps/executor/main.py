@@ -21,8 +21,8 @@ from adapters.postgres.connection import Database
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
+from adapters.postgres.leader_projection import PostgresRunningAttempts
 from adapters.postgres.results import PostgresResults
-from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access

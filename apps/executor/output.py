@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
 
-from adapters.postgres.job_logs import LogPart
 from apps.executor.attempts import Attempt
+from domain.ports.job_logs import LogPart
 
 ATTEMPT_LIMIT_CHARS = 1_000_000
 """Of an attempt's output, what comes behind this is dropped, and the log says so."""

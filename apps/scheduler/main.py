@@ -11,9 +11,9 @@ from adapters.postgres.deliveries import PostgresDeliveries
 from adapters.postgres.dependency_table import PostgresDependencyTable
 from adapters.postgres.event_log import PostgresEventLog
 from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.queue_counts import PostgresQueueCounts
+from adapters.postgres.leader_projection import PostgresRunningAttempts
+from adapters.postgres.queue_figures import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.redis.connection import connect, prove_access

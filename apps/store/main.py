@@ -21,11 +21,11 @@ from adapters.postgres.inbox import PostgresInbox
 from adapters.postgres.inbox_bell import InboxBell
 from adapters.postgres.job_index import PostgresJobIndex
 from adapters.postgres.job_logs import PostgresJobLogs
+from adapters.postgres.leader_projection import PostgresRunningAttempts
 from adapters.postgres.limit_facts import PostgresLimitFacts
 from adapters.postgres.migrate import current_revision, expected_revision, older_than
-from adapters.postgres.queue_counts import PostgresQueueCounts
+from adapters.postgres.queue_figures import PostgresQueueCounts
 from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.running_attempts import PostgresRunningAttempts
 from adapters.postgres.sessions import SESSIONS
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from adapters.postgres.unique_keys import forget_unique_keys

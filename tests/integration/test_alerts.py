@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from adapters.postgres.running_attempts import PostgresRunningAttempts
+from adapters.postgres.leader_projection import PostgresRunningAttempts
 from adapters.postgres.tables import checkpoints
 from adapters.postgres.task_catalog import PostgresTaskCatalog
 from domain.jobs import commands as c

@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from adapters.redis.control import RedisControlChannel
-from adapters.redis.facts import streams_beyond
 from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
+from adapters.redis.server_info import streams_beyond
 from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
 from adapters.redis.work_queue import RedisWorkQueue
 from domain.errors import Corruption, Unavailable

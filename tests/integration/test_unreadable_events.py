@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from adapters.postgres.clock import PostgresClock
 from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.facts import database_facts
+from adapters.postgres.server_info import database_facts
 from adapters.redis.work_queue import RedisWorkQueue
 from apps.settings import Settings
 from apps.store.application import create_app

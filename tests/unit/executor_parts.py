@@ -15,7 +15,6 @@ from uuid_utils.compat import uuid7
 
 from adapters.codec import encode_event
 from adapters.group_commit import GroupCommit
-from adapters.postgres.job_logs import LogPart
 from apps.executor.attempt_reconciler import Watcher
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
@@ -38,6 +37,7 @@ from domain.leader_state import RunningAttempt
 from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
 from domain.messaging import CancelNotice, WorkItem
 from domain.ports.indexes import HeadRow
+from domain.ports.job_logs import LogPart
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = Meta(actor="test")

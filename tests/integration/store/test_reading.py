@@ -10,13 +10,14 @@ from uuid import UUID
 import httpx
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.job_logs import LogPart, PostgresJobLogs
+from adapters.postgres.job_logs import PostgresJobLogs
 from domain.ids import Position
 from domain.jobs import commands as c
 from domain.jobs.decisions import decide, write_for
 from domain.jobs.events import AttemptError
 from domain.jobs.job import fold
 from domain.log import Meta, Unit
+from domain.ports.job_logs import LogPart
 from tests.integration.store.conftest import Stores, Submit
 
 
