@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.admission.admission import Lines, LinesChange, Place
+from domain.admission.admission import Admission, AdmissionChange, AdmittedJob
 from domain.admission.flow import Flow
 from domain.admission.queues import QueueSettings, settings_from_json
 from domain.errors import Corruption, Unreadable
@@ -25,7 +25,7 @@ from domain.jobs import commands as c
 from domain.messaging import FeedEvent
 from domain.timers import HORIZON, TIMERS_LIMIT, Timers
 
-__all__ = ["HORIZON", "TIMERS_LIMIT", "Brain", "Change", "Decision", "RunningAttempt"]
+__all__ = ["HORIZON", "TIMERS_LIMIT", "Change", "Decision", "LeaderState", "RunningAttempt"]
 
 GONE_GRACE = timedelta(seconds=1)
 """How long an executor that was seen alive is missing before its attempts are declared lost."""
@@ -106,10 +106,10 @@ class Change(NamedTuple):
     started: list[RunningAttempt]
     ended: list[UUID]
     counts: dict[tuple[str, str], int]
-    lines: LinesChange
+    admission: AdmissionChange
 
 
-class Brain:
+class LeaderState:
     """The state behind `position`, and what follows from it."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Brain:
         }
         self.queued = dict(queued)
         self.timers = Timers()
-        self.lines = Lines()
+        self.admission = Admission()
         self.capacity: dict[str, int] = {}
         """How many slots the living executors have for each queue."""
         self.abilities = Abilities()
@@ -177,35 +177,35 @@ class Brain:
     @property
     def managed(self) -> set[str]:
         """Queues whose jobs the leader dispatches, because they have limits or are paused."""
-        return self.lines.managed
+        return self.admission.managed
 
-    def begin_lines(
+    def begin_admission(
         self,
         settings: Mapping[str, tuple[QueueSettings, Position]],
         lanes: Iterable[str],
-        admitted: Mapping[str, Place],
-        meters: Mapping[tuple[str, str], Mapping[str, Any]],
+        admitted: Mapping[str, AdmittedJob],
+        limiters: Mapping[tuple[str, str], Mapping[str, Any]],
     ) -> None:
-        """Let the lines go on from what the last leader kept; see Lines.begin."""
+        """Let the lines go on from what the last leader kept; see Admission.begin."""
         counting = {
             job_id: place
             for job_id, place in self._running_places().items()
             if place.key is not None or (place.queue in settings and settings[place.queue][0].managed)
         }
-        self.lines.begin(settings, lanes, admitted, counting, meters)
+        self.admission.begin(settings, lanes, admitted, counting, limiters)
 
-    def _running_places(self) -> dict[str, Place]:
+    def _running_places(self) -> dict[str, AdmittedJob]:
         return {
-            job_id: Place(running.queue, running.priority or "normal", running.key, started=True)
+            job_id: AdmittedJob(running.queue, running.priority or "normal", running.key, started=True)
             for job_id, running in self._running.items()
             if running.queue is not None
         }
 
     def _queue_changed(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         name = data["name"]
-        self.lines.configure(name, settings_from_json(data), event.position)
-        if name in self.lines.managed:
-            self.lines.count_running(name, self._running_places())
+        self.admission.configure(name, settings_from_json(data), event.position)
+        if name in self.admission.managed:
+            self.admission.count_running(name, self._running_places())
 
     def _ended_as(self, state: str, event: FeedEvent, origin: str | None) -> None:
         for handler in self._end_handlers:
@@ -215,7 +215,7 @@ class Brain:
         spec = data["spec"]
         waits = data.get("waits") is not None
         if data.get("waits") == "limits":
-            self.lines.join(event.stream_id, spec["queue"], spec["priority"], spec.get("key"), event.position)
+            self.admission.join(event.stream_id, spec["queue"], spec["priority"], spec.get("key"), event.position)
         run_at = None if waits else spec["run_at"]
         if run_at is None:
             if not waits:
@@ -242,16 +242,16 @@ class Brain:
         )
         at = started_at.timestamp()
         self.flow.started(data["queue"], at)
-        if attempt.key is not None or self.lines:
-            self.lines.started(event.stream_id, data["queue"], data["priority"], attempt.key, at)
+        if attempt.key is not None or self.admission:
+            self.admission.started(event.stream_id, data["queue"], data["priority"], attempt.key, at)
         self._running[event.stream_id] = attempt
         self._started[event.stream_id] = attempt
         self._ended.discard(event.stream_id)
 
     def _attempt_over(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         ended = self._end(event.stream_id)
-        if self.lines:
-            self.lines.over(event.stream_id)
+        if self.admission:
+            self.admission.over(event.stream_id)
         if event.type == "AttemptSucceeded":
             self._ended_as("succeeded", event, None if ended is None else ended.origin)
             return
@@ -262,8 +262,8 @@ class Brain:
     def _dispatched(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         if data.get("reason") != "missing":
             self._count(data["queue"], data["priority"], 1)
-        if data.get("key") is not None or self.lines:
-            self.lines.dispatched(event.stream_id, data["queue"], data["priority"], data.get("key"))
+        if data.get("key") is not None or self.admission:
+            self.admission.dispatched(event.stream_id, data["queue"], data["priority"], data.get("key"))
 
     def _requeued(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         waits = data.get("waits")
@@ -284,7 +284,7 @@ class Brain:
             self._join(event, data)
 
     def _join(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
-        self.lines.join(event.stream_id, data["queue"], data["priority"], data.get("key"), event.position)
+        self.admission.join(event.stream_id, data["queue"], data["priority"], data.get("key"), event.position)
 
     def _dead(self, event: FeedEvent, data: Mapping[str, Any]) -> None:
         self._ended_as("failed", event, data.get("origin"))
@@ -293,8 +293,8 @@ class Brain:
         """Cancelled, expired or given another time."""
         self._end(event.stream_id)
         self.timers.drop(event.stream_id)
-        if data["was"] == "waiting" or self.lines:
-            self.lines.leave(event.stream_id, data["queue"], data["priority"], data.get("key"))
+        if data["was"] == "waiting" or self.admission:
+            self.admission.leave(event.stream_id, data["queue"], data["priority"], data.get("key"))
         if data["was"] == "queued":
             self._count(data["queue"], data["priority"], -1)
         if event.type == "JobRescheduled":
@@ -347,7 +347,7 @@ class Brain:
             for job_id, running in self._started.items()
         ]
         ended = [UUID(job_id) for job_id in self._ended]
-        change = Change(self.position, started, ended, counts, self.lines.take_change())
+        change = Change(self.position, started, ended, counts, self.admission.take_change())
         self._saved.difference_update(self._ended)
         self._saved.update(self._started)
         self._started, self._ended, self._counted = {}, set(), set()
@@ -411,19 +411,19 @@ class Brain:
         return decisions
 
 
-_EFFECTS: dict[str, Callable[[Brain, FeedEvent, Mapping[str, Any]], None]] = {
-    "JobSubmitted": Brain._submitted,  # noqa: SLF001 - the table is part of the class
-    "JobDispatched": Brain._dispatched,  # noqa: SLF001
-    "JobRequeued": Brain._requeued,  # noqa: SLF001
-    "AttemptStarted": Brain._attempt_started,  # noqa: SLF001
-    "AttemptSucceeded": Brain._attempt_over,  # noqa: SLF001
-    "AttemptFailed": Brain._attempt_over,  # noqa: SLF001
-    "AttemptLost": Brain._attempt_over,  # noqa: SLF001
-    "JobCancelled": Brain._left,  # noqa: SLF001
-    "JobExpired": Brain._left,  # noqa: SLF001
-    "JobRescheduled": Brain._left,  # noqa: SLF001
-    "JobHeld": Brain._held,  # noqa: SLF001
-    "DependenciesMet": Brain._met,  # noqa: SLF001
-    "JobDead": Brain._dead,  # noqa: SLF001
-    "QueueChanged": Brain._queue_changed,  # noqa: SLF001
+_EFFECTS: dict[str, Callable[[LeaderState, FeedEvent, Mapping[str, Any]], None]] = {
+    "JobSubmitted": LeaderState._submitted,  # noqa: SLF001 - the table is part of the class
+    "JobDispatched": LeaderState._dispatched,  # noqa: SLF001
+    "JobRequeued": LeaderState._requeued,  # noqa: SLF001
+    "AttemptStarted": LeaderState._attempt_started,  # noqa: SLF001
+    "AttemptSucceeded": LeaderState._attempt_over,  # noqa: SLF001
+    "AttemptFailed": LeaderState._attempt_over,  # noqa: SLF001
+    "AttemptLost": LeaderState._attempt_over,  # noqa: SLF001
+    "JobCancelled": LeaderState._left,  # noqa: SLF001
+    "JobExpired": LeaderState._left,  # noqa: SLF001
+    "JobRescheduled": LeaderState._left,  # noqa: SLF001
+    "JobHeld": LeaderState._held,  # noqa: SLF001
+    "DependenciesMet": LeaderState._met,  # noqa: SLF001
+    "JobDead": LeaderState._dead,  # noqa: SLF001
+    "QueueChanged": LeaderState._queue_changed,  # noqa: SLF001
 }

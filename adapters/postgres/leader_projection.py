@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres.connection import Database
 from adapters.postgres.tables import admissions, checkpoints, limit_states, queue_counts, running_attempts
-from domain.admission.admission import LinesChange, Place
+from domain.admission.admission import AdmissionChange, AdmittedJob
 from domain.errors import NotLeader
 from domain.ids import Position, Version
 from domain.leader_state import RunningAttempt
@@ -99,22 +99,22 @@ _METER = text(
 )
 
 
-async def _save_lines(connection: AsyncConnection, lines: LinesChange, position: Position) -> None:
-    if lines.gone:
-        await connection.execute(_UNADMIT, {"gone": [UUID(job_id) for job_id in lines.gone]})
-    if lines.admitted:
-        places = list(lines.admitted.values())
+async def _save_admission(connection: AsyncConnection, admission: AdmissionChange, position: Position) -> None:
+    if admission.gone:
+        await connection.execute(_UNADMIT, {"gone": [UUID(job_id) for job_id in admission.gone]})
+    if admission.admitted:
+        places = list(admission.admitted.values())
         values = {
-            "job_ids": [UUID(job_id) for job_id in lines.admitted],
+            "job_ids": [UUID(job_id) for job_id in admission.admitted],
             "queues": [place.queue for place in places],
             "priorities": [place.priority for place in places],
             "keys": [place.key for place in places],
             "position": position,
         }
         await connection.execute(_ADMIT, values)
-    if lines.meters:
-        forgotten = [place for place, state in lines.meters.items() if state is None]
-        kept = {place: state for place, state in lines.meters.items() if state is not None}
+    if admission.limiters:
+        forgotten = [place for place, state in admission.limiters.items() if state is None]
+        kept = {place: state for place, state in admission.limiters.items() if state is not None}
         if forgotten:
             await connection.execute(
                 delete(limit_states).where(tuple_(limit_states.c.queue, limit_states.c.key).in_(forgotten))
@@ -161,7 +161,9 @@ class PostgresRunningAttempts:
         queued = {(row["queue"], row["priority"]): row["queued"] for row in counts if row["queued"]}
         return Position(position or 0), running, queued
 
-    async def load_lines(self, position: Position) -> tuple[dict[str, Place], dict[tuple[str, str], dict[str, Any]]]:
+    async def load_admission(
+        self, position: Position
+    ) -> tuple[dict[str, AdmittedJob], dict[tuple[str, str], dict[str, Any]]]:
         """What was admitted and had not started at this checkpoint, and the states of the meters of rates.
 
         Raises NotLeader when the checkpoint is elsewhere by now.
@@ -172,7 +174,7 @@ class PostgresRunningAttempts:
                 raise NotLeader("another leader keeps the projection", own_term=0)
             rows = (await connection.execute(select(admissions))).mappings().all()
             states = (await connection.execute(select(limit_states))).mappings().all()
-        admitted = {str(r["job_id"]): Place(r["queue"], r["priority"], r["key"], started=False) for r in rows}
+        admitted = {str(r["job_id"]): AdmittedJob(r["queue"], r["priority"], r["key"], started=False) for r in rows}
         return admitted, {(row["queue"], row["key"]): row["state"] for row in states}
 
     async def save(
@@ -183,7 +185,7 @@ class PostgresRunningAttempts:
         started: Sequence[RunningAttempt],
         ended: Sequence[UUID],
         counts: Mapping[tuple[str, str], int],
-        lines: LinesChange | None = None,
+        admission: AdmissionChange | None = None,
     ) -> bool:
         """Move the checkpoint from `old` to `new` with what happened between; False: somebody else moved it."""
         async with self._database.begin() as connection:
@@ -206,8 +208,8 @@ class PostgresRunningAttempts:
                 queues, priorities = [queue for queue, _ in counts], [priority for _, priority in counts]
                 numbers = {"queues": queues, "priorities": priorities, "queued": list(counts.values())}
                 await connection.execute(_COUNT, numbers)
-            if lines is not None:
-                await _save_lines(connection, lines, new)
+            if admission is not None:
+                await _save_admission(connection, admission, new)
         return True
 
     async def checkpoint(self) -> Position:

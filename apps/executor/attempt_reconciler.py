@@ -54,7 +54,7 @@ class StandingAttempts(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
+class AttemptReconciler:
     """Watches over the attempts of one executor."""
 
     executor: Executor

@@ -32,7 +32,7 @@ from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.executor.account import TaskAccount, task_account, warn_of_root
 from apps.executor.announcing import tell_of_alerts
-from apps.executor.attempt_reconciler import Watcher
+from apps.executor.attempt_reconciler import AttemptReconciler
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.builtin.email_send import SmtpSettings
 from apps.executor.builtin.runner import BuiltinTasks
@@ -92,7 +92,7 @@ async def _run(settings: Settings, stop: asyncio.Event, *, reload: bool, notes: 
         # Compiled files are told apart by the second and the size: too coarse for one who saves often.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     async with AsyncExitStack() as stack:
-        parts = _Parts(settings, stack)
+        parts = ExecutorComposition(settings, stack)
         metrics.serve(settings.metrics_port)
         metrics.gauge("rota_executor_slots", "Slots of this executor", lambda: parts.slots.total)
         metrics.gauge("rota_executor_slots_taken", "Slots that are claimed for or run in", lambda: parts.slots.taken)
@@ -112,7 +112,7 @@ async def _run(settings: Settings, stop: asyncio.Event, *, reload: bool, notes: 
             await _serve(settings, stop, parts, coordination)
 
 
-class _Parts:
+class ExecutorComposition:
     """The concrete parts of one executor; what has to be closed is on the stack."""
 
     def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
@@ -175,7 +175,7 @@ class _Parts:
             runs=self.runs,
             metrics=counters,
         )
-        self.watcher = Watcher(
+        self.watcher = AttemptReconciler(
             control=RedisControlChannel(self.blocking_redis),
             executor=self.executor,
             runs=self.runs,
@@ -273,7 +273,9 @@ class _Parts:
             await self.python.close()
 
 
-async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordination: Coordination) -> None:
+async def _serve(
+    settings: Settings, stop: asyncio.Event, parts: ExecutorComposition, coordination: Coordination
+) -> None:
     executor, output, runs, watcher = parts.executor, parts.output, parts.runs, parts.watcher
     await run_until(
         stop,
@@ -294,7 +296,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, parts: _Parts, coordin
     )
 
 
-async def _stay_alive(parts: _Parts, coordination: Coordination) -> None:
+async def _stay_alive(parts: ExecutorComposition, coordination: Coordination) -> None:
     """Be registered for ever; when a registration is lost, stop what runs and come back under another name."""
     while True:
         async with coordination.register("executor", parts.executor.identity, parts.info()) as registration:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from apps.scheduler.extensions.alerts import AlertService
-from apps.scheduler.extensions.deliveries import DeliveryService
-from apps.scheduler.extensions.dependencies import DependencyService
-from apps.scheduler.extensions.extension import Extension, Office
-from apps.scheduler.extensions.limits import Limits
-from apps.scheduler.extensions.schedules import Schedules
-from apps.scheduler.extensions.triggers import Triggers
-from apps.scheduler.extensions.workflows import GroupService
+from apps.scheduler.extensions.alerts import AlertsExtension
+from apps.scheduler.extensions.deliveries import DeliveriesExtension
+from apps.scheduler.extensions.dependencies import DependenciesExtension
+from apps.scheduler.extensions.extension import Extension, TermContext
+from apps.scheduler.extensions.limits import LimitsExtension
+from apps.scheduler.extensions.schedules import SchedulesExtension
+from apps.scheduler.extensions.triggers import TriggersExtension
+from apps.scheduler.extensions.workflows import WorkflowsExtension
 
-EXTENSIONS: tuple[Callable[[Office], Extension], ...] = (
-    Limits,
-    DependencyService,
-    GroupService,
-    Triggers,
-    Schedules,
-    DeliveryService,
-    AlertService,
+EXTENSIONS: tuple[Callable[[TermContext], Extension], ...] = (
+    LimitsExtension,
+    DependenciesExtension,
+    WorkflowsExtension,
+    TriggersExtension,
+    SchedulesExtension,
+    DeliveriesExtension,
+    AlertsExtension,
 )
 """Makes the extensions of a leader, in order; each attaches itself to the office's brain."""

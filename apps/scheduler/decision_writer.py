@@ -21,7 +21,7 @@ from domain.jobs import commands as c
 from domain.jobs.decisions import decide, write_for
 from domain.jobs.events import JobDispatched
 from domain.jobs.job import Job
-from domain.leader_state import Brain, Decision
+from domain.leader_state import Decision, LeaderState
 from domain.log import Appended, AppendResult, Meta, Unit
 from domain.ports.event_log import EventLog
 from observability import tracing, unreadable
@@ -30,13 +30,13 @@ BATCH = 500
 """Decisions that share an append."""
 
 
-class CarriesOut:
+class DecisionWriter:
     """Under one term of leadership."""
 
     def __init__(
         self,
         log: EventLog,
-        brain: Brain,
+        state: LeaderState,
         term: Term,
         node: str,
         *,
@@ -44,7 +44,7 @@ class CarriesOut:
         metrics: SchedulerMetrics,
     ) -> None:
         self._log = log
-        self._brain = brain
+        self._state = state
         self._term = term
         self._actor = f"scheduler:{node}"
         self._now = now
@@ -75,7 +75,7 @@ class CarriesOut:
             if job is None:
                 continue
             if self._nobody_knows(job, decision.command):
-                self._brain.lines.pass_over(str(job.id), job.spec.queue, job.spec.task)
+                self._state.admission.pass_over(str(job.id), job.spec.queue, job.spec.task)
                 continue
             events: Sequence[Event] = ()
             with contextlib.suppress(NotPossible):  # it has ended meanwhile: nobody asks the leader why
@@ -100,7 +100,7 @@ class CarriesOut:
                 self._metrics.decided(type(unit.writes[0].events[0]).__name__)
                 if job.due_at is not None:
                     # Its dispatch does not say so in the feed: the job may still expire.
-                    self._brain.timers.add(str(job.id), job.due_at, result.last_position)
+                    self._state.timers.add(str(job.id), job.due_at, result.last_position)
         return done
 
     async def append(self, units: Sequence[Unit]) -> list[AppendResult]:
@@ -133,7 +133,7 @@ class CarriesOut:
     def _informed(self, job: Job, command: c.Command) -> c.Command:
         """The command, knowing whether the job's queue is managed."""
         if isinstance(command, c.ActOnTime | c.MeetDependencies):
-            return replace(command, managed=job.spec.queue in self._brain.managed)
+            return replace(command, managed=job.spec.queue in self._state.managed)
         return command
 
     def _readable(self, decision: Decision, job: Job | Unreadable | None) -> Job | None:
@@ -142,21 +142,21 @@ class CarriesOut:
             return job
         unreadable.note("scheduler", decision.job_id, str(job.unreadable) if isinstance(job, Job) else job)
         if isinstance(decision.command, c.DispatchJob):
-            self._brain.lines.over(str(decision.job_id))
+            self._state.admission.over(str(decision.job_id))
         return None
 
     def _nobody_knows(self, job: Job, command: c.Command) -> bool:
         """Whether the job would only use up its queue's limits: no living executor there has its task."""
         if not isinstance(command, c.DispatchJob) or command.reason != "admitted" or job.state != "waiting":
             return False
-        return self._brain.abilities.lacks(job.spec.queue, job.spec.task)
+        return self._state.abilities.lacks(job.spec.queue, job.spec.task)
 
     def _look_again(self, job: Job, decision: Decision) -> None:
         """Its time has not come, or it waits no more, although the brain thought so."""
         if isinstance(decision.command, c.DispatchJob) and job.state not in ("queued", "running"):
-            self._brain.lines.over(str(job.id))
+            self._state.admission.over(str(job.id))
         if job.due_at is not None and isinstance(decision.command, c.ActOnTime):
-            self._brain.timers.add(str(job.id), job.due_at)
+            self._state.timers.add(str(job.id), job.due_at)
 
     def _unit(self, job: Job, events: Sequence[Event], now: datetime, traceparent: str | None) -> tuple[Unit, Job]:
         correlation = job.submitted_meta.correlation_id

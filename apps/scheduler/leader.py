@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from apps.scheduler.decision_writer import BATCH, CarriesOut
+from apps.scheduler.decision_writer import BATCH, DecisionWriter
 from apps.scheduler.extensions.extension import Extension
 from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.parts import SchedulerParts
 from domain.errors import NotLeader, Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
-from domain.leader_state import HORIZON, Brain, Change
+from domain.leader_state import HORIZON, Change, LeaderState
 from domain.ports.coordination import Member
 from observability import unreadable
 
@@ -40,32 +40,32 @@ BEGINNING = Position(0)
 AWAKE = datetime.min.replace(tzinfo=UTC)
 
 
-class Leading:
+class Leader:
     """One leader's services around its brain."""
 
     def __init__(
         self,
-        brain: Brain,
-        carries_out: CarriesOut,
+        state: LeaderState,
+        carries_out: DecisionWriter,
         missing_work: MissingWork,
-        around: Surroundings,
+        parts: SchedulerParts,
         *,
         extensions: Sequence[Extension] = (),
         knows_all_at: Position = BEGINNING,
         caught_up: asyncio.Event | None = None,
     ) -> None:
-        self.brain = brain
+        self.state = state
         self._extensions = extensions
         self._knows_all_at = knows_all_at
         self._caught_up = caught_up or asyncio.Event()
         self._carries_out = carries_out
         self._missing_work = missing_work
-        self._around = around
-        self._now = around.clock.now
+        self._parts = parts
+        self._now = parts.clock.now
         self._wakes_at = AWAKE
         self._woken = asyncio.Event()
         self._wants_timers = asyncio.Event()
-        self._saved = brain.position
+        self._saved = state.position
         self._changed = asyncio.Event()
         self._taken_in_at = ""
 
@@ -78,7 +78,7 @@ class Leading:
             group.create_task(self._patiently("members", self._watch_members))
             group.create_task(self._patiently("losses", self._declare_losses))
             group.create_task(self._patiently("projection", self._save))
-            group.create_task(self._patiently("missing work", lambda: self._missing_work.watch(self.brain)))
+            group.create_task(self._patiently("missing work", lambda: self._missing_work.watch(self.state)))
             group.create_task(self._patiently("lag", self._measure))
             group.create_task(self._patiently("queue figures", self._tell_flow))
             for extension in self._extensions:
@@ -90,13 +90,13 @@ class Leading:
                 await service()
             except Unavailable as error:
                 log.warning("%s waits: %s", name, error)
-                self._around.metrics.waits(name)
+                self._parts.metrics.waits(name)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
         self._note_catching_up()
-        async for batch in self._around.feed.follow(self.brain.position):
-            self.brain.apply(batch.events)
+        async for batch in self._parts.feed.follow(self.state.position):
+            self.state.apply(batch.events)
             self._tell_unreadable()
             self._taken_in_at = batch.events[-1].recorded_at
             self._changed.set()
@@ -104,21 +104,21 @@ class Leading:
             self._note_catching_up()
 
     def _tell_unreadable(self) -> None:
-        for event, reason in self.brain.unreadable:
+        for event, reason in self.state.unreadable:
             message = f"{event.type} at position {event.position} can not be taken in: {reason}"
             unreadable.note("scheduler", event.stream_id, message)
-        self.brain.unreadable.clear()
+        self.state.unreadable.clear()
 
     def _note_catching_up(self) -> None:
-        if self.brain.position >= self._knows_all_at:
+        if self.state.position >= self._knows_all_at:
             self._caught_up.set()
 
     # -- time --------------------------------------------------------------------------------------------------------
 
     async def _act_on_time(self) -> None:
         while True:
-            decisions = self.brain.due(self._now(), BATCH)
-            if self.brain.timers.wants_load(self._now()):
+            decisions = self.state.due(self._now(), BATCH)
+            if self.state.timers.wants_load(self._now()):
                 self._wants_timers.set()
             if not decisions:
                 await self._sleep_until_due()
@@ -127,12 +127,12 @@ class Leading:
                 await self._carries_out.carry_out(decisions)
             except Unavailable:
                 for decision in decisions:
-                    self.brain.timers.again(str(decision.job_id), self._now())
+                    self.state.timers.again(str(decision.job_id), self._now())
                 raise
 
     async def _sleep_until_due(self) -> None:
         now = self._now()
-        earliest = self.brain.timers.earliest()
+        earliest = self.state.timers.earliest()
         self._wakes_at = now + LONGEST_SLEEP if earliest is None else min(earliest, now + LONGEST_SLEEP)
         self._woken.clear()
         with contextlib.suppress(TimeoutError):
@@ -142,12 +142,12 @@ class Leading:
 
     def _wake_for_timers(self) -> None:
         """An earlier timer than the one that is slept for may have come."""
-        earliest = self.brain.timers.earliest()
+        earliest = self.state.timers.earliest()
         if earliest is not None and earliest < self._wakes_at:
             self._woken.set()
 
     async def _load_timers(self) -> None:
-        timers = self.brain.timers
+        timers = self.state.timers
         while True:
             if not timers.wants_load(self._now()):
                 self._wants_timers.clear()
@@ -157,9 +157,9 @@ class Leading:
                 continue
             until = self._now() + HORIZON
             # Read before the index: whatever is behind this position comes by the feed.
-            timers.begin_load(until, await self._around.event_log.last_position())
+            timers.begin_load(until, await self._parts.event_log.last_position())
             try:
-                found = await self._around.index.timers(until, timers.limit)
+                found = await self._parts.index.timers(until, timers.limit)
             except BaseException:
                 timers.fail_load()
                 raise
@@ -170,11 +170,11 @@ class Leading:
 
     async def _watch_members(self) -> None:
         try:
-            async for members in self._around.coordination.watch_members("executor"):
-                self.brain.members([member.id for member in members])
+            async for members in self._parts.coordination.watch_members("executor"):
+                self.state.members([member.id for member in members])
                 self._note_capacity(members)
         except Unavailable:
-            self.brain.members(None)  # nobody can say who is alive, so nobody is dead
+            self.state.members(None)  # nobody can say who is alive, so nobody is dead
             raise
 
     def _note_capacity(self, members: Sequence[Member]) -> None:
@@ -185,13 +185,13 @@ class Leading:
                 continue
             for queue in member.info.get("queues", ()):
                 capacity[queue] += int(member.info.get("slots", 0))
-        self.brain.capacity = dict(capacity)
-        self.brain.abilities = Abilities(members)
+        self.state.capacity = dict(capacity)
+        self.state.abilities = Abilities(members)
 
     async def _declare_losses(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            decisions = self.brain.lost(self._now(), BATCH)
+            decisions = self.state.lost(self._now(), BATCH)
             if decisions:
                 log.warning("%d attempts are lost: %s", len(decisions), decisions[0].command)
                 await self._carries_out.carry_out(decisions)
@@ -202,7 +202,7 @@ class Leading:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            change = self.brain.take_change()
+            change = self.state.take_change()
             for extension in self._extensions:
                 await extension.settled(change.position)
             saved = False
@@ -215,19 +215,19 @@ class Leading:
     async def _try_save(self, old: Position, change: Change) -> bool:
         """False while PostgreSQL is away. Raises NotLeader when somebody else keeps the projection."""
         try:
-            saved = await self._around.projection.save(
+            saved = await self._parts.projection.save(
                 old=old,
                 new=change.position,
                 started=change.started,
                 ended=change.ended,
                 counts=change.counts,
-                lines=change.lines,
+                admission=change.admission,
             )
-            if not saved and await self._around.projection.checkpoint() != change.position:
+            if not saved and await self._parts.projection.checkpoint() != change.position:
                 raise NotLeader("another leader keeps the projection", own_term=0)
         except Unavailable as error:
             log.warning("the projection waits: %s", error)
-            self._around.metrics.waits("projection")
+            self._parts.metrics.waits("projection")
             return False
         return True
 
@@ -235,23 +235,23 @@ class Leading:
         """Tell what queues do, for people who look at them."""
         while True:
             oldest: dict[str, Position] = {}
-            streams = [stream for stream, count in self.brain.queued.items() if count > 0]
-            for (queue, _), position in (await self._around.streams.oldest(streams)).items():
+            streams = [stream for stream, count in self.state.queued.items() if count > 0]
+            for (queue, _), position in (await self._parts.streams.oldest(streams)).items():
                 oldest[queue] = min(position, oldest.get(queue, position))
-            flow = self.brain.flow.per_minute(self._now().timestamp())
-            await self._around.queue_flow.save_flow(flow, oldest)
+            flow = self.state.flow.per_minute(self._now().timestamp())
+            await self._parts.queue_flow.save_flow(flow, oldest)
             await asyncio.sleep(FLOW_SECONDS)
 
     async def _measure(self) -> None:
         while True:
-            position, taken_in_at = self.brain.position, self._taken_in_at
-            behind = max(0, await self._around.event_log.last_position() - position)
-            self._around.metrics.lag_events.set(behind)
+            position, taken_in_at = self.state.position, self._taken_in_at
+            behind = max(0, await self._parts.event_log.last_position() - position)
+            self._parts.metrics.lag_events.set(behind)
             seconds = 0.0
             if behind and taken_in_at:
                 seconds = max(0.0, (self._now() - datetime.fromisoformat(taken_in_at)).total_seconds())
-            self._around.metrics.lag_seconds.set(seconds)
-            self._around.metrics.projection_lag_events.labels("scheduler").set(behind + position - self._saved)
-            self._around.metrics.running.set(self.brain.running_count)
-            self._around.metrics.timers.set(len(self.brain.timers))
+            self._parts.metrics.lag_seconds.set(seconds)
+            self._parts.metrics.projection_lag_events.labels("scheduler").set(behind + position - self._saved)
+            self._parts.metrics.running.set(self.state.running_count)
+            self._parts.metrics.timers.set(len(self.state.timers))
             await asyncio.sleep(MEASURE_SECONDS)

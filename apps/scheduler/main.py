@@ -23,7 +23,7 @@ from adapters.redis.work_streams import RedisWorkStreams
 from apps.connections import CONNECTIONS
 from apps.coordination import coordination_for
 from apps.scheduler.metrics import SchedulerMetrics
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.parts import SchedulerParts
 from apps.scheduler.service import Scheduler
 from apps.secrecy import withdraw_secrets
 from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
@@ -65,7 +65,7 @@ async def run(settings: Settings, stop: asyncio.Event, figures: SchedulerMetrics
         await admitted(stop, database.prove_access, lambda: prove_access(redis, redis_url))
         await unless_stopped(stop, until_done("clock", clock.sample))
         scheduler = Scheduler(
-            Surroundings(
+            SchedulerParts(
                 event_log=event_log,
                 index=PostgresJobIndex(database),
                 resources=PostgresResourceIndex(database),

@@ -10,9 +10,9 @@ import asyncio
 import logging
 from typing import NamedTuple
 
-from apps.scheduler.decision_writer import CarriesOut
+from apps.scheduler.decision_writer import DecisionWriter
 from domain.jobs import commands as c
-from domain.leader_state import Brain, Decision
+from domain.leader_state import Decision, LeaderState
 from domain.messaging import Publisher, WorkItem, WorkStreams
 from domain.ports.event_log import EventLog
 from domain.ports.indexes import HeadRow, JobIndex
@@ -47,7 +47,12 @@ class MissingWork:
     """Looks for lost dispatches."""
 
     def __init__(
-        self, event_log: EventLog, index: JobIndex, streams: WorkStreams, publisher: Publisher, carries_out: CarriesOut
+        self,
+        event_log: EventLog,
+        index: JobIndex,
+        streams: WorkStreams,
+        publisher: Publisher,
+        carries_out: DecisionWriter,
     ) -> None:
         self._log = event_log
         self._index = index
@@ -56,12 +61,12 @@ class MissingWork:
         self._carries_out = carries_out
         self._looks: dict[Stream, tuple[int, int]] = {}
 
-    async def watch(self, brain: Brain) -> None:
+    async def watch(self, state: LeaderState) -> None:
         """Look every few seconds, for ever."""
         pause = SHORTEST_PAUSE_SECONDS
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            wanted = self._note(await self.look(brain))
+            wanted = self._note(await self.look(state))
             if not wanted:
                 continue
             self._looks.clear()
@@ -80,10 +85,10 @@ class MissingWork:
         self._looks = looks
         return [s for s, (sure, likely) in looks.items() if sure >= SURE_LOOKS or likely >= LIKELY_LOOKS]
 
-    async def look(self, brain: Brain) -> Suspicion:
+    async def look(self, state: LeaderState) -> Suspicion:
         """Compare the brain's count of queued jobs with the broker's of entries. Raises Unavailable."""
-        position = brain.position
-        queued = {stream: count for stream, count in brain.queued.items() if count > 0}
+        position = state.position
+        queued = {stream: count for stream, count in state.queued.items() if count > 0}
         if not queued:
             return NONE
         if await self._publisher.last_published() < position:

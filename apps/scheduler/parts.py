@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from apps.scheduler.metrics import SchedulerMetrics
-from domain.admission.admission import LinesChange, Place
+from domain.admission.admission import AdmissionChange, AdmittedJob
 from domain.ids import Position
 from domain.jobs.dependencies import Status
 from domain.jobs.spec import After
@@ -28,7 +28,9 @@ class Projection(Protocol):
     async def load(self) -> tuple[Position, list[RunningAttempt], dict[tuple[str, str], int]]:
         """The checkpoint, the attempts that run there, and how many jobs are queued there."""
 
-    async def load_lines(self, position: Position) -> tuple[dict[str, Place], dict[tuple[str, str], dict[str, Any]]]:
+    async def load_admission(
+        self, position: Position
+    ) -> tuple[dict[str, AdmittedJob], dict[tuple[str, str], dict[str, Any]]]:
         """What was admitted and had not started at this checkpoint, and the meters' states. Raises NotLeader."""
 
     async def checkpoint(self) -> Position:
@@ -42,7 +44,7 @@ class Projection(Protocol):
         started: Sequence[RunningAttempt],
         ended: Sequence[UUID],
         counts: Mapping[tuple[str, str], int],
-        lines: LinesChange | None = None,
+        admission: AdmissionChange | None = None,
     ) -> bool:
         """Move the checkpoint from `old` to `new` with what happened between; False: somebody else moved it."""
 
@@ -85,7 +87,7 @@ class SchedulerLog(EventLog, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class SchedulerParts:
     """What a scheduler works with. `refuse_private`: whether webhooks must be at public addresses."""
 
     event_log: SchedulerLog

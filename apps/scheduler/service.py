@@ -17,19 +17,19 @@ from uuid import uuid5
 from uuid_utils.compat import uuid7
 
 from apps.scheduler.composition import EXTENSIONS
-from apps.scheduler.decision_writer import CarriesOut
-from apps.scheduler.extensions.extension import Office
-from apps.scheduler.extensions.limits import begin_lines
-from apps.scheduler.leader import Leading
+from apps.scheduler.decision_writer import DecisionWriter
+from apps.scheduler.extensions.extension import TermContext
+from apps.scheduler.extensions.limits import begin_admission
+from apps.scheduler.leader import Leader
 from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.parts import SchedulerParts
 from apps.service import Backoff
 from apps.version import VERSION
 from domain.errors import NotLeader, Unavailable
 from domain.events import Event
 from domain.ids import NAMESPACE, Position, Term
 from domain.jobs.events import DecisionRefused, LeaderElected
-from domain.leader_state import Brain
+from domain.leader_state import LeaderState
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.ports.coordination import Leadership
 
@@ -53,12 +53,12 @@ MAX_ROUNDS = 20
 class Scheduler:
     """One process that leads or stands by."""
 
-    def __init__(self, around: Surroundings, *, name_node: Callable[[], str] | None = None) -> None:
-        self._around = around
-        self._log = around.event_log
+    def __init__(self, parts: SchedulerParts, *, name_node: Callable[[], str] | None = None) -> None:
+        self._parts = parts
+        self._log = parts.event_log
         self._name_node = name_node or new_node
         self._backoff = Backoff(maximum_seconds=LONGEST_PAUSE_SECONDS)
-        self.leading: Leading | None = None
+        self.leading: Leader | None = None
         """What it does while it leads, None while it does not."""
 
     async def stand(self) -> None:
@@ -69,25 +69,25 @@ class Scheduler:
             info = {"host": socket.gethostname(), "pid": os.getpid(), "version": VERSION}
             began = asyncio.get_running_loop().time()
             try:
-                async with self._around.coordination.elect(node, info) as leadership:
+                async with self._parts.coordination.elect(node, info) as leadership:
                     began = asyncio.get_running_loop().time()
                     await self._lead(node, leadership)
             except NotLeader as error:
                 log.error("not the leader: %s", error)  # noqa: TRY400 - the sentence says it all
-                self._around.metrics.refused()
+                self._parts.metrics.refused()
             if asyncio.get_running_loop().time() - began > SETTLED_SECONDS:
                 self._backoff.succeeded()
             await self._backoff.pause()
 
     async def _wait_for_clock(self) -> None:
-        clock = self._around.clock
+        clock = self._parts.clock
         while abs(await clock.sample()) > CLOCK_LIMIT_SECONDS:
             log.error("this clock is %.1f s off PostgreSQL's: not standing for election", clock.offset_seconds)
             await asyncio.sleep(CLOCK_LOOK_SECONDS)
 
     async def _lead(self, node: str, leadership: Leadership) -> None:
         """Lead until the leadership is lost, or the log or the clock says that it is over."""
-        metrics = self._around.metrics
+        metrics = self._parts.metrics
         try:
             elected = LeaderElected(term=leadership.term, node=node)
             position = await self._append_leadership(elected, node, leadership.term)
@@ -104,7 +104,7 @@ class Scheduler:
             self.leading = None
             metrics.leads.set(0)
 
-    async def _work(self, leading: Leading, leadership: Leadership) -> None:
+    async def _work(self, leading: Leader, leadership: Leadership) -> None:
         work = asyncio.ensure_future(leading.run())
         ends = {
             asyncio.ensure_future(leadership.wait_lost()): f"the leadership of term {leadership.term} is lost",
@@ -126,27 +126,27 @@ class Scheduler:
     async def _clock_goes_wrong(self) -> None:
         while True:
             await asyncio.sleep(CLOCK_LOOK_SECONDS)
-            if abs(self._around.clock.offset_seconds) > CLOCK_LIMIT_SECONDS:
+            if abs(self._parts.clock.offset_seconds) > CLOCK_LIMIT_SECONDS:
                 return
 
-    async def _compose(self, node: str, term: Term, elected_at: Position) -> Leading:
-        around = self._around
-        position, running, queued = await around.projection.load()
-        brain = Brain(position, running, queued)
-        await begin_lines(brain, around)
-        carries_out = CarriesOut(self._log, brain, term, node, now=around.clock.now, metrics=around.metrics)
-        missing_work = MissingWork(self._log, around.index, around.streams, around.publisher, carries_out)
-        office = Office(
-            brain=brain, carries_out=carries_out, around=around, term=term, node=node, caught_up=asyncio.Event()
+    async def _compose(self, node: str, term: Term, elected_at: Position) -> Leader:
+        parts = self._parts
+        position, running, queued = await parts.projection.load()
+        state = LeaderState(position, running, queued)
+        await begin_admission(state, parts)
+        carries_out = DecisionWriter(self._log, state, term, node, now=parts.clock.now, metrics=parts.metrics)
+        missing_work = MissingWork(self._log, parts.index, parts.streams, parts.publisher, carries_out)
+        context = TermContext(
+            state=state, carries_out=carries_out, parts=parts, term=term, node=node, caught_up=asyncio.Event()
         )
-        return Leading(
-            brain,
+        return Leader(
+            state,
             carries_out,
             missing_work,
-            around,
-            extensions=[make(office) for make in EXTENSIONS],
+            parts,
+            extensions=[make(context) for make in EXTENSIONS],
             knows_all_at=elected_at,
-            caught_up=office.caught_up,
+            caught_up=context.caught_up,
         )
 
     async def _append_leadership(self, event: Event, node: str, fence: Term | None) -> Position:

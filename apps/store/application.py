@@ -43,9 +43,9 @@ from apps.store.why.inbox import WhyInbox
 from apps.store.why.jobs import Why
 from apps.store.why.routes import WhyRoutes
 from apps.store.why.ticks import WhyTicks
-from apps.store.why.workflows import WhyGroups
-from apps.store.workflows.handlers import Groups
-from apps.store.workflows.routes import GroupRoutes
+from apps.store.why.workflows import WhyWorkflows
+from apps.store.workflows.handlers import Workflows
+from apps.store.workflows.routes import WorkflowRoutes
 from apps.version import VERSION
 from domain.workflows.workflow import KINDS
 
@@ -72,17 +72,17 @@ def create_app(
     EventRoutes(parts, positions, Live(parts.log, stop, heartbeat_seconds=heartbeat_seconds)).add_to(app)
     resources = Resources(parts, jobs.modes)
     QueueRoutes(Queues(parts, resources), positions).add_to(app)
-    groups = {kind: Groups(kind, parts, resources) for kind in KINDS}
-    for found in groups.values():
-        GroupRoutes(found, positions, bodies).add_to(app)
+    workflows = {kind: Workflows(kind, parts, resources) for kind in KINDS}
+    for found in workflows.values():
+        WorkflowRoutes(found, positions, bodies).add_to(app)
     TriggerRoutes(parts, resources, positions).add_to(app)
     SubscriptionRoutes(parts, resources, positions).add_to(app)
     calendars = Calendars(parts.log, resources)
     schedules = Schedules(parts, resources, calendars)
     previews = Previews(schedules, calendars, parts.now)
     why = Why(parts, jobs)
-    why_groups, why_inbox = WhyGroups(groups, parts.index, why), WhyInbox(parts.inbox, positions)
-    WhyRoutes(why, WhyTicks(parts, schedules), why_groups, why_inbox, positions).add_to(app)
+    why_workflows, why_inbox = WhyWorkflows(workflows, parts.index, why), WhyInbox(parts.inbox, positions)
+    WhyRoutes(why, WhyTicks(parts, schedules), why_workflows, why_inbox, positions).add_to(app)
     backfills, lists = Backfills(parts, schedules, calendars), TickLists(parts.log, schedules)
     ScheduleRoutes(schedules, backfills, previews, lists, positions).add_to(app)
     CalendarRoutes(calendars, resources, positions).add_to(app)

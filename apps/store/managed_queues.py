@@ -17,7 +17,7 @@ QUEUES_LIMIT = 10_000
 """More queues with limits than this are not known in advance: the log tells of the others one by one."""
 
 
-class QueueModes:
+class ManagedQueues:
     """The managed queues."""
 
     def __init__(self, resources: ResourceIndex) -> None:

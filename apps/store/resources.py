@@ -15,7 +15,7 @@ from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
 from apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, number
-from apps.store.managed_queues import QueueModes
+from apps.store.managed_queues import ManagedQueues
 from apps.store.parts import Parts
 from domain.errors import NotFound, Unavailable
 from domain.events import Event
@@ -49,11 +49,11 @@ Decide = Callable[[ResourceRow | None, datetime], ResourceChange | None]
 class Resources:
     """Resources of all kinds. `modes` is told of managed queues that the log speaks of."""
 
-    def __init__(self, parts: Parts, modes: QueueModes | None = None) -> None:
+    def __init__(self, parts: Parts, modes: ManagedQueues | None = None) -> None:
         self._index: ResourceIndex = parts.resources
         self._commit = parts.commit
         self._now = parts.now
-        self.modes = modes or QueueModes(parts.resources)
+        self.modes = modes or ManagedQueues(parts.resources)
 
     async def load(self, kind: str, reference: str) -> ResourceRow:
         """The resource with this id or name. Raises NotFound."""

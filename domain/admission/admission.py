@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from domain.admission.lane import LANE_JOBS, Lane
-from domain.admission.queue_admission import KeyLine, QueueLine
+from domain.admission.queue_admission import KeyBacklog, QueueAdmission
 from domain.admission.queues import FREE, QueueSettings
-from domain.admission.rates import Meter, meter_from
+from domain.admission.rates import RateLimiter, limiter_from
 from domain.executors import Abilities
 from domain.ids import Position
 from domain.jobs.spec import LANE_SEPARATOR, Priority, lane_of
@@ -22,7 +22,7 @@ HELD_JOBS = 100_000
 """About so many jobs are held in memory, of all lines together."""
 
 
-class Place(NamedTuple):
+class AdmittedJob(NamedTuple):
     """A job that counts against limits, and where."""
 
     queue: str
@@ -39,23 +39,23 @@ class LaneLoad(NamedTuple):
     limit: int
 
 
-class LinesChange(NamedTuple):
+class AdmissionChange(NamedTuple):
     """What changed since the last `take_change`: jobs dispatched and not started, those no more so, meters' states."""
 
-    admitted: dict[str, Place]
+    admitted: dict[str, AdmittedJob]
     gone: set[str]
-    meters: dict[tuple[str, str], dict[str, Any] | None]
+    limiters: dict[tuple[str, str], dict[str, Any] | None]
 
 
-class Lines:
+class Admission:
     """See the module."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, QueueLine] = {}
-        self._places: dict[str, Place] = {}
+        self._queues: dict[str, QueueAdmission] = {}
+        self._admitted_jobs: dict[str, AdmittedJob] = {}
         self._settled_at: dict[str, Position] = {}
         self._dirty: set[tuple[str, str]] = set()
-        self._admitted: dict[str, Place] = {}
+        self._admitted: dict[str, AdmittedJob] = {}
         self._gone: set[str] = set()
         self._kept: set[str] = set()
         self._recalls: dict[str, bool] = {}
@@ -66,7 +66,7 @@ class Lines:
 
     def __bool__(self) -> bool:
         """Whether any job counts against a limit or could."""
-        return bool(self._places or self.managed)
+        return bool(self._admitted_jobs or self.managed)
 
     # -- the beginning -----------------------------------------------------------------------------------------------
 
@@ -74,9 +74,9 @@ class Lines:
         self,
         settings: Mapping[str, tuple[QueueSettings, Position]],
         lanes: Iterable[str],
-        admitted: Mapping[str, Place],
-        running: Mapping[str, Place],
-        meters: Mapping[tuple[str, str], Mapping[str, Any]],
+        admitted: Mapping[str, AdmittedJob],
+        running: Mapping[str, AdmittedJob],
+        limiters: Mapping[tuple[str, str], Mapping[str, Any]],
     ) -> None:
         """Go on from what a leader kept.
 
@@ -86,19 +86,19 @@ class Lines:
             self._settled_at[name] = position
             self._apply(name, found)
             self._recalls[name] = False
-        for (name, key), state in meters.items():
+        for (name, key), state in limiters.items():
             self._restore(name, key, state)
-        for job_id, place in (*admitted.items(), *running.items()):
-            self._add(job_id, place)
+        for job_id, admitted_job in (*admitted.items(), *running.items()):
+            self._add(job_id, admitted_job)
         self._kept.update(admitted)
         for text in lanes:
             name, priority, key = text.split(LANE_SEPARATOR)
             queue = self._queue(name)
-            line = queue.key(key)
-            line.lanes[cast("Priority", priority)] = Lane(more=True)
+            backlog = queue.key(key)
+            backlog.lanes[cast("Priority", priority)] = Lane(more=True)
             self._lanes += 1
-            queue.hungry.add((key, cast("Priority", priority)))
-            queue.look(line)
+            queue.needs_loading.add((key, cast("Priority", priority)))
+            queue.look(backlog)
 
     def _restore(self, name: str, key: str, state: Mapping[str, Any]) -> None:
         queue = self._queue(name)
@@ -106,9 +106,9 @@ class Lines:
         if limit is None:
             return
         if key:
-            queue.key(key).meter = meter_from(limit, state)
+            queue.key(key).limiter = limiter_from(limit, state)
         else:
-            queue.meter = meter_from(limit, state)
+            queue.limiter = limiter_from(limit, state)
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -137,22 +137,22 @@ class Lines:
         """The job waits in line since `position`."""
         self._drop(job_id)
         found = self._queue(queue)
-        line = found.key(key or "")
-        lane = line.lanes.get(cast("Priority", priority))
+        backlog = found.key(key or "")
+        lane = backlog.lanes.get(cast("Priority", priority))
         if lane is None:
-            lane = line.lane(cast("Priority", priority))
+            lane = backlog.lane(cast("Priority", priority))
             self._lanes += 1
         lane.join(job_id, position, self._lane_jobs())
         if lane.more:
-            found.hungry.add((line.name, cast("Priority", priority)))
-        found.look(line)
+            found.needs_loading.add((backlog.name, cast("Priority", priority)))
+        found.look(backlog)
 
     def leave(self, job_id: str, queue: str, priority: str, key: str | None) -> None:
         """The job was cancelled, has expired or was given another time, in line or dispatched."""
         self._drop(job_id)
         found = self._queues.get(queue)
-        line = None if found is None else found.keys.get(key or "")
-        if line is not None and (lane := line.lanes.get(cast("Priority", priority))) is not None:
+        backlog = None if found is None else found.keys.get(key or "")
+        if backlog is not None and (lane := backlog.lanes.get(cast("Priority", priority))) is not None:
             lane.leave(job_id)
 
     def pass_over(self, job_id: str, queue: str, task: str) -> None:
@@ -176,77 +176,81 @@ class Lines:
             if name not in queues:
                 continue
             queue = self._queue(name)
-            line = queue.key(key)
-            self._lanes += cast("Priority", priority) not in line.lanes
-            line.lane(cast("Priority", priority)).begin_anew()
-            queue.hungry.add((key, cast("Priority", priority)))
-            queue.look(line)
+            backlog = queue.key(key)
+            self._lanes += cast("Priority", priority) not in backlog.lanes
+            backlog.lane(cast("Priority", priority)).begin_anew()
+            queue.needs_loading.add((key, cast("Priority", priority)))
+            queue.look(backlog)
 
-    def unstarted(self) -> dict[str, Place]:
+    def unstarted(self) -> dict[str, AdmittedJob]:
         """The jobs that are dispatched and have not started, where the leader alone dispatches."""
-        return {j: place for j, place in self._places.items() if not place.started and place.queue in self.managed}
+        return {
+            j: admitted_job
+            for j, admitted_job in self._admitted_jobs.items()
+            if not admitted_job.started and admitted_job.queue in self.managed
+        }
 
     def dispatched(self, job_id: str, queue: str, priority: str, key: str | None) -> None:
         """The job is on its work stream."""
-        known = self._places.get(job_id)
+        known = self._admitted_jobs.get(job_id)
         if known is None:
             if key is None and queue not in self.managed:
                 return
             found = self._queue(queue)
-            line = found.key(key or "")
-            line.lane(cast("Priority", priority)).leave(job_id)
-            self._add(job_id, Place(queue, priority, key, started=False))
+            backlog = found.key(key or "")
+            backlog.lane(cast("Priority", priority)).leave(job_id)
+            self._add(job_id, AdmittedJob(queue, priority, key, started=False))
         if job_id not in self._kept:
-            self._admitted[job_id] = self._places[job_id]
+            self._admitted[job_id] = self._admitted_jobs[job_id]
         self._gone.discard(job_id)
 
     def started(self, job_id: str, queue: str, priority: str, key: str | None, at: float) -> None:
         """An attempt of the job runs since `at`."""
-        known = self._places.get(job_id)
+        known = self._admitted_jobs.get(job_id)
         if known is None:
             if key is None and queue not in self.managed:
                 return
-            self._add(job_id, Place(queue, priority, key, started=True))
+            self._add(job_id, AdmittedJob(queue, priority, key, started=True))
         found = self._queue(queue)
-        line = found.key(key or "")
-        found.start(line, at, was_unstarted=known is not None and not known.started)
+        backlog = found.key(key or "")
+        found.start(backlog, at, was_unstarted=known is not None and not known.started)
         if known is not None:
-            self._places[job_id] = known._replace(started=True)
+            self._admitted_jobs[job_id] = known._replace(started=True)
             self._forget_admission(job_id)
-        if found.meter is not None:
+        if found.limiter is not None:
             self._dirty.add((queue, ""))
-        if line.meter is not None:
-            self._dirty.add((queue, line.name))
+        if backlog.limiter is not None:
+            self._dirty.add((queue, backlog.name))
 
     def over(self, job_id: str) -> None:
         """The job's attempt is over: it counts no more."""
-        if job_id in self._places:
+        if job_id in self._admitted_jobs:
             self._drop(job_id)
 
-    def _add(self, job_id: str, place: Place) -> None:
-        if job_id in self._places:
+    def _add(self, job_id: str, admitted_job: AdmittedJob) -> None:
+        if job_id in self._admitted_jobs:
             return
-        queue = self._queue(place.queue)
-        queue.occupy(queue.key(place.key or ""), started=place.started)
-        self._places[job_id] = place
+        queue = self._queue(admitted_job.queue)
+        queue.occupy(queue.key(admitted_job.key or ""), started=admitted_job.started)
+        self._admitted_jobs[job_id] = admitted_job
 
     def _drop(self, job_id: str) -> None:
-        place = self._places.pop(job_id, None)
-        if place is None:
+        admitted_job = self._admitted_jobs.pop(job_id, None)
+        if admitted_job is None:
             return
         self._forget_admission(job_id)
-        queue = self._queue(place.queue)
-        queue.free(queue.key(place.key or ""), started=place.started)
+        queue = self._queue(admitted_job.queue)
+        queue.free(queue.key(admitted_job.key or ""), started=admitted_job.started)
 
     def _forget_admission(self, job_id: str) -> None:
         self._admitted.pop(job_id, None)
         if job_id in self._kept:
             self._gone.add(job_id)
 
-    def _queue(self, name: str) -> QueueLine:
+    def _queue(self, name: str) -> QueueAdmission:
         queue = self._queues.get(name)
         if queue is None:
-            queue = self._queues[name] = QueueLine(name)
+            queue = self._queues[name] = QueueAdmission(name)
         return queue
 
     # -- what follows ------------------------------------------------------------------------------------------------
@@ -257,8 +261,8 @@ class Lines:
         for queue in self._queues.values():
             if queue.name in self._recalls:
                 continue
-            for job_id, line, priority in queue.next_jobs(now, limit - len(admitted)):
-                self._places[job_id] = Place(queue.name, priority, line.name or None, started=False)
+            for job_id, backlog, priority in queue.next_jobs(now, limit - len(admitted)):
+                self._admitted_jobs[job_id] = AdmittedJob(queue.name, priority, backlog.name or None, started=False)
                 admitted.append(job_id)
             if len(admitted) >= limit:
                 break
@@ -270,14 +274,14 @@ class Lines:
         return min(times, default=None)
 
     def loads(self, most: int) -> list[LaneLoad]:
-        """Lines to read from the index now, at most so many; each is loading until `loaded` or `unloaded`."""
+        """Admission to read from the index now, at most so many; each is loading until `loaded` or `unloaded`."""
         wanted: list[LaneLoad] = []
         size = self._lane_jobs()
         for queue in self._queues.values():
-            while queue.hungry and len(wanted) < most:
-                key, priority = queue.hungry.pop()
-                line = queue.keys.get(key)
-                lane = None if line is None else line.lanes.get(priority)
+            while queue.needs_loading and len(wanted) < most:
+                key, priority = queue.needs_loading.pop()
+                backlog = queue.keys.get(key)
+                lane = None if backlog is None else backlog.lanes.get(priority)
                 if lane is not None and lane.wants_load(size):
                     wanted.append(LaneLoad(lane_of(queue.name, priority, key), lane.begin_load(), size))
         return wanted
@@ -287,23 +291,23 @@ class Lines:
 
     def loaded(self, load: LaneLoad, jobs: Sequence[tuple[str, Position]]) -> None:
         """What the index had."""
-        queue, line, lane = self._find(load)
+        queue, backlog, lane = self._find(load)
         lane.end_load(jobs, complete=len(jobs) < load.limit)
         if lane.more:
-            queue.hungry.add((line.name, cast("Priority", load.lane.split(LANE_SEPARATOR)[1])))
-        queue.look(line)
+            queue.needs_loading.add((backlog.name, cast("Priority", load.lane.split(LANE_SEPARATOR)[1])))
+        queue.look(backlog)
 
     def unloaded(self, load: LaneLoad) -> None:
         """The index could not be read."""
-        queue, line, lane = self._find(load)
+        queue, backlog, lane = self._find(load)
         lane.fail_load()
-        queue.hungry.add((line.name, cast("Priority", load.lane.split(LANE_SEPARATOR)[1])))
+        queue.needs_loading.add((backlog.name, cast("Priority", load.lane.split(LANE_SEPARATOR)[1])))
 
-    def _find(self, load: LaneLoad) -> tuple[QueueLine, KeyLine, Lane]:
+    def _find(self, load: LaneLoad) -> tuple[QueueAdmission, KeyBacklog, Lane]:
         name, priority, key = load.lane.split(LANE_SEPARATOR)
         queue = self._queue(name)
-        line = queue.key(key)
-        return queue, line, line.lane(cast("Priority", priority))
+        backlog = queue.key(key)
+        return queue, backlog, backlog.lane(cast("Priority", priority))
 
     # -- recalling ---------------------------------------------------------------------------------------------------
 
@@ -315,9 +319,9 @@ class Lines:
         """
         wanted: dict[str, list[str]] = {name: [] for name in self._recalls}
         if any(self._recalls.values()):
-            for job_id, place in self._places.items():
-                if not place.started and self._recalls.get(place.queue):
-                    wanted[place.queue].append(job_id)
+            for job_id, admitted_job in self._admitted_jobs.items():
+                if not admitted_job.started and self._recalls.get(admitted_job.queue):
+                    wanted[admitted_job.queue].append(job_id)
         return wanted
 
     def recall(self, name: str) -> None:
@@ -330,20 +334,20 @@ class Lines:
 
     def counts_against_limits(self, job_id: str) -> bool:
         """Whether the job is known to be dispatched or to run."""
-        return job_id in self._places
+        return job_id in self._admitted_jobs
 
-    def count_running(self, name: str, running: Mapping[str, Place]) -> None:
+    def count_running(self, name: str, running: Mapping[str, AdmittedJob]) -> None:
         """These attempts of the queue run; those that were not counted because it had no limits are from now on."""
-        for job_id, place in running.items():
-            if place.queue == name:
-                self._add(job_id, place)
+        for job_id, admitted_job in running.items():
+            if admitted_job.queue == name:
+                self._add(job_id, admitted_job)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
-    def take_change(self) -> LinesChange:
+    def take_change(self) -> AdmissionChange:
         """What a successor has to know since the last time."""
-        meters = {place: self._state_of(*place) for place in self._dirty}
-        change = LinesChange(self._admitted, self._gone, meters)
+        limiters = {admitted_job: self._state_of(*admitted_job) for admitted_job in self._dirty}
+        change = AdmissionChange(self._admitted, self._gone, limiters)
         self._kept.difference_update(self._gone)
         self._kept.update(self._admitted)
         self._admitted, self._gone, self._dirty = {}, set(), set()
@@ -351,23 +355,23 @@ class Lines:
 
     def _state_of(self, name: str, key: str) -> dict[str, Any] | None:
         queue = self._queues.get(name)
-        meter: Meter | None = None
+        limiter: RateLimiter | None = None
         if queue is not None and key:
-            line = queue.keys.get(key)
-            meter = None if line is None else line.meter
+            backlog = queue.keys.get(key)
+            limiter = None if backlog is None else backlog.limiter
         elif queue is not None:
-            meter = queue.meter
-        return None if meter is None else meter.state()
+            limiter = queue.limiter
+        return None if limiter is None else limiter.state()
 
     def forget_idle(self, now: float) -> None:
         """Forget keys and queues that have nothing to tell any more."""
         for queue in list(self._queues.values()):
-            for line in list(queue.keys.values()):
-                if not queue.forget_if_idle(line, now):
+            for backlog in list(queue.keys.values()):
+                if not queue.forget_if_idle(backlog, now):
                     continue
-                self._lanes -= len(line.lanes)
-                if line.meter is not None:
-                    self._dirty.add((queue.name, line.name))
+                self._lanes -= len(backlog.lanes)
+                if backlog.limiter is not None:
+                    self._dirty.add((queue.name, backlog.name))
             if not queue.keys and queue.settings == FREE and queue.name not in self._recalls:
                 del self._queues[queue.name]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from domain.admission.fairness import order_of
 from domain.admission.lane import Lane
 from domain.admission.queues import FREE, QueueSettings
-from domain.admission.rates import Meter, meter_after_change
+from domain.admission.rates import RateLimiter, limiter_after_change
 from domain.jobs.spec import PRIORITIES, Priority
 
 WINDOW_LEAST = 32
@@ -24,20 +24,20 @@ LEAST_SLEEP_SECONDS = 0.005
 """A meter is asked again after so long at the earliest."""
 
 
-class KeyLine:
+class KeyBacklog:
     """The jobs of one key; "" stands for those without one, which no limit for a key concerns.
 
     `ready` says in which priorities it stands among those whose turn comes, `wakes_at` when it is looked at again.
     """
 
-    __slots__ = ("lanes", "meter", "name", "occupied", "ready", "unstarted", "wakes_at")
+    __slots__ = ("lanes", "limiter", "name", "occupied", "ready", "unstarted", "wakes_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.lanes: dict[Priority, Lane] = {}
         self.occupied = 0
         self.unstarted = 0
-        self.meter: Meter | None = None
+        self.limiter: RateLimiter | None = None
         self.ready: set[Priority] = set()
         self.wakes_at: float | None = None
 
@@ -49,7 +49,7 @@ class KeyLine:
         return lane
 
 
-class QueueLine:
+class QueueAdmission:
     """One queue. `occupied` counts jobs that are dispatched or run, `unstarted` those of them that have not started."""
 
     def __init__(self, name: str) -> None:
@@ -57,148 +57,148 @@ class QueueLine:
         self.settings: QueueSettings = FREE
         self.occupied = 0
         self.unstarted = 0
-        self.meter: Meter | None = None
-        self.keys: dict[str, KeyLine] = {}
+        self.limiter: RateLimiter | None = None
+        self.keys: dict[str, KeyBacklog] = {}
         self.slots = 0
-        self._ready: dict[Priority, deque[KeyLine]] = {priority: deque() for priority in PRIORITIES}
+        self._ready: dict[Priority, deque[KeyBacklog]] = {priority: deque() for priority in PRIORITIES}
         self._turn = 0
         self._waking: list[tuple[float, str]] = []
         self._starts = _Rate()
-        self.hungry: set[tuple[str, Priority]] = set()
-        """Lines of which more should be read."""
+        self.needs_loading: set[tuple[str, Priority]] = set()
+        """Admission of which more should be read."""
 
-    def key(self, name: str) -> KeyLine:
+    def key(self, name: str) -> KeyBacklog:
         """The line of this key, a new one when there is none."""
-        line = self.keys.get(name)
-        if line is None:
-            line = self.keys[name] = KeyLine(name)
+        backlog = self.keys.get(name)
+        if backlog is None:
+            backlog = self.keys[name] = KeyBacklog(name)
             if name:
-                line.meter = meter_after_change(None, self.settings.rate_per_key)
-        return line
+                backlog.limiter = limiter_after_change(None, self.settings.rate_per_key)
+        return backlog
 
     def configure(self, settings: QueueSettings) -> None:
         """Other limits hold from now on."""
         self.settings = settings
-        self.meter = meter_after_change(self.meter, settings.rate)
-        for line in self.keys.values():
-            if line.name:
-                line.meter = meter_after_change(line.meter, settings.rate_per_key)
-            self.look(line)
+        self.limiter = limiter_after_change(self.limiter, settings.rate)
+        for backlog in self.keys.values():
+            if backlog.name:
+                backlog.limiter = limiter_after_change(backlog.limiter, settings.rate_per_key)
+            self.look(backlog)
 
     # -- counting ----------------------------------------------------------------------------------------------------
 
-    def occupy(self, line: KeyLine, *, started: bool) -> None:
+    def occupy(self, backlog: KeyBacklog, *, started: bool) -> None:
         """A job of the key is dispatched, or found to run."""
         self.occupied += 1
-        line.occupied += 1
+        backlog.occupied += 1
         if not started:
             self.unstarted += 1
-            line.unstarted += 1
+            backlog.unstarted += 1
 
-    def start(self, line: KeyLine, at: float, *, was_unstarted: bool) -> None:
+    def start(self, backlog: KeyBacklog, at: float, *, was_unstarted: bool) -> None:
         """A job of the key has started."""
         self._starts.count(at)
         if was_unstarted:
             self.unstarted -= 1
-            line.unstarted -= 1
-        for meter in (self.meter, line.meter):
-            if meter is not None:
-                meter.started(at)
+            backlog.unstarted -= 1
+        for limiter in (self.limiter, backlog.limiter):
+            if limiter is not None:
+                limiter.started(at)
 
-    def free(self, line: KeyLine, *, started: bool) -> None:
+    def free(self, backlog: KeyBacklog, *, started: bool) -> None:
         """A job of the key is dispatched and runs no more."""
         self.occupied -= 1
-        line.occupied -= 1
+        backlog.occupied -= 1
         if not started:
             self.unstarted -= 1
-            line.unstarted -= 1
-        self.look(line)
+            backlog.unstarted -= 1
+        self.look(backlog)
 
-    def look(self, line: KeyLine) -> None:
+    def look(self, backlog: KeyBacklog) -> None:
         """The key may have something that may be dispatched: its turn comes."""
-        for priority, lane in line.lanes.items():
-            if lane and priority not in line.ready:
-                line.ready.add(priority)
-                self._ready[priority].append(line)
+        for priority, lane in backlog.lanes.items():
+            if lane and priority not in backlog.ready:
+                backlog.ready.add(priority)
+                self._ready[priority].append(backlog)
 
-    def forget_if_idle(self, line: KeyLine, now: float) -> bool:
+    def forget_if_idle(self, backlog: KeyBacklog, now: float) -> bool:
         """Forget a key that has nothing to tell any more; whether it was forgotten."""
-        if line.occupied or line.ready or any(line.lanes.values()):
+        if backlog.occupied or backlog.ready or any(backlog.lanes.values()):
             return False
-        if line.meter is not None and not line.meter.idle(now):
+        if backlog.limiter is not None and not backlog.limiter.idle(now):
             return False
-        self.keys.pop(line.name, None)
+        self.keys.pop(backlog.name, None)
         return True
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
-    def room(self, now: float) -> int:
+    def capacity_left(self, now: float) -> int:
         """How many jobs may be dispatched now, whatever their keys say."""
         settings = self.settings
         if settings.paused:
             return 0
-        room = self._window(now) - self.unstarted
+        capacity_left = self._window(now) - self.unstarted
         if settings.concurrency is not None:
-            room = min(room, settings.concurrency - self.occupied)
-        if self.meter is not None:
-            room = min(room, self.meter.room(now, self.unstarted))
-        return max(0, room)
+            capacity_left = min(capacity_left, settings.concurrency - self.occupied)
+        if self.limiter is not None:
+            capacity_left = min(capacity_left, self.limiter.capacity_left(now, self.unstarted))
+        return max(0, capacity_left)
 
-    def next_jobs(self, now: float, limit: int) -> Iterator[tuple[str, KeyLine, Priority]]:
+    def next_jobs(self, now: float, limit: int) -> Iterator[tuple[str, KeyBacklog, Priority]]:
         """Jobs that may be dispatched, in their turns; each is counted before the next is looked for."""
         while self._waking and self._waking[0][0] <= now:
-            line = self.keys.get(heapq.heappop(self._waking)[1])
-            if line is not None:
-                line.wakes_at = None
-                self.look(line)
-        room = min(limit, self.room(now))
-        while room > 0:
+            backlog = self.keys.get(heapq.heappop(self._waking)[1])
+            if backlog is not None:
+                backlog.wakes_at = None
+                self.look(backlog)
+        capacity_left = min(limit, self.capacity_left(now))
+        while capacity_left > 0:
             found = self._next(now)
             if found is None:
                 return
-            job_id, line, priority = found
-            line.lanes[priority].leave(job_id)
-            if line.lanes[priority].more:
-                self.hungry.add((line.name, priority))
-            self.occupy(line, started=False)
-            room -= 1
-            yield job_id, line, priority
+            job_id, backlog, priority = found
+            backlog.lanes[priority].leave(job_id)
+            if backlog.lanes[priority].more:
+                self.needs_loading.add((backlog.name, priority))
+            self.occupy(backlog, started=False)
+            capacity_left -= 1
+            yield job_id, backlog, priority
 
-    def _next(self, now: float) -> tuple[str, KeyLine, Priority] | None:
+    def _next(self, now: float) -> tuple[str, KeyBacklog, Priority] | None:
         self._turn += 1
         for priority in order_of(self._turn):
             ready = self._ready[priority]
             for _ in range(len(ready)):
-                line = ready.popleft()
-                job_id = line.lanes[priority].first()
-                if job_id is None and line.lanes[priority].more:
-                    self.hungry.add((line.name, priority))
-                if job_id is None or not self._key_has_room(line, now):
+                backlog = ready.popleft()
+                job_id = backlog.lanes[priority].first()
+                if job_id is None and backlog.lanes[priority].more:
+                    self.needs_loading.add((backlog.name, priority))
+                if job_id is None or not self._key_has_capacity(backlog, now):
                     # Back among the ready when something of it ends, its meter has room, or its line was read.
-                    line.ready.discard(priority)
+                    backlog.ready.discard(priority)
                     continue
-                ready.append(line)
-                return job_id, line, priority
+                ready.append(backlog)
+                return job_id, backlog, priority
         return None
 
-    def _key_has_room(self, line: KeyLine, now: float) -> bool:
+    def _key_has_capacity(self, backlog: KeyBacklog, now: float) -> bool:
         limit = self.settings.concurrency_per_key
-        if limit is not None and line.name and line.occupied >= limit:
+        if limit is not None and backlog.name and backlog.occupied >= limit:
             return False
-        if line.meter is None or line.meter.room(now, line.unstarted) > 0:
+        if backlog.limiter is None or backlog.limiter.capacity_left(now, backlog.unstarted) > 0:
             return True
-        wakes_at = max(now + LEAST_SLEEP_SECONDS, line.meter.next_room(now))
-        if line.wakes_at is None or wakes_at < line.wakes_at:
-            line.wakes_at = wakes_at
-            heapq.heappush(self._waking, (wakes_at, line.name))
+        wakes_at = max(now + LEAST_SLEEP_SECONDS, backlog.limiter.next_capacity(now))
+        if backlog.wakes_at is None or wakes_at < backlog.wakes_at:
+            backlog.wakes_at = wakes_at
+            heapq.heappush(self._waking, (wakes_at, backlog.name))
         return False
 
     def wake_at(self, now: float) -> float | None:
         """When more may be dispatched without anything happening; None: only when something happens."""
         times = [self._waking[0][0]] if self._waking else []
         anybody = any(self._ready.values())
-        if anybody and self.meter is not None and self.meter.room(now, self.unstarted) <= 0:
-            times.append(max(now + LEAST_SLEEP_SECONDS, self.meter.next_room(now)))
+        if anybody and self.limiter is not None and self.limiter.capacity_left(now, self.unstarted) <= 0:
+            times.append(max(now + LEAST_SLEEP_SECONDS, self.limiter.next_capacity(now)))
         return min(times, default=None)
 
     def _window(self, now: float) -> int:

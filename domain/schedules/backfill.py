@@ -19,7 +19,7 @@ from domain.recurrence.times import SKIP, Nominal, nominal_times
 from domain.schedules import definition as definitions
 from domain.schedules import events as e
 from domain.schedules.changes import Written, next_at_of
-from domain.schedules.definition import CalendarsThen, Definition
+from domain.schedules.definition import CalendarHistory, Definition
 from domain.schedules.schedule import Schedule, foresee, head_of, tick_job_id
 from domain.schedules.ticking import NewJob
 
@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    schedule: Schedule, in_force: Iterable[InForce], first: datetime, last: datetime, calendars_then: CalendarsThen
+    schedule: Schedule, in_force: Iterable[InForce], first: datetime, last: datetime, calendars_then: CalendarHistory
 ) -> list[Candidate]:
     """The nominal times from `first` to `last`, both included, in order. Raises Rejected: too many, unusable.
 

@@ -21,7 +21,7 @@ Definition = Mapping[str, Any]
 TIMINGS_LIMIT = 16_000
 """Of rules that are all different, some 60 MB."""
 
-CalendarsThen = Callable[[Sequence[str], datetime], Iterable[Calendar]]
+CalendarHistory = Callable[[Sequence[str], datetime], Iterable[Calendar]]
 """The calendars of these names as they were in force at an instant."""
 
 
@@ -71,7 +71,7 @@ def catch_up_of(definition: Definition) -> CatchUp:
     return CatchUp(given["policy"], given["window"], given["maximum"])
 
 
-def judged(nominal: Nominal, definition: Definition, calendars_then: CalendarsThen) -> Nominal:
+def judged(nominal: Nominal, definition: Definition, calendars_then: CalendarHistory) -> Nominal:
     """The nominal time with what the definition's calendars, as they were then, say about it."""
     names = definition["calendars"]
     if nominal.reason is not None or not names:

@@ -22,7 +22,7 @@ from domain.recurrence.timing import Timing, next_time
 from domain.schedules import definition as definitions
 from domain.schedules import events as e
 from domain.schedules.changes import next_at_of
-from domain.schedules.definition import CalendarsThen, Definition, Timings
+from domain.schedules.definition import CalendarHistory, Definition, Timings
 from domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_job_id
 
 ON_TIME = timedelta(seconds=30)
@@ -73,7 +73,7 @@ def decide(
     schedule: Schedule,
     now: datetime,
     ended: frozenset[str],
-    calendars_then: CalendarsThen,
+    calendars_then: CalendarHistory,
     timings: Timings | None = None,
     *,
     late_until: datetime | None = None,
@@ -138,7 +138,7 @@ class _Deciding:
         schedule: Schedule,
         now: datetime,
         ended: frozenset[str],
-        calendars_then: CalendarsThen,
+        calendars_then: CalendarHistory,
         timings: Timings,
         late_until: datetime,
     ) -> None:

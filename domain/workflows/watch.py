@@ -17,7 +17,7 @@ FOREIGN_LIMIT = 200_000
 """Origins that are known to be no groups; when there are more all are forgotten, and learned again."""
 
 
-class GroupWatch:
+class WorkflowWatch:
     """Ids are the texts of the feed."""
 
     def __init__(self) -> None:
@@ -38,10 +38,10 @@ class GroupWatch:
         else:
             self._left[origin] = left - 1
 
-    def touch(self, group: str) -> None:
+    def touch(self, workflow: str) -> None:
         """The group has to be looked at: a job of it runs again, or its end was asked for."""
-        if group not in self._foreign:
-            self._touched[group] = None
+        if workflow not in self._foreign:
+            self._touched[workflow] = None
 
     # -- what is known of them ---------------------------------------------------------------------------------------
 
@@ -51,18 +51,18 @@ class GroupWatch:
             self._foreign.clear()
         self._foreign.update(origins)
 
-    def counted(self, group: str, unended: int) -> None:
+    def counted(self, workflow: str, unended: int) -> None:
         """The group goes on with so many unended jobs."""
-        self._left[group] = unended
+        self._left[workflow] = unended
 
-    def over(self, group: str) -> None:
+    def over(self, workflow: str) -> None:
         """The group has ended, or is not there."""
-        self._left.pop(group, None)
-        self._cancelling.pop(group, None)
+        self._left.pop(workflow, None)
+        self._cancelling.pop(workflow, None)
 
-    def cancelling(self, group: str, now: datetime) -> None:
+    def cancelling(self, workflow: str, now: datetime) -> None:
         """Its jobs were gone through now, to cancel them."""
-        self._cancelling[group] = now
+        self._cancelling[workflow] = now
 
     # -- what is to be done ------------------------------------------------------------------------------------------
 
@@ -73,11 +73,11 @@ class GroupWatch:
 
     def take(self, now: datetime, limit: int) -> list[str]:
         """Up to `limit` groups that have to be looked at now."""
-        for group, at in list(self._cancelling.items()):
+        for workflow, at in list(self._cancelling.items()):
             if now - at >= CANCEL_REPEAT:
-                del self._cancelling[group]
-                self._touched[group] = None
+                del self._cancelling[workflow]
+                self._touched[workflow] = None
         taken = list(self._touched)[:limit]
-        for group in taken:
-            del self._touched[group]
+        for workflow in taken:
+            del self._touched[workflow]
         return taken

@@ -112,7 +112,7 @@ class BatchReopened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Workflow:
     """The state of a workflow or batch. `counts` are those at its end, None while it goes on.
 
     `reason` is why it was cancelled, or runs again.
@@ -134,11 +134,11 @@ class Group:
         return self.state in ("running", "cancelling")
 
 
-def evolve_group(group: Group | None, happened: Event) -> Group:
+def evolve_workflow(workflow: Workflow | None, happened: Event) -> Workflow:
     """The group after this event. Raises Unreadable when it can not follow."""
     match happened:
-        case WorkflowSubmitted() | BatchSubmitted() if group is None:
-            return Group(
+        case WorkflowSubmitted() | BatchSubmitted() if workflow is None:
+            return Workflow(
                 kind="workflow" if isinstance(happened, WorkflowSubmitted) else "batch",
                 name=happened.name,
                 total=happened.total,
@@ -146,77 +146,77 @@ def evolve_group(group: Group | None, happened: Event) -> Group:
                 idempotency_key=happened.idempotency_key,
                 request_digest=happened.request_digest,
             )
-        case WorkflowCancelRequested() | BatchCancelRequested() if group is not None:
-            return replace(group, state="cancelling", reason=happened.reason)
-        case WorkflowEnded() | BatchEnded() if group is not None:
-            return replace(group, state=happened.state, counts=happened.counts)
-        case WorkflowReopened() | BatchReopened() if group is not None:
-            return replace(group, state="running", counts=None, reason=happened.reason)
+        case WorkflowCancelRequested() | BatchCancelRequested() if workflow is not None:
+            return replace(workflow, state="cancelling", reason=happened.reason)
+        case WorkflowEnded() | BatchEnded() if workflow is not None:
+            return replace(workflow, state=happened.state, counts=happened.counts)
+        case WorkflowReopened() | BatchReopened() if workflow is not None:
+            return replace(workflow, state="running", counts=None, reason=happened.reason)
     raise Unreadable(f"{named(happened)} has no place here in the stream of a workflow or batch")
 
 
-def fold_group(history: Iterable[Event]) -> Group | None:
+def fold_workflow(history: Iterable[Event]) -> Workflow | None:
     """The group that this history describes; None for an empty one."""
-    group: Group | None = None
+    workflow: Workflow | None = None
     for happened in history:
-        group = evolve_group(group, happened)
-    return group
+        workflow = evolve_workflow(workflow, happened)
+    return workflow
 
 
-def head_of_group(group: Group, group_id: UUID) -> ResourceHead:
+def head_of_workflow(workflow: Workflow, workflow_id: UUID) -> ResourceHead:
     """The row that stands for the group. Its name need not be unique, so the row's is its id."""
     doc = {
-        "kind": group.kind,
-        "name": group.name,
-        "total": group.total,
-        "state": group.state,
-        "counts": None if group.counts is None else dict(group.counts),
-        "reason": group.reason,
-        "then": group.then,
-        "idempotency_key": group.idempotency_key,
-        "request_digest": group.request_digest,
+        "kind": workflow.kind,
+        "name": workflow.name,
+        "total": workflow.total,
+        "state": workflow.state,
+        "counts": None if workflow.counts is None else dict(workflow.counts),
+        "reason": workflow.reason,
+        "then": workflow.then,
+        "idempotency_key": workflow.idempotency_key,
+        "request_digest": workflow.request_digest,
     }
-    return ResourceHead(kind=group.kind, name=str(group_id), doc=doc, active=group.active)
+    return ResourceHead(kind=workflow.kind, name=str(workflow_id), doc=doc, active=workflow.active)
 
 
-def group_of(doc: Mapping[str, Any]) -> Group:
+def workflow_of(doc: Mapping[str, Any]) -> Workflow:
     """The group that this row's doc stands for."""
-    return made(Group, doc)
+    return made(Workflow, doc)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
-def group_id_from_key(kind: Kind, idempotency_key: str) -> UUID:
+def workflow_id_from_key(kind: Kind, idempotency_key: str) -> UUID:
     """The id of the group that was or will be submitted under this idempotency key."""
     return uuid5(NAMESPACE, f"{kind}-key:{idempotency_key}")
 
 
-def member_id(group_id: UUID, name: str) -> UUID:
+def member_id(workflow_id: UUID, name: str) -> UUID:
     """The id of the job with this name within the group: a node's name, a place in a batch, or `then`."""
-    return uuid5(group_id, name)
+    return uuid5(workflow_id, name)
 
 
 # -- what may be asked -----------------------------------------------------------------------------------------------
 
 
-def cancel(group: Group, reason: str | None) -> Event | None:
+def cancel(workflow: Workflow, reason: str | None) -> Event | None:
     """The event of a request to end all its jobs; None when that was asked for already. Raises NotPossible."""
-    if group.state == "cancelling":
+    if workflow.state == "cancelling":
         return None
-    if not group.active:
-        raise NotPossible(f"the {group.kind} has {group.state} and can not be cancelled any more", code="ended")
-    requested = WorkflowCancelRequested if group.kind == "workflow" else BatchCancelRequested
+    if not workflow.active:
+        raise NotPossible(f"the {workflow.kind} has {workflow.state} and can not be cancelled any more", code="ended")
+    requested = WorkflowCancelRequested if workflow.kind == "workflow" else BatchCancelRequested
     return requested(reason=reason)
 
 
-def reopen(group: Group, jobs: int, reason: str | None) -> Event:
+def reopen(workflow: Workflow, jobs: int, reason: str | None) -> Event:
     """The event of letting so many of its jobs run again. Raises NotPossible."""
-    if group.state == "cancelling":
-        raise NotPossible(f"the {group.kind} is being cancelled; it can be retried once it has ended")
+    if workflow.state == "cancelling":
+        raise NotPossible(f"the {workflow.kind} is being cancelled; it can be retried once it has ended")
     if jobs == 0:
-        raise NotPossible(f"no job of the {group.kind} has failed, expired or been cancelled")
-    reopened = WorkflowReopened if group.kind == "workflow" else BatchReopened
+        raise NotPossible(f"no job of the {workflow.kind} has failed, expired or been cancelled")
+    reopened = WorkflowReopened if workflow.kind == "workflow" else BatchReopened
     return reopened(jobs=jobs, reason=reason)
 
 
@@ -225,18 +225,18 @@ def unended(counts: Mapping[str, int]) -> int:
     return sum(count for state, count in counts.items() if state not in ENDED)
 
 
-def reconcile(group: Group, counts: Mapping[str, int], *, cancelled_by_hand: bool) -> Event | None:
+def reconcile(workflow: Workflow, counts: Mapping[str, int], *, cancelled_by_hand: bool) -> Event | None:
     """What has to be recorded of the group when so many of its jobs are in each state; None: nothing.
 
     `cancelled_by_hand`: of those that were cancelled one was so for another reason than a predecessor's end. A job
     that what it waits for has left out says nothing of the whole: only what failed, or was cancelled, does.
     """
     left = unended(counts)
-    if group.active and left == 0:
-        ended = WorkflowEnded if group.kind == "workflow" else BatchEnded
+    if workflow.active and left == 0:
+        ended = WorkflowEnded if workflow.kind == "workflow" else BatchEnded
         return ended(state=_outcome(counts, cancelled_by_hand=cancelled_by_hand), counts=dict(sorted(counts.items())))
-    if not group.active and left > 0:
-        return reopen(group, left, "a job of it runs again")
+    if not workflow.active and left > 0:
+        return reopen(workflow, left, "a job of it runs again")
     return None
 
 

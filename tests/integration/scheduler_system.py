@@ -29,7 +29,7 @@ from adapters.redis.feed import RedisFeed
 from adapters.redis.publisher import RedisPublisher
 from adapters.redis.work_streams import RedisWorkStreams
 from apps.scheduler.metrics import SchedulerMetrics
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.parts import SchedulerParts
 from apps.scheduler.service import Scheduler
 from apps.service import keep_running
 from domain.jobs import commands as c
@@ -68,7 +68,7 @@ class Node:
             "clock": PostgresClock(database),
             "metrics": SchedulerMetrics(CollectorRegistry()),
         }
-        self.scheduler = Scheduler(Surroundings(**{**parts, **replaced}))
+        self.scheduler = Scheduler(SchedulerParts(**{**parts, **replaced}))
         self.task = asyncio.create_task(keep_running("elections", self.scheduler.stand))
 
     async def leads(self) -> None:

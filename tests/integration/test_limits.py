@@ -316,7 +316,7 @@ async def test_a_job_that_was_dispatched_as_its_queue_became_managed_is_taken_ba
     await limit(store, paused=True)
     leading = node.scheduler.leading
     assert leading is not None
-    await until(lambda: "q" in leading.brain.managed, what="the leader's knowledge of the pause")
+    await until(lambda: "q" in leading.state.managed, what="the leader's knowledge of the pause")
     now = datetime.now(UTC)
     job_id = uuid7()
     events = decide(None, c.SubmitJob(spec=JobSpec(task="noop", queue="q")), now)

@@ -60,7 +60,7 @@ async def test_an_executor_that_vanishes_loses_its_attempts(system: SchedulerSys
             await system.command(job_id, c.StartAttempt(executor="e1"))
 
         def seen() -> bool:
-            return node.scheduler.leading is not None and "e1" in node.scheduler.leading.brain._seen
+            return node.scheduler.leading is not None and "e1" in node.scheduler.leading.state._seen
 
         await until(seen, what="the executor's being seen")
     await system.in_state("queued", ids)

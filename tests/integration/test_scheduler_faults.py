@@ -161,7 +161,7 @@ async def test_work_that_redis_has_lost_is_dispatched_again_and_nothing_else(sys
     assert await dispatches(system, lost[0]) == await dispatches(system, lost[-1]) == ["missing"]
     assert await dispatches(system, kept[0]) == await dispatches(system, ended[0]) == []
     assert node.scheduler.leading is not None
-    assert node.scheduler.leading.brain.queued == {("a", "normal"): 1500, ("b", "normal"): 20}
+    assert node.scheduler.leading.state.queued == {("a", "normal"): 1500, ("b", "normal"): 20}
 
 
 async def test_a_job_whose_time_was_changed_is_not_taken_for_missing(system: SchedulerSystem):
@@ -213,14 +213,14 @@ async def test_a_postgres_that_takes_no_heartbeats_kills_nobody(system: Schedule
         await system.command(job_id, c.StartAttempt(executor="e1"))
         leading = node.scheduler.leading
         assert leading is not None
-        await until(lambda: "e1" in leading.brain._seen, what="the executor's being seen")
+        await until(lambda: "e1" in leading.state._seen, what="the executor's being seen")
         blocker = await system.database.connect_raw()
         await blocker.execute("begin; lock table members in share mode")
-        await until(lambda: leading.brain._members is None, what="the leader's doubt")
+        await until(lambda: leading.state._members is None, what="the leader's doubt")
         held_until = soon(6)
         await until(lambda: datetime.now(UTC) > held_until)
         await blocker.close()
-        await until(lambda: "e1" in (leading.brain._members or ()), what="the executor's return")
+        await until(lambda: "e1" in (leading.state._members or ()), what="the executor's return")
         assert await system.types(job_id) == ["JobSubmitted", "AttemptStarted"]
 
 

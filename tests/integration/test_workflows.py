@@ -19,7 +19,7 @@ from apps.store.application import create_app
 from apps.store.main import compose
 from domain.jobs import commands as c
 from domain.jobs.events import AttemptError
-from domain.workflows.workflow import fold_group, head_of_group
+from domain.workflows.workflow import fold_workflow, head_of_workflow
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 
@@ -45,16 +45,16 @@ class World:
         answer = await self.client.post(path)
         assert answer.status_code == 200, answer.text
 
-    async def get(self, kind: str, group: str) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get(f"/v1/{kind}/{group}")).json()
+    async def get(self, kind: str, workflow: str) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get(f"/v1/{kind}/{workflow}")).json()
         return found
 
-    async def nodes(self, group: str) -> dict[str, UUID]:
-        return {node: UUID(job["id"]) for node, job in (await self.get("workflows", group))["jobs"].items()}
+    async def nodes(self, workflow: str) -> dict[str, UUID]:
+        return {node: UUID(job["id"]) for node, job in (await self.get("workflows", workflow))["jobs"].items()}
 
-    async def is_in(self, state: str, kind: str, group: str) -> dict[str, Any]:
+    async def is_in(self, state: str, kind: str, workflow: str) -> dict[str, Any]:
         async def found() -> dict[str, Any] | None:
-            view = await self.get(kind, group)
+            view = await self.get(kind, workflow)
             return view if view["state"] == state else None
 
         view: dict[str, Any] = await until(found, timeout_seconds=30, what=f"{kind} {state}")
@@ -69,16 +69,16 @@ class World:
             end = c.FailAttempt(attempt=started.attempt, executor="e1", error=error)
         await self.system.command(job_id, end)
 
-    async def types(self, group: str) -> list[str]:
-        return await self.system.types(UUID(group))
+    async def types(self, workflow: str) -> list[str]:
+        return await self.system.types(UUID(workflow))
 
-    async def check_fold(self, group: str) -> None:
-        identity = UUID(group)
+    async def check_fold(self, workflow: str) -> None:
+        identity = UUID(workflow)
         events = [recorded.event for recorded in await self.system.log.read_stream(identity)]
-        folded = fold_group(events)
+        folded = fold_workflow(events)
         assert folded is not None
         row = (await self.system.resources.get([identity]))[identity]
-        head = head_of_group(folded, identity)
+        head = head_of_workflow(folded, identity)
         assert (row.doc, row.active) == (head.doc, head.active)
 
 

@@ -45,7 +45,7 @@ class Simulation:
 
     def _over(self) -> bool:
         leader = self.leaders[-1] if self.leaders else None
-        done = leader is not None and leader.brain.position == len(self.world.feed) == self.world.checkpoint
+        done = leader is not None and leader.state.position == len(self.world.feed) == self.world.checkpoint
         return done and not self._left()
 
     def _left(self) -> list[Job]:

@@ -22,7 +22,7 @@ from domain.jobs.decisions import decide
 from domain.jobs.events import AttemptError, AttemptStarted
 from domain.jobs.job import Job, evolve
 from domain.jobs.spec import JobSpec
-from domain.leader_state import HORIZON, Brain, Decision, RunningAttempt
+from domain.leader_state import HORIZON, Decision, LeaderState, RunningAttempt
 from domain.log import Meta, Recorded
 from domain.messaging import FeedEvent
 
@@ -112,7 +112,7 @@ class Leader:
 
     world: World
     limit: int = 200
-    brain: Brain = field(init=False)
+    state: LeaderState = field(init=False)
     term: int = field(init=False)
     over: bool = False
     _loading: list[tuple[str, datetime]] | None = None
@@ -122,20 +122,20 @@ class Leader:
         world = self.world
         world.term += 1
         self.term = world.term
-        self.brain = Brain(world.checkpoint, list(world.running.values()), world.queued)
-        self.brain.timers.limit = self.limit
+        self.state = LeaderState(world.checkpoint, list(world.running.values()), world.queued)
+        self.state.timers.limit = self.limit
         self._saved = world.checkpoint
 
     def step(self) -> None:
         """Half a tick of everything that a leader does, some of it failing."""
-        world, brain = self.world, self.brain
-        behind = world.feed[brain.position : brain.position + world.random.randint(0, 400)]
-        brain.apply(behind)
+        world, state = self.world, self.state
+        behind = world.feed[state.position : state.position + world.random.randint(0, 400)]
+        state.apply(behind)
         self._load()
         try:
-            self._carry_out(brain.due(world.now, 50), again=True)
-            brain.members(None if world.chance(0.001) else world.members())
-            self._carry_out(brain.lost(world.now, 50), again=False)
+            self._carry_out(state.due(world.now, 50), again=True)
+            state.members(None if world.chance(0.001) else world.members())
+            self._carry_out(state.lost(world.now, 50), again=False)
         except NotLeader:
             self.over = True
             return
@@ -144,7 +144,7 @@ class Leader:
 
     def _load(self) -> None:
         """A load takes several steps, in which events come in."""
-        timers = self.brain.timers
+        timers = self.state.timers
         if self._loading is not None:
             if self.world.chance(0.02):
                 timers.fail_load()
@@ -163,11 +163,11 @@ class Leader:
                 continue
             except Unavailable:
                 if again:
-                    self.brain.timers.again(str(job_id), self.world.now)
+                    self.state.timers.again(str(job_id), self.world.now)
                 continue
             job = self.world.jobs[job_id]
             if job.due_at is not None:
-                self.brain.timers.add(str(job_id), job.due_at)
+                self.state.timers.add(str(job_id), job.due_at)
 
     def _append(self, job_id: UUID, command: c.Command) -> None:
         """An outage may come before or behind the commit."""
@@ -180,7 +180,7 @@ class Leader:
             raise Unavailable("behind", server="postgres")
 
     def _save(self) -> None:
-        world, change = self.world, self.brain.take_change()
+        world, change = self.world, self.state.take_change()
         if world.checkpoint != self._saved:
             self.over = True
             return

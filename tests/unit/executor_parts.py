@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from adapters.codec import encode_event
 from adapters.group_commit import GroupCommit
-from apps.executor.attempt_reconciler import Watcher
+from apps.executor.attempt_reconciler import AttemptReconciler
 from apps.executor.attempt_runs import AttemptRuns
 from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
 from apps.executor.claiming import Claimer
@@ -335,7 +335,7 @@ class TestExecutor:
         )  # fmt: skip
         self.control = MemoryControl()
         self.registration = MemoryRegistration()
-        self.watcher = Watcher(
+        self.watcher = AttemptReconciler(
             executor=self.executor, runs=self.runs, reporter=self.reporter, index=log, event_log=log, attempts=log,
             control=self.control,
         )  # fmt: skip

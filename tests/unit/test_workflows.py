@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import NotPossible, Unreadable
-from domain.workflows import workflow
+from domain.workflows import workflow as w
 from domain.workflows.graphs import find_circle, in_order
-from domain.workflows.watch import CANCEL_REPEAT, GroupWatch
-from domain.workflows.workflow import Group, evolve_group, fold_group, group_of, head_of_group, reconcile
+from domain.workflows.watch import CANCEL_REPEAT, WorkflowWatch
+from domain.workflows.workflow import Workflow, evolve_workflow, fold_workflow, head_of_workflow, reconcile, workflow_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SUBMITTED = workflow.WorkflowSubmitted(name="w", total=2, nodes={"a": [], "b": ["a"]})
+SUBMITTED = w.WorkflowSubmitted(name="w", total=2, nodes={"a": [], "b": ["a"]})
 
 
 @settings(deadline=None)
@@ -54,88 +54,88 @@ def test_a_deep_graph_needs_no_deep_stack():
     ],
 )
 def test_how_a_group_ends_follows_from_its_jobs(counts: dict[str, int], *, by_hand: bool, state: str):
-    event = reconcile(evolve_group(None, SUBMITTED), counts, cancelled_by_hand=by_hand)
-    assert event == workflow.WorkflowEnded(state=state, counts=counts)  # type: ignore[arg-type]
+    event = reconcile(evolve_workflow(None, SUBMITTED), counts, cancelled_by_hand=by_hand)
+    assert event == w.WorkflowEnded(state=state, counts=counts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("state", ["scheduled", "waiting", "queued", "running", "retrying"])
 def test_a_group_goes_on_while_one_of_its_jobs_does_and_again_when_one_does_again(state: str):
-    group = evolve_group(None, SUBMITTED)
+    workflow = evolve_workflow(None, SUBMITTED)
     counts = {"succeeded": 1, state: 1}
-    assert reconcile(group, counts, cancelled_by_hand=False) is None
-    ended = evolve_group(group, workflow.WorkflowEnded(state="failed", counts={}))
-    assert isinstance(reconcile(ended, counts, cancelled_by_hand=False), workflow.WorkflowReopened)
+    assert reconcile(workflow, counts, cancelled_by_hand=False) is None
+    ended = evolve_workflow(workflow, w.WorkflowEnded(state="failed", counts={}))
+    assert isinstance(reconcile(ended, counts, cancelled_by_hand=False), w.WorkflowReopened)
 
 
 def test_the_doc_of_a_row_is_the_whole_state():
     history: list[Any] = [
-        workflow.BatchSubmitted(name=None, total=2, then="x", idempotency_key="k", request_digest="d"),
-        workflow.BatchCancelRequested(reason="enough"),
-        workflow.BatchEnded(state="cancelled", counts={"cancelled": 2}),
-        workflow.BatchReopened(jobs=2, reason="again"),
+        w.BatchSubmitted(name=None, total=2, then="x", idempotency_key="k", request_digest="d"),
+        w.BatchCancelRequested(reason="enough"),
+        w.BatchEnded(state="cancelled", counts={"cancelled": 2}),
+        w.BatchReopened(jobs=2, reason="again"),
     ]
     for length in range(1, len(history) + 1):
-        group = fold_group(history[:length])
-        assert group is not None
-        head = head_of_group(group, UUID(int=1))
-        assert group_of(head.doc) == group
+        workflow = fold_workflow(history[:length])
+        assert workflow is not None
+        head = head_of_workflow(workflow, UUID(int=1))
+        assert workflow_of(head.doc) == workflow
         assert head.active == (length != 3)
 
 
 def test_events_that_have_no_place_are_unreadable():
     with pytest.raises(Unreadable):
-        evolve_group(None, workflow.WorkflowEnded(state="failed", counts={}))
+        evolve_workflow(None, w.WorkflowEnded(state="failed", counts={}))
     with pytest.raises(Unreadable):
-        evolve_group(evolve_group(None, SUBMITTED), SUBMITTED)
+        evolve_workflow(evolve_workflow(None, SUBMITTED), SUBMITTED)
 
 
 def test_what_can_not_be_asked_of_a_group_is_refused():
-    running = evolve_group(None, SUBMITTED)
-    cancelling = evolve_group(running, workflow.WorkflowCancelRequested())
-    ended = evolve_group(running, workflow.WorkflowEnded(state="succeeded", counts={}))
-    assert workflow.cancel(cancelling, None) is None
+    running = evolve_workflow(None, SUBMITTED)
+    cancelling = evolve_workflow(running, w.WorkflowCancelRequested())
+    ended = evolve_workflow(running, w.WorkflowEnded(state="succeeded", counts={}))
+    assert w.cancel(cancelling, None) is None
     for call in (
-        lambda: workflow.cancel(ended, None),
-        lambda: workflow.reopen(cancelling, 1, None),
-        lambda: workflow.reopen(ended, 0, None),
+        lambda: w.cancel(ended, None),
+        lambda: w.reopen(cancelling, 1, None),
+        lambda: w.reopen(ended, 0, None),
     ):
         with pytest.raises(NotPossible):
             call()
 
 
 def test_a_batch_is_counted_when_its_first_and_its_last_job_have_ended():
-    watch = GroupWatch()
+    watch = WorkflowWatch()
     looked_at = 0
     left = 1000
     for _ in range(1000):
         watch.job_ended("b")
         left -= 1
-        for group in watch.take(NOW, 10):
+        for workflow in watch.take(NOW, 10):
             looked_at += 1
-            watch.counted(group, left)
+            watch.counted(workflow, left)
     assert looked_at == 2
 
 
 def test_a_count_that_was_ahead_of_the_feed_or_a_job_that_runs_again_delays_nothing():
     chosen = random.Random(7)
-    watch = GroupWatch()
+    watch = WorkflowWatch()
     ended = seen = recorded_at = 0
     while seen < 200:  # the feed lags behind what is counted
         ended = min(200, ended + chosen.randint(0, 3))
         if seen < ended:
             seen += 1
             watch.job_ended("b")
-        for group in watch.take(NOW, 10):
+        for workflow in watch.take(NOW, 10):
             if ended == 200:
                 recorded_at = seen
-                watch.over(group)
+                watch.over(workflow)
             else:
-                watch.counted(group, 200 - ended)
+                watch.counted(workflow, 200 - ended)
     assert recorded_at
 
 
 def test_what_is_no_group_is_asked_about_once():
-    watch = GroupWatch()
+    watch = WorkflowWatch()
     watch.job_ended("schedule")
     assert watch.take(NOW, 10) == ["schedule"]
     watch.foreign(["schedule"])
@@ -145,7 +145,7 @@ def test_what_is_no_group_is_asked_about_once():
 
 
 def test_a_group_that_is_being_cancelled_is_gone_through_again_until_it_is_over():
-    watch = GroupWatch()
+    watch = WorkflowWatch()
     watch.cancelling("w", NOW)
     assert watch.take(NOW, 10) == []
     assert watch.take(NOW + CANCEL_REPEAT, 10) == ["w"]
@@ -156,5 +156,5 @@ def test_a_group_that_is_being_cancelled_is_gone_through_again_until_it_is_over(
 
 def test_a_group_is_active_until_it_has_ended():
     states = ("running", "cancelling", "succeeded", "failed", "cancelled")
-    active = {state: Group(kind="batch", name=None, total=1, state=state).active for state in states}
+    active = {state: Workflow(kind="batch", name=None, total=1, state=state).active for state in states}
     assert active == {"running": True, "cancelling": True, "succeeded": False, "failed": False, "cancelled": False}

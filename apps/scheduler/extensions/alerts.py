@@ -17,7 +17,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import histories_of
-from apps.scheduler.extensions.extension import Office
+from apps.scheduler.extensions.extension import TermContext
 from domain.admission.queues import KIND
 from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
 from domain.errors import Rejected, Unreadable
@@ -36,20 +36,20 @@ BATCH = 100
 PAGE = 500
 
 
-class AlertService:
+class AlertsExtension:
     """See Extension."""
 
     name = "alerts"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
         self._alerts: dict[str, Mapping[str, Any]] | None = None
         self._failed: deque[End] = deque()
         self._woken = asyncio.Event()
         self._told = asyncio.Condition()
         self._refused: set[str] = set()
-        office.brain.attach_to_ends(self._ended)
-        office.brain.attach("QueueChanged", self._changed)
+        context.state.attach_to_ends(self._ended)
+        context.state.attach("QueueChanged", self._changed)
 
     async def run(self) -> None:
         """See Extension."""
@@ -92,7 +92,7 @@ class AlertService:
         found: dict[str, Mapping[str, Any]] = {}
         before: Position | None = None
         while True:
-            rows = await self._office.around.resources.find(KIND, before=before, limit=PAGE)
+            rows = await self._context.parts.resources.find(KIND, before=before, limit=PAGE)
             found |= {row.name: row.doc["alert"] for row in rows if row.doc.get("alert") is not None}
             if len(rows) < PAGE:
                 return found
@@ -101,10 +101,10 @@ class AlertService:
     # -- what follows ------------------------------------------------------------------------------------------------
 
     async def _tell(self, ends: Sequence[End]) -> None:
-        queues, tasks = self._alerts or {}, self._checked(await self._office.around.tasks.alerts())
+        queues, tasks = self._alerts or {}, self._checked(await self._context.parts.tasks.alerts())
         if not queues and not tasks:
             return
-        rows = await self._office.around.index.get([UUID(end.job_id) for end in ends])
+        rows = await self._context.parts.index.get([UUID(end.job_id) for end in ends])
         wanted = [
             end
             for end in ends
@@ -119,7 +119,7 @@ class AlertService:
             if job is not None and not is_alert(job):
                 units += self._units(job, end, queues.get(job.spec.queue), tasks.get(job.spec.task))
         # A conflict means that it is told already, by this leader or the one before.
-        await self._office.carries_out.append(units)
+        await self._context.carries_out.append(units)
 
     def _checked(self, declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The alerts of tasks. Whatever stands in the catalogue, it must not stop the leader."""
@@ -150,7 +150,7 @@ class AlertService:
         jobs: dict[UUID, Job] = {}
         failed: dict[Position, Job] = {}
         ids = dict.fromkeys((UUID(end.job_id) for end in ends), 0)
-        async for history in histories_of(self._office.around.event_log, ids):
+        async for history in histories_of(self._context.parts.event_log, ids):
             try:
                 for recorded in history:
                     job = jobs[recorded.stream_id] = follow(jobs.get(recorded.stream_id), recorded)
@@ -165,9 +165,9 @@ class AlertService:
             actor=f"{ACTOR}{whose}",
             correlation_id=job.submitted_meta.correlation_id or str(job.id),
             causation_id=str(end.position),
-            term=self._office.term,
+            term=self._context.term,
         )
-        now = self._office.around.clock.now()
-        command = c.SubmitJob(spec=alert.spec, managed=alert.spec.queue in self._office.brain.managed)
+        now = self._context.parts.clock.now()
+        command = c.SubmitJob(spec=alert.spec, managed=alert.spec.queue in self._context.state.managed)
         write, _ = write_for(None, alert.id, decide(None, command, now), meta, now)
         return Unit(id=uuid7(), writes=[write], meta=meta)

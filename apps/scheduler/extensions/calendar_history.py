@@ -42,7 +42,7 @@ class _Known:
     reach: datetime = LATEST
 
 
-class CalendarsThen:
+class CalendarHistory:
     """What the leader knows of calendars."""
 
     def __init__(self, resources: ResourceIndex, event_log: EventLog) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from adapters.http.webhooks import Webhooks
 from apps.scheduler.extensions.delivery_worker import DeliveryWorker, Tail
-from apps.scheduler.extensions.extension import Office
+from apps.scheduler.extensions.extension import TermContext
 from domain.ids import Position
 from domain.messaging import FeedEvent
 from domain.ports.indexes import ResourceRow
@@ -27,19 +27,19 @@ LOOK_SECONDS = 5.0
 PAGE = 500
 
 
-class DeliveryService:
+class DeliveriesExtension:
     """See Extension."""
 
     name = "deliveries"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._log = office.around.event_log
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._log = context.parts.event_log
         self._workers: dict[UUID, tuple[DeliveryWorker, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._look: set[str] = set()
         for event_type in OWN_EVENTS:
-            office.brain.attach(event_type, self._see)
+            context.state.attach(event_type, self._see)
 
     async def settled(self, position: Position) -> None:
         """See Extension: its cursors are its own."""
@@ -47,7 +47,7 @@ class DeliveryService:
     async def run(self) -> None:
         """See Extension."""
         tail = Tail(await self._log.last_position())
-        webhooks = Webhooks(refuse_private=self._office.around.refuse_private)
+        webhooks = Webhooks(refuse_private=self._context.parts.refuse_private)
         watching = asyncio.get_running_loop().create_task(self._watch(tail))
         try:
             while True:
@@ -78,7 +78,7 @@ class DeliveryService:
         await asyncio.gather(*stopped, return_exceptions=True)
         for identity, row in active.items():
             if identity not in self._workers:
-                worker = DeliveryWorker(row, self._office.term, self._office.around, webhooks, tail)
+                worker = DeliveryWorker(row, self._context.term, self._context.parts, webhooks, tail)
                 self._workers[identity] = (worker, asyncio.get_running_loop().create_task(worker.run()))
         look, self._look = self._look, set()
         for identity, (worker, _) in self._workers.items():
@@ -89,7 +89,7 @@ class DeliveryService:
         rows: list[ResourceRow] = []
         before: Position | None = None
         while True:
-            page = await self._office.around.resources.find(KIND, active=True, before=before, limit=PAGE)
+            page = await self._context.parts.resources.find(KIND, active=True, before=before, limit=PAGE)
             rows += page
             if len(page) < PAGE:
                 return rows

@@ -21,7 +21,7 @@ import orjson
 from adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
 from apps.scheduler.extensions.outgoing import content_of
 from apps.scheduler.metrics import DeliveryMetrics
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.parts import SchedulerParts
 from domain.errors import RotaError, Unavailable
 from domain.ids import Position, Term
 from domain.log import RawEvent
@@ -101,17 +101,17 @@ class Tail:
 class DeliveryWorker:
     """For one subscription, as it is in this row."""
 
-    def __init__(self, row: ResourceRow, term: Term, around: Surroundings, webhooks: Webhooks, tail: Tail) -> None:
+    def __init__(self, row: ResourceRow, term: Term, parts: SchedulerParts, webhooks: Webhooks, tail: Tail) -> None:
         self.row = row
         self._id = row.id
         self._term = term
-        self._log = around.event_log
-        self._index = around.index
-        self._deliveries = around.deliveries
-        self._now = around.clock.now
+        self._log = parts.event_log
+        self._index = parts.index
+        self._deliveries = parts.deliveries
+        self._now = parts.clock.now
         self._webhooks = webhooks
         self._tail = tail
-        self._metrics: DeliveryMetrics = around.metrics.deliveries(row.name)
+        self._metrics: DeliveryMetrics = parts.metrics.deliveries(row.name)
         self._pattern = compile_pattern(row.doc["match"], names=NAMES)
         self._retry = retry_policy(row.doc)
         self._order = DeliveryOrder(row.first_position)

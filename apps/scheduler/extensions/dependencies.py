@@ -21,7 +21,7 @@ from domain.leader_state import Decision, End
 from domain.messaging import FeedEvent
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions.extension import Office
+    from apps.scheduler.extensions.extension import TermContext
 
 BATCH = 500
 """Dependents that are looked at, or decided, together."""
@@ -38,27 +38,27 @@ GROUP_ENDS = ("WorkflowEnded", "BatchEnded")
 GROUP_REOPENINGS = ("WorkflowReopened", "BatchReopened")
 
 
-class DependencyService:
+class DependenciesExtension:
     """The extension of the leader. See the module."""
 
     name = "dependencies"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._table = office.around.dependencies
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._table = context.parts.dependencies
         self._state = Dependencies()
         self._loaded = False
         self._woken = asyncio.Event()
-        brain = office.brain
-        brain.attach_to_ends(self._ended)
-        brain.attach("JobSubmitted", self._submitted)
-        brain.attach("JobRequeued", self._requeued)
+        state = context.state
+        state.attach_to_ends(self._ended)
+        state.attach("JobSubmitted", self._submitted)
+        state.attach("JobRequeued", self._requeued)
         for event_type in LEAVES:
-            brain.attach(event_type, self._left)
+            state.attach(event_type, self._left)
         for event_type in GROUP_ENDS:
-            brain.attach(event_type, self._group_ended)
+            state.attach(event_type, self._group_ended)
         for event_type in GROUP_REOPENINGS:
-            brain.attach(event_type, self._reopened)
+            state.attach(event_type, self._reopened)
 
     async def run(self) -> None:
         """Do it for ever."""
@@ -67,12 +67,12 @@ class DependencyService:
             self._state.found(pairs, undecided)
             self._state.found_left(left)
             self._loaded = True
-        await self._office.caught_up.wait()
+        await self._context.caught_up.wait()
         while True:
             await self._look()
             await self._decide()
             await self._forget()
-            self._office.around.metrics.dependents.set(len(self._state))
+            self._context.parts.metrics.dependents.set(len(self._state))
             await self._sleep()
 
     async def settled(self, position: Position) -> None:
@@ -129,9 +129,9 @@ class DependencyService:
             self._state.statuses(fresh, statuses)
 
     async def _decide(self) -> None:
-        while verdicts := self._state.verdicts(self._office.around.clock.now(), BATCH):
+        while verdicts := self._state.verdicts(self._context.parts.clock.now(), BATCH):
             try:
-                await self._office.carries_out.carry_out([_decision(verdict) for verdict in verdicts])
+                await self._context.carries_out.carry_out([_decision(verdict) for verdict in verdicts])
             except Unavailable:
                 self._state.again(verdict.dependent for verdict in verdicts)
                 raise
@@ -150,7 +150,7 @@ class DependencyService:
 
     async def _sleep(self) -> None:
         """Until something has happened, or a verdict has to be repeated."""
-        now = self._office.around.clock.now()
+        now = self._context.parts.clock.now()
         at = self._state.repeat(now)
         seconds = LONGEST_SLEEP_SECONDS if at is None else max(0.0, (at - now).total_seconds())
         with contextlib.suppress(TimeoutError):

@@ -10,23 +10,23 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from apps.scheduler.decision_writer import CarriesOut
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.decision_writer import DecisionWriter
+from apps.scheduler.parts import SchedulerParts
 from domain.ids import Position, Term
-from domain.leader_state import Brain
+from domain.leader_state import LeaderState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Office:
+class TermContext:
     """What an extension works with under one term.
 
     `caught_up` is set once the brain knows everything that was written before this term: earlier nothing may be decided
     that depends on counts.
     """
 
-    brain: Brain
-    carries_out: CarriesOut
-    around: Surroundings
+    state: LeaderState
+    carries_out: DecisionWriter
+    parts: SchedulerParts
     term: Term
     node: str
     caught_up: asyncio.Event

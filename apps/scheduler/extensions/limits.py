@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from apps.scheduler.decision_writer import BATCH
-from apps.scheduler.extensions.extension import Office
-from apps.scheduler.parts import Surroundings
+from apps.scheduler.extensions.extension import TermContext
+from apps.scheduler.parts import SchedulerParts
 from domain.admission.queues import KIND, QueueSettings, settings_from_json
 from domain.errors import Unavailable
 from domain.executors import Abilities
 from domain.ids import Position
 from domain.jobs import commands as c
 from domain.jobs.spec import PRIORITIES
-from domain.leader_state import Brain, Decision
+from domain.leader_state import Decision, LeaderState
 from domain.messaging import FeedEvent
 from domain.ports.indexes import ResourceRow
 from observability import unreadable
@@ -33,7 +33,7 @@ QUEUES_LIMIT = 100_000
 """Queues with settings that a leader can know."""
 
 LOADS = 200
-"""Lines that are read from the index in one go."""
+"""Admission that are read from the index in one go."""
 
 LONGEST_SLEEP_SECONDS = 1.0
 FORGET_SECONDS = 30.0
@@ -59,14 +59,14 @@ WAKING = (
 )
 
 
-async def begin_lines(brain: Brain, around: Surroundings) -> None:
+async def begin_admission(state: LeaderState, parts: SchedulerParts) -> None:
     """Let the brain's lines go on from what the last leader kept. Raises NotLeader, Unavailable."""
-    admitted, meters = await around.projection.load_lines(brain.position)
-    lanes = [lane for lane, _ in await around.index.lanes()]
+    admitted, limiters = await parts.projection.load_admission(state.position)
+    lanes = [lane for lane, _ in await parts.index.lanes()]
     settings: dict[str, tuple[QueueSettings, Position]] = {}
-    for row in await around.resources.find(KIND, active=True, limit=QUEUES_LIMIT):
+    for row in await parts.resources.find(KIND, active=True, limit=QUEUES_LIMIT):
         settings[row.name] = (_settings(row), row.position)
-    brain.begin_lines(settings, lanes, admitted, meters)
+    state.begin_admission(settings, lanes, admitted, limiters)
 
 
 def _settings(row: ResourceRow) -> QueueSettings:
@@ -79,25 +79,25 @@ def _settings(row: ResourceRow) -> QueueSettings:
         return QueueSettings(paused=True, pause_reason=reason[:200])
 
 
-class Limits:
+class LimitsExtension:
     """The extension."""
 
     name = "limits"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._brain = office.brain
-        self._lines = office.brain.lines
-        self._index = office.around.index
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._state = context.state
+        self._admission = context.state.admission
+        self._index = context.parts.index
         self._woken = asyncio.Event()
         self._forget_at = 0.0
         self._look_at = 0.0
         self._abilities = Abilities()
         for event_type in WAKING:
-            office.brain.attach(event_type, self._wake)
+            context.state.attach(event_type, self._wake)
 
     def _wake(self, event: FeedEvent) -> None:
-        if self._lines or event.type == "JobHeld" or event.data.get("key") is not None or _waits(event):
+        if self._admission or event.type == "JobHeld" or event.data.get("key") is not None or _waits(event):
             self._woken.set()
 
     async def settled(self, position: Position) -> None:
@@ -105,10 +105,10 @@ class Limits:
 
     async def run(self) -> None:
         """Admit for ever."""
-        await self._office.caught_up.wait()
+        await self._context.caught_up.wait()
         while True:
             self._woken.clear()
-            self._lines.set_slots(self._brain.capacity)
+            self._admission.set_slots(self._state.capacity)
             self._look_for_strays()
             await self._heed_abilities()
             await self._recall()
@@ -118,21 +118,21 @@ class Limits:
                 await self._sleep()
 
     def _now(self) -> float:
-        return self._office.around.clock.now().timestamp() - MARGIN_SECONDS
+        return self._context.parts.clock.now().timestamp() - MARGIN_SECONDS
 
     async def _sleep(self) -> None:
         now = self._now()
         if now >= self._forget_at:
-            self._lines.forget_idle(now)
+            self._admission.forget_idle(now)
             self._forget_at = now + FORGET_SECONDS
-        wake_at = self._lines.wake_at(now)
+        wake_at = self._admission.wake_at(now)
         seconds = LONGEST_SLEEP_SECONDS if wake_at is None else min(LONGEST_SLEEP_SECONDS, max(0.0, wake_at - now))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
     async def _admit(self) -> bool:
-        admitted = self._lines.admit(self._now(), BATCH)
+        admitted = self._admission.admit(self._now(), BATCH)
         if not admitted:
             return False
         await self._surely([Decision(UUID(job_id), c.DispatchJob(reason="admitted")) for job_id in admitted])
@@ -142,17 +142,17 @@ class Limits:
         """Carry out until it is known that it is done: the lines count on it already."""
         while True:
             try:
-                await self._office.carries_out.carry_out(decisions)
+                await self._context.carries_out.carry_out(decisions)
             except Unavailable as error:
                 log.warning("limits wait: %s", error)
-                self._office.around.metrics.waits(self.name)
+                self._context.parts.metrics.waits(self.name)
                 await asyncio.sleep(REPEAT_SECONDS)
             else:
                 return
 
     async def _load(self) -> bool:
         """Read on in lines of which too little is known."""
-        loads = self._lines.loads(LOADS)
+        loads = self._admission.loads(LOADS)
         if not loads:
             return False
         done = False
@@ -163,19 +163,19 @@ class Limits:
             for load in loads:
                 if done:
                     jobs = [(str(job_id), since) for job_id, since in found.get(load.lane, ())]
-                    self._lines.loaded(load, jobs)
+                    self._admission.loaded(load, jobs)
                 else:
-                    self._lines.unloaded(load)
+                    self._admission.unloaded(load)
         return True
 
     async def _recall(self) -> None:
         """Take back what was dispatched to a queue before its present settings held, and has not started."""
-        for name, known in self._lines.recalls().items():
+        for name, known in self._admission.recalls().items():
             if known:
                 await self._surely([Decision(UUID(job_id), c.HoldJob(reason="settings")) for job_id in known])
-            if self._queued(name) > self._lines.counts(name)[1]:
+            if self._queued(name) > self._admission.counts(name)[1]:
                 await self._recall_unknown(name)
-            self._lines.recalled(name)
+            self._admission.recalled(name)
 
     def _look_for_strays(self) -> None:
         """A job that was dispatched to a queue at the very moment at which it became managed is found here."""
@@ -183,21 +183,21 @@ class Limits:
         if now < self._look_at:
             return
         self._look_at = now + STRAYS_SECONDS
-        for name in self._lines.managed:
-            if self._queued(name) > self._lines.counts(name)[1]:
-                self._lines.recall(name)
+        for name in self._admission.managed:
+            if self._queued(name) > self._admission.counts(name)[1]:
+                self._admission.recall(name)
 
     async def _heed_abilities(self) -> None:
         """Executors have come or gone: look again at tasks that nobody knew, take back jobs that nobody knows now.
 
         What is taken back would use up the limits for as long as nobody who knows its task comes.
         """
-        abilities = self._brain.abilities
+        abilities = self._state.abilities
         if abilities.same_as(self._abilities):
             return
-        if queues := self._lines.look_again(abilities):
-            self._lines.reread(queues, [lane for lane, _ in await self._index.lanes()])
-        unstarted = [UUID(job_id) for job_id in self._lines.unstarted()]
+        if queues := self._admission.look_again(abilities):
+            self._admission.reread(queues, [lane for lane, _ in await self._index.lanes()])
+        unstarted = [UUID(job_id) for job_id in self._admission.unstarted()]
         for start in range(0, len(unstarted), BATCH):
             rows = await self._index.get(unstarted[start : start + BATCH])
             unknown = [row for row in rows.values() if row.state == "queued" and abilities.lacks(row.queue, row.task)]
@@ -206,12 +206,12 @@ class Limits:
         self._abilities = abilities
 
     def _queued(self, name: str) -> int:
-        return sum(self._brain.queued.get((name, priority), 0) for priority in PRIORITIES)
+        return sum(self._state.queued.get((name, priority), 0) for priority in PRIORITIES)
 
     async def _recall_unknown(self, name: str) -> None:
         """The same for jobs that were dispatched while the queue had no settings, and that nobody counts."""
         async for rows in self._index.scan_queued([(name, priority) for priority in PRIORITIES]):
-            unknown = [row.id for row in rows if not self._lines.counts_against_limits(str(row.id))]
+            unknown = [row.id for row in rows if not self._admission.counts_against_limits(str(row.id))]
             if unknown:
                 await self._surely([Decision(job_id, c.HoldJob(reason="settings")) for job_id in unknown])
 

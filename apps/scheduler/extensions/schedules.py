@@ -17,8 +17,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import jobs_of
-from apps.scheduler.extensions.calendar_history import CalendarsThen
-from apps.scheduler.extensions.extension import Office
+from apps.scheduler.extensions.calendar_history import CalendarHistory
+from apps.scheduler.extensions.extension import TermContext
 from domain.errors import Rejected, Unavailable, Unreadable
 from domain.ids import Position
 from domain.jobs import commands as c
@@ -61,17 +61,17 @@ class _Decided(NamedTuple):
     span: tracing.SpanHandle
 
 
-class Schedules:
+class SchedulesExtension:
     """The extension, under one term."""
 
     name = "schedules"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._around = office.around
-        self._now = office.around.clock.now
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._parts = context.parts
+        self._now = context.parts.clock.now
         self._timers = Timers()
-        self._calendars = CalendarsThen(office.around.resources, office.around.event_log)
+        self._calendars = CalendarHistory(context.parts.resources, context.parts.event_log)
         self._timings = Timings()
         self._presence = Presence(self._now())
         self._waiting: set[str] = set()
@@ -79,7 +79,7 @@ class Schedules:
         self._conflicted: set[UUID] = set()
         self._woken = asyncio.Event()
         self._wakes_at = AWAKE
-        brain = office.brain
+        state = context.state
         for event_type in (
             "ScheduleCreated",
             "ScheduleChanged",
@@ -87,14 +87,14 @@ class Schedules:
             "ScheduleResumed",
             "ScheduleArchived",
         ):
-            brain.attach(event_type, self._changed)
-        brain.attach_to_ends(self._job_ended)
+            state.attach(event_type, self._changed)
+        state.attach_to_ends(self._job_ended)
         for event_type in ("CalendarCreated", "CalendarChanged"):
-            brain.attach(event_type, self._calendars.changed)
+            state.attach(event_type, self._calendars.changed)
 
     async def run(self) -> None:
         """Decide what is due, for ever. Raises NotLeader, Unavailable."""
-        await self._office.caught_up.wait()
+        await self._context.caught_up.wait()
         while True:
             began = self._now()
             try:
@@ -147,9 +147,9 @@ class Schedules:
     async def _load(self) -> None:
         until = self._now() + HORIZON
         # Read before the index: whatever is behind this position comes by the feed.
-        self._timers.begin_load(until, await self._around.event_log.last_position())
+        self._timers.begin_load(until, await self._parts.event_log.last_position())
         try:
-            found = await self._around.resources.due(KIND, until, self._timers.limit)
+            found = await self._parts.resources.due(KIND, until, self._timers.limit)
         except BaseException:
             self._timers.fail_load()
             raise
@@ -167,7 +167,7 @@ class Schedules:
             raise
 
     async def _try_to_decide(self, due: Sequence[UUID]) -> None:
-        rows = await self._around.resources.get(due)
+        rows = await self._parts.resources.get(due)
         self._presence.back(self._now())
         schedules = [s for row in rows.values() if row.kind == KIND and (s := self._read(row)) is not None]
         for schedule in schedules:
@@ -178,7 +178,7 @@ class Schedules:
         decided = [d for schedule in schedules if (d := self._decide(schedule, ended)) is not None]
         try:
             units = await self._units(decided)
-            results = await self._office.carries_out.append(units)
+            results = await self._context.carries_out.append(units)
         finally:
             for d in decided:
                 d.span.end()
@@ -211,7 +211,7 @@ class Schedules:
         open_jobs = [UUID(job) for schedule in schedules for job in schedule.open]
         if not open_jobs:
             return frozenset()
-        heads = await self._around.index.get(open_jobs)
+        heads = await self._parts.index.get(open_jobs)
         return frozenset(str(job) for job in open_jobs if job not in heads or heads[job].state in ENDED)
 
     def _decide(self, schedule: Schedule, ended: frozenset[str]) -> _Decided | None:
@@ -225,26 +225,26 @@ class Schedules:
                 return None
             span = self._span(schedule, step)
             meta = Meta(
-                actor=self._office.carries_out.actor,
+                actor=self._context.carries_out.actor,
                 causation_id=f"schedule:{schedule.id}:{schedule.version + 1}",
                 traceparent=span.traceparent,
-                term=self._office.term,
+                term=self._context.term,
             )
             return _Decided(schedule, step, ticking.after_step(schedule, step, meta, self._timings), meta, span)
         except Rejected as error:
             # What one schedule says must not stop the others. Nothing of it is forgotten: its cursor stays.
             log.error("schedule %s can not be read, its ticks wait: %s", schedule.name, error)  # noqa: TRY400
-            self._around.metrics.waits("unusable schedule")
+            self._parts.metrics.waits("unusable schedule")
             self._timers.again(str(schedule.id), now + UNUSABLE_PAUSE)
             return None
 
     async def _units(self, decided: Sequence[_Decided]) -> list[Unit]:
         """The units, with the cancellations that belong to them."""
         cancels = [job_id for d in decided for job_id in d.step.cancels]
-        running = await jobs_of(self._around.event_log, cancels)
+        running = await jobs_of(self._parts.event_log, cancels)
         # A job that is there already, whoever made it, is not made again: asked only after a conflict.
         doubtful = [job.id for d in decided if d.schedule.id in self._conflicted for job in d.step.jobs]
-        there = await self._around.index.get(doubtful) if doubtful else {}
+        there = await self._parts.index.get(doubtful) if doubtful else {}
         now = self._now()
         units = []
         for d in decided:
@@ -266,7 +266,7 @@ class Schedules:
         return units
 
     def _submission(self, job: ticking.NewJob, meta: Meta, now: datetime) -> StreamWrite:
-        command = c.SubmitJob(spec=job.spec, managed=job.spec.queue in self._office.brain.managed)
+        command = c.SubmitJob(spec=job.spec, managed=job.spec.queue in self._context.state.managed)
         return write_for(None, job.id, decide(None, command, now), meta, now)[0]
 
     def _next(self, after: ticking.After, *, more: bool) -> None:
@@ -284,7 +284,7 @@ class Schedules:
     def _measure(self, step: ticking.Step, recorded_at: datetime) -> None:
         for event in step.events:
             if isinstance(event, ScheduleTicked) and event.cause == "due":
-                self._around.metrics.ticked((recorded_at - event.nominal).total_seconds())
+                self._parts.metrics.ticked((recorded_at - event.nominal).total_seconds())
 
     def _span(self, schedule: Schedule, step: ticking.Step) -> tracing.SpanHandle:
         """A root span: every tick begins a trace of its own."""

@@ -23,7 +23,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from apps.histories import history_of
-from apps.scheduler.extensions.extension import Office
+from apps.scheduler.extensions.extension import TermContext
 from domain.errors import Rejected, Unreadable
 from domain.events import event_from_json
 from domain.ids import Position
@@ -91,15 +91,15 @@ class Failures:
     told_at: float = float("-inf")
 
 
-class Triggers:
+class TriggersExtension:
     """See Extension."""
 
     name = "triggers"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._log = office.around.event_log
-        self._begins_at = office.brain.position
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._log = context.parts.event_log
+        self._begins_at = context.state.position
         self._docs: dict[UUID, Doc] = {}
         self._by_type: dict[str, dict[UUID, Trigger]] = {}
         self._of_any_type: dict[UUID, Trigger] = {}
@@ -113,7 +113,7 @@ class Triggers:
         self._woken = asyncio.Event()
         self._progress = asyncio.Event()
         for event_type in (*EVENTS, "EventPublished"):
-            office.brain.attach(event_type, self._see)
+            context.state.attach(event_type, self._see)
 
     async def run(self) -> None:
         """See Extension."""
@@ -145,7 +145,7 @@ class Triggers:
         before: Position | None = None
         rows: Sequence[ResourceRow] = ()
         while before is None or len(rows) == PAGE:
-            rows = await self._office.around.resources.find(KIND, before=before, limit=PAGE)
+            rows = await self._context.parts.resources.find(KIND, before=before, limit=PAGE)
             old = [row for row in rows if row.first_position <= self._begins_at]
             for row in old:
                 try:
@@ -273,7 +273,7 @@ class Triggers:
             spans.append(span)
         try:
             # A conflict means that the job is there: this event was handled before, by this leader or another.
-            await self._office.carries_out.append(units)
+            await self._context.carries_out.append(units)
         finally:
             for span in spans:
                 span.end()
@@ -302,12 +302,12 @@ class Triggers:
             correlation_id=caused.get("correlation_id") or correlation_of(data["id"], event.stream_id),
             causation_id=str(event.position),
             traceparent=span.traceparent,
-            term=self._office.term,
+            term=self._context.term,
             depth=depth,
         )
-        now = self._office.around.clock.now()
+        now = self._context.parts.clock.now()
         job_id = triggered_job_id(trigger.id, data["source"], data["id"])
-        command = c.SubmitJob(spec=spec, managed=spec.queue in self._office.brain.managed)
+        command = c.SubmitJob(spec=spec, managed=spec.queue in self._context.state.managed)
         write, _ = write_for(None, job_id, decide(None, command, now), meta, now)
         return Unit(id=uuid7(), writes=[write], meta=meta), span
 
@@ -325,7 +325,7 @@ class Triggers:
             event_id=data["id"],
             reason=reason[:REASON_LIMIT_CHARS],
             count=known.count,
-            at=self._office.around.clock.now(),
+            at=self._context.parts.clock.now(),
         )
 
     async def _tell_failures(self) -> None:
@@ -336,7 +336,7 @@ class Triggers:
     async def _tell(self, identity: UUID, known: Failures) -> None:
         """Append TriggerFailed. Whatever comes between, it is tried again at the next occasion."""
         event, count = known.last, known.count
-        row = (await self._office.around.resources.get([identity])).get(identity)
+        row = (await self._context.parts.resources.get([identity])).get(identity)
         if event is None or row is None:
             known.count = 0
             return
@@ -345,10 +345,10 @@ class Triggers:
             known.count = 0
             return
         log.warning("trigger %s made no job of event %s: %s", row.name, event.event_id, event.reason)
-        meta = Meta(actor=self._office.carries_out.actor, causation_id=str(event.position), term=self._office.term)
+        meta = Meta(actor=self._context.carries_out.actor, causation_id=str(event.position), term=self._context.term)
         doc = evolve_trigger(row.doc, event)
         write = StreamWrite(stream_id=identity, expected_version=row.version, events=[event], head=trigger_head(doc))
-        (result,) = await self._office.carries_out.append([Unit(id=uuid7(), writes=[write], meta=meta)])
+        (result,) = await self._context.carries_out.append([Unit(id=uuid7(), writes=[write], meta=meta)])
         if isinstance(result, Appended):
             known.count -= count
             known.told_at = time.monotonic()

@@ -23,11 +23,19 @@ from domain.leader_state import Decision, End
 from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.messaging import FeedEvent
 from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
-from domain.workflows.watch import GroupWatch
-from domain.workflows.workflow import KINDS, Group, evolve_group, group_of, head_of_group, reconcile, unended
+from domain.workflows.watch import WorkflowWatch
+from domain.workflows.workflow import (
+    KINDS,
+    Workflow,
+    evolve_workflow,
+    head_of_workflow,
+    reconcile,
+    unended,
+    workflow_of,
+)
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions.extension import Office
+    from apps.scheduler.extensions.extension import TermContext
 
 BATCH = 200
 """Groups that are looked at together."""
@@ -45,26 +53,26 @@ TOUCHING = ("WorkflowCancelRequested", "BatchCancelRequested", "WorkflowReopened
 one behind a batch runs again."""
 
 
-class GroupService:
+class WorkflowsExtension:
     """The extension of the leader. See the module."""
 
     name = "groups"
 
-    def __init__(self, office: Office) -> None:
-        self._office = office
-        self._log = office.around.event_log
-        self._index = office.around.index
-        self._resources = office.around.resources
-        self._watch = GroupWatch()
+    def __init__(self, context: TermContext) -> None:
+        self._context = context
+        self._log = context.parts.event_log
+        self._index = context.parts.index
+        self._resources = context.parts.resources
+        self._watch = WorkflowWatch()
         self._loaded = False
-        self._settled_at = office.brain.position
+        self._settled_at = context.state.position
         self._settling = asyncio.Condition()
         self._looking = False
         self._woken = asyncio.Event()
-        office.brain.attach_to_ends(self._ended)
-        office.brain.attach("JobRequeued", self._requeued)
+        context.state.attach_to_ends(self._ended)
+        context.state.attach("JobRequeued", self._requeued)
         for event_type in TOUCHING:
-            office.brain.attach(event_type, self._group_changed)
+            context.state.attach(event_type, self._workflow_changed)
 
     async def run(self) -> None:
         """Do it for ever."""
@@ -105,7 +113,7 @@ class GroupService:
             self._watch.touch(origin)
             self._wake()
 
-    def _group_changed(self, event: FeedEvent) -> None:
+    def _workflow_changed(self, event: FeedEvent) -> None:
         self._watch.touch(event.stream_id)
         self._wake()
 
@@ -117,14 +125,14 @@ class GroupService:
 
     async def _look(self) -> None:
         """Look at all that was touched up to now."""
-        position = self._office.brain.position
+        position = self._context.state.position
         self._looking = True
-        while taken := self._watch.take(self._office.around.clock.now(), BATCH):
+        while taken := self._watch.take(self._context.parts.clock.now(), BATCH):
             try:
                 await self._look_at(taken)
             except Unavailable:
-                for group in taken:
-                    self._watch.touch(group)
+                for workflow in taken:
+                    self._watch.touch(workflow)
                 raise
         self._looking = False
         async with self._settling:
@@ -132,47 +140,47 @@ class GroupService:
             self._settling.notify_all()
 
     async def _look_at(self, taken: list[str]) -> None:
-        rows = await self._resources.get([UUID(group) for group in taken])
-        groups = {str(row.id): row for row in rows.values() if row.kind in KINDS}
-        self._watch.foreign(group for group in taken if group not in groups)
+        rows = await self._resources.get([UUID(workflow) for workflow in taken])
+        workflows = {str(row.id): row for row in rows.values() if row.kind in KINDS}
+        self._watch.foreign(workflow for workflow in taken if workflow not in workflows)
         units: list[Unit] = []
-        counts = await self._index.states_of_origins([row.id for row in groups.values()])
-        for row in groups.values():
+        counts = await self._index.states_of_origins([row.id for row in workflows.values()])
+        for row in workflows.values():
             unit = await self._reconcile(row, counts.get(row.id, {}))
             if unit is not None:
                 units.append(unit)
-        for unit, result in zip(units, await self._office.carries_out.append(units), strict=True):
+        for unit, result in zip(units, await self._context.carries_out.append(units), strict=True):
             if not isinstance(result, Appended):
                 # Somebody else wrote to its stream first: what is to be recorded now may be something else.
                 self._watch.touch(str(unit.writes[0].stream_id))
 
     async def _reconcile(self, row: ResourceRow, counts: dict[str, int]) -> Unit | None:
         """What has to be recorded of a group with so many jobs in each state; goes on with cancelling it."""
-        key, group = str(row.id), group_of(row.doc)
+        key, workflow = str(row.id), workflow_of(row.doc)
         left = unended(counts)
-        if group.state == "cancelling" and left:
-            await self._cancel(row, group)
-            self._watch.cancelling(key, self._office.around.clock.now())
-        by_hand = left == 0 and group.active and await self._cancelled_by_hand(row.id, counts)
-        event = reconcile(group, counts, cancelled_by_hand=by_hand)
+        if workflow.state == "cancelling" and left:
+            await self._cancel(row, workflow)
+            self._watch.cancelling(key, self._context.parts.clock.now())
+        by_hand = left == 0 and workflow.active and await self._cancelled_by_hand(row.id, counts)
+        event = reconcile(workflow, counts, cancelled_by_hand=by_hand)
         if left:
             self._watch.counted(key, left)
         else:
             self._watch.over(key)
         if event is None:
             return None
-        meta = Meta(actor=self._office.carries_out.actor, correlation_id=key, term=self._office.term)
-        head = head_of_group(evolve_group(group, event), row.id)
+        meta = Meta(actor=self._context.carries_out.actor, correlation_id=key, term=self._context.term)
+        head = head_of_workflow(evolve_workflow(workflow, event), row.id)
         write = StreamWrite(stream_id=row.id, expected_version=row.version, events=[event], head=head)
         return Unit(id=uuid7(), writes=[write], meta=meta)
 
-    async def _cancelled_by_hand(self, group_id: UUID, counts: dict[str, int]) -> bool:
+    async def _cancelled_by_hand(self, workflow_id: UUID, counts: dict[str, int]) -> bool:
         """Whether one of its jobs was cancelled for another reason than a predecessor's end."""
         if not counts.get("cancelled") or counts.get("failed") or counts.get("expired"):
             return False  # nothing was, or it does not matter
         before: Position | None = None
         while True:
-            where = JobFilter(origin_id=group_id, state="cancelled")
+            where = JobFilter(origin_id=workflow_id, state="cancelled")
             rows = await self._index.find(where, before=before, limit=READ)
             if any(cause != "dependency" for cause in (await self._cancel_causes(rows)).values()):
                 return True
@@ -189,17 +197,17 @@ class GroupService:
                     causes[recorded.stream_id] = recorded.event.cause
         return causes
 
-    async def _cancel(self, row: ResourceRow, group: Group) -> None:
+    async def _cancel(self, row: ResourceRow, workflow: Workflow) -> None:
         """Ask every job for its end that has not ended; one that moves just now is asked at the next time."""
-        command = c.RequestCancel(reason=group.reason or f"its {group.kind} was cancelled")
-        if group.then is not None:
-            await self._office.carries_out.carry_out([Decision(UUID(group.then), command)])
+        command = c.RequestCancel(reason=workflow.reason or f"its {workflow.kind} was cancelled")
+        if workflow.then is not None:
+            await self._context.carries_out.carry_out([Decision(UUID(workflow.then), command)])
         for state in CANCEL_ORDER:
             before: Position | None = None
             while True:
                 where = JobFilter(origin_id=row.id, state=state)
                 found = await self._index.find(where, before=before, limit=READ)
-                await self._office.carries_out.carry_out([Decision(job.id, command) for job in found])
+                await self._context.carries_out.carry_out([Decision(job.id, command) for job in found])
                 if len(found) < READ:
                     break
                 before = found[-1].first_position

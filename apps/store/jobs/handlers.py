@@ -18,8 +18,8 @@ from uuid_utils.compat import uuid7
 from apps.store.jobs.histories import job_from, jobs_from, jobs_known
 from apps.store.jobs.predecessors import Streams, existing, ids_in
 from apps.store.jobs.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
-from apps.store.jobs.unique_submissions import Standing, UniqueLine, claiming
-from apps.store.managed_queues import QueueModes
+from apps.store.jobs.unique_submissions import KeyState, UniqueSubmissions, claiming
+from apps.store.managed_queues import ManagedQueues
 from apps.store.parts import Parts
 from apps.store.tasks.names import TaskNames
 from apps.store.tasks.parameters import refuse_ambiguous
@@ -54,8 +54,8 @@ class Jobs:
         self._log = parts.log
         self._commit = parts.commit
         self._tasks = TaskNames(parts.catalog)
-        self.modes = QueueModes(parts.resources)
-        self._unique = UniqueLine(parts, self.modes)
+        self.modes = ManagedQueues(parts.resources)
+        self._unique = UniqueSubmissions(parts, self.modes)
         self._now = parts.now
         self._index = parts.index
         self._resources = parts.resources
@@ -200,7 +200,7 @@ class Jobs:
             existing_jobs = await jobs_known(self._log, self._index, pending)
             found = {job_id: existing_jobs.get(job_id) for job_id in pending}
             keys = _reopened_keys(found.values(), command)
-            async with self._unique.turn if keys else contextlib.nullcontext():
+            async with self._unique.lock if keys else contextlib.nullcontext():
                 standings = await self._unique.load(keys) if keys else {}
                 pending = await self._act(found, standings, command, meta, answers)
             if not pending:
@@ -211,7 +211,7 @@ class Jobs:
     async def _act(
         self,
         jobs: Mapping[UUID, Job | None],
-        standings: dict[str, Standing],
+        standings: dict[str, KeyState],
         command: c.Command,
         meta: Meta,
         answers: dict[UUID, ActResult],
@@ -246,7 +246,7 @@ class Jobs:
         return again
 
     def _decided(
-        self, job: Job, command: c.Command, meta: Meta, managed: frozenset[str], standings: dict[str, Standing]
+        self, job: Job, command: c.Command, meta: Meta, managed: frozenset[str], standings: dict[str, KeyState]
     ) -> Job | tuple[Unit, Job] | None:
         """The unit to append and the job after it; the job alone when there is nothing to do.
 

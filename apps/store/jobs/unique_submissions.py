@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from apps.store.jobs.histories import jobs_from
 from apps.store.jobs.submissions import Draft, SubmitResult, Submitted, placed
-from apps.store.managed_queues import QueueModes
+from apps.store.managed_queues import ManagedQueues
 from apps.store.parts import Parts
 from domain.errors import Rejected, Unavailable
 from domain.ids import Position, Version
@@ -40,7 +40,7 @@ ROUNDS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class KeyState:
     """A key as it was read: its stream, and the jobs that hold it, the last one to claim it last."""
 
     stream_id: UUID
@@ -51,7 +51,7 @@ class Standing:
 
 
 def claiming(
-    standing: Standing, unique: Unique, job_id: UUID, now: datetime, released: Sequence[UUID] = ()
+    standing: KeyState, unique: Unique, job_id: UUID, now: datetime, released: Sequence[UUID] = ()
 ) -> tuple[StreamWrite, tuple[UUID, ...]]:
     """The append by which the job claims its key as it stands, and who holds the key then."""
     event = UniqueClaimed(key=unique.key, job=str(job_id), released=tuple(str(job) for job in released))
@@ -79,10 +79,10 @@ class _Plan(NamedTuple):
     names: tuple[UUID, ...]
 
 
-class UniqueLine:
+class UniqueSubmissions:
     """The unique submissions of this process. `turn` is held while keys are read and claimed."""
 
-    def __init__(self, parts: Parts, modes: QueueModes) -> None:
+    def __init__(self, parts: Parts, modes: ManagedQueues) -> None:
         self._log = parts.log
         self._commit = parts.commit
         self._resources = parts.resources
@@ -90,7 +90,7 @@ class UniqueLine:
         self._now = parts.now
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self.turn = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def submit(self, draft: Draft) -> Submitted:
         """Accept one job, or answer the one that holds its key. Raises Rejected, Unavailable."""
@@ -116,11 +116,11 @@ class UniqueLine:
             for answer in answers:
                 answer.cancel()
 
-    async def load(self, keys: Collection[str]) -> dict[str, Standing]:
+    async def load(self, keys: Collection[str]) -> dict[str, KeyState]:
         """These keys as they are now; to be asked, and used, within `turn`."""
         return (await self._load(keys, ()))[0]
 
-    async def _load(self, keys: Collection[str], more: Sequence[UUID]) -> tuple[dict[str, Standing], dict[UUID, Job]]:
+    async def _load(self, keys: Collection[str], more: Sequence[UUID]) -> tuple[dict[str, KeyState], dict[UUID, Job]]:
         """The keys, and further jobs that are there."""
         rows = await self._resources.by_name(uniqueness.KIND, list(keys))
         holders = {key: uniqueness.holders_of(row.doc) for key, row in rows.items()}
@@ -132,14 +132,14 @@ class UniqueLine:
             row, names = rows.get(key), holders.get(key, ())
             stream_id, version = (uuid7(), Version(0)) if row is None else (row.id, row.version)
             known = tuple(found[job_id] for job_id in names if job_id in found)
-            standings[key] = Standing(stream_id, version, known, names)
+            standings[key] = KeyState(stream_id, version, known, names)
         return standings, found
 
     async def _work(self) -> None:
         batch: list[_Waiting] = []
         try:
             while self._waiting:
-                async with self.turn:
+                async with self.lock:
                     batch = [self._waiting.popleft() for _ in range(min(TURN_DRAFTS, len(self._waiting)))]
                     batch = [waiting for waiting in batch if not waiting.answer.done()]
                     try:
@@ -180,7 +180,7 @@ class UniqueLine:
         plan: _Plan,
         result: AppendResult,
         line: deque[_Waiting],
-        standings: dict[str, Standing],
+        standings: dict[str, KeyState],
         found: dict[UUID, Job],
     ) -> None:
         """Answer what was written; what was not needs its key to be read again, in another turn."""
@@ -199,7 +199,7 @@ class UniqueLine:
         _count_round(line)
 
     def _next(
-        self, line: deque[_Waiting], standing: Standing, found: dict[UUID, Job], managed: frozenset[str]
+        self, line: deque[_Waiting], standing: KeyState, found: dict[UUID, Job], managed: frozenset[str]
     ) -> _Plan | None:
         """The next submission of the key that has something to write; those before it are answered."""
         while line:
@@ -215,7 +215,7 @@ class UniqueLine:
         return None
 
     def _outcome(
-        self, waiting: _Waiting, standing: Standing, found: dict[UUID, Job], managed: frozenset[str]
+        self, waiting: _Waiting, standing: KeyState, found: dict[UUID, Job], managed: frozenset[str]
     ) -> _Plan | SubmitResult:
         draft, unique = waiting.draft, waiting.unique
         if draft.job_id in found:
@@ -256,7 +256,7 @@ def _count_round(line: deque[_Waiting]) -> None:
         _answer([waiting], Unavailable("the unique key changed in every round", server="postgres"))
 
 
-def _standing_after(standing: Standing, plan: _Plan, job: Job) -> Standing:
+def _standing_after(standing: KeyState, plan: _Plan, job: Job) -> KeyState:
     known = {other.id: other for other in standing.jobs} | plan.after | {job.id: job}
     jobs = tuple(known[job_id] for job_id in plan.names if job_id in known)
-    return Standing(standing.stream_id, Version(standing.version + 1), jobs, plan.names)
+    return KeyState(standing.stream_id, Version(standing.version + 1), jobs, plan.names)

@@ -43,7 +43,7 @@ class Made(NamedTuple):
     secret: str | None
 
 
-class SubscriptionStore:
+class Subscriptions:
     """The handlers, without HTTP."""
 
     def __init__(self, parts: Parts, resources: Resources) -> None:

@@ -16,7 +16,7 @@ from apps.store.http.routing import Routes
 from apps.store.parts import Parts
 from apps.store.resources import Changed, Resources
 from apps.store.subscriptions import openapi as schemas
-from apps.store.subscriptions.handlers import DEFINITION, Made, SubscriptionStore, subscription_view
+from apps.store.subscriptions.handlers import DEFINITION, Made, Subscriptions, subscription_view
 from apps.store.triggers.handlers import check_name
 from apps.store.triggers.routes import state_of
 from domain.ids import Position
@@ -32,7 +32,7 @@ class SubscriptionRoutes:
 
     def __init__(self, parts: Parts, resources: Resources, positions: Positions) -> None:
         self._resources = resources
-        self._subscriptions = SubscriptionStore(parts, resources)
+        self._subscriptions = Subscriptions(parts, resources)
         self._deliveries = parts.deliveries
         self._positions = positions
 

@@ -31,7 +31,7 @@ from domain.triggers.trigger import (
 )
 
 
-class TriggerStore:
+class Triggers:
     """The handlers, without HTTP."""
 
     def __init__(self, parts: Parts, resources: Resources) -> None:

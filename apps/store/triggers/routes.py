@@ -17,7 +17,7 @@ from apps.store.http.routing import Routes
 from apps.store.parts import Parts
 from apps.store.resources import Changed, Resources
 from apps.store.triggers import openapi as schemas
-from apps.store.triggers.handlers import TriggerStore, name_of, trigger_view
+from apps.store.triggers.handlers import Triggers, name_of, trigger_view
 from domain.errors import Rejected
 from domain.triggers.trigger import KIND, Action
 
@@ -31,7 +31,7 @@ class TriggerRoutes:
 
     def __init__(self, parts: Parts, resources: Resources, positions: Positions) -> None:
         self._resources = resources
-        self._triggers = TriggerStore(parts, resources)
+        self._triggers = Triggers(parts, resources)
         self._positions = positions
 
     def add_to(self, app: FastAPI) -> None:

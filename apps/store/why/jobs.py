@@ -15,7 +15,7 @@ from apps.histories import changes_of
 from apps.store.jobs.handlers import Jobs
 from apps.store.parts import Parts
 from domain.admission.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
-from domain.admission.rates import meter_for, meter_from
+from domain.admission.rates import limiter_for, limiter_from
 from domain.errors import NotFound, Unavailable
 from domain.events import UnreadableEvent
 from domain.executors import Abilities, knows, serves
@@ -234,11 +234,11 @@ class Why:
         if limit is None:
             return []
         state = await self._facts.meter(queue, key or "")
-        meter = meter_for(limit) if state is None else meter_from(limit, state)
+        meter = limiter_for(limit) if state is None else limiter_from(limit, state)
         now = self._parts.now().timestamp()
-        if meter.room(now, 0) > 0:
+        if meter.capacity_left(now, 0) > 0:
             return []
-        at = datetime.fromtimestamp(meter.next_room(now), UTC)
+        at = datetime.fromtimestamp(meter.next_capacity(now), UTC)
         what = f"queue {queue}" if key is None else f"key {key} in queue {queue}"
         text = f"The rate of {limit.limit} starts in {limit.per:g} s for {what} is used up until {_text(at)}."
         code = "rate" if key is None else "rate_per_key"

@@ -14,17 +14,19 @@ from apps.store.jobs import openapi
 from apps.store.why.inbox import WhyInbox
 from apps.store.why.jobs import Why
 from apps.store.why.ticks import WhyTicks
-from apps.store.why.workflows import WhyGroups
+from apps.store.why.workflows import WhyWorkflows
 from apps.store.workflows.routes import reference_of
 
 
 class WhyRoutes:
     """The handlers."""
 
-    def __init__(self, why: Why, ticks: WhyTicks, groups: WhyGroups, inbox: WhyInbox, positions: Positions) -> None:
+    def __init__(
+        self, why: Why, ticks: WhyTicks, workflows: WhyWorkflows, inbox: WhyInbox, positions: Positions
+    ) -> None:
         self._why = why
         self._ticks = ticks
-        self._groups = groups
+        self._workflows = workflows
         self._inbox = inbox
         self._positions = positions
 
@@ -52,12 +54,12 @@ class WhyRoutes:
     async def explain_workflow(self, request: Request) -> Response:
         """Why the workflow goes on, or ended as it did."""
         await self._positions.at_least(request)
-        return json_response(await self._groups.explain("workflow", reference_of(request, "workflow")))
+        return json_response(await self._workflows.explain("workflow", reference_of(request, "workflow")))
 
     async def explain_batch(self, request: Request) -> Response:
         """Why the batch goes on, or ended as it did."""
         await self._positions.at_least(request)
-        return json_response(await self._groups.explain("batch", reference_of(request, "batch")))
+        return json_response(await self._workflows.explain("batch", reference_of(request, "batch")))
 
     async def explain_inbox(self, request: Request) -> Response:
         """Why a transaction's job is not in the log yet, or was refused."""

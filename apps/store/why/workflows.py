@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from apps.store.why.jobs import Why
-from apps.store.workflows.handlers import Groups, GroupView
+from apps.store.workflows.handlers import Workflows, WorkflowView
 from domain.jobs.job import ENDED
 from domain.ports.indexes import JobFilter, JobIndex
 from domain.workflows.workflow import Kind
@@ -23,33 +23,33 @@ GOING_ON = ("running", "retrying", "queued", "scheduled", "waiting")
 """The order in which unfinished jobs are named: what runs before what only waits for it."""
 
 
-class WhyGroups:
+class WhyWorkflows:
     """Explains workflows and batches."""
 
-    def __init__(self, groups: Mapping[Kind, Groups], index: JobIndex, why: Why) -> None:
-        self._groups = groups
+    def __init__(self, workflows: Mapping[Kind, Workflows], index: JobIndex, why: Why) -> None:
+        self._workflows = workflows
         self._index = index
         self._why = why
 
     async def explain(self, kind: Kind, reference: str) -> dict[str, Any]:
         """Return its state and the reasons for it. Raises NotFound, Unavailable."""
-        groups = self._groups[kind]
-        view = await groups.view(await groups.load(reference))
+        workflows = self._workflows[kind]
+        view = await workflows.view(await workflows.load(reference))
         reasons = [_summary(kind, view), *await self._jobs(view)]
         return {
             "id": str(view.row.id),
-            "name": view.group.name,
-            "state": view.group.state,
+            "name": view.workflow.name,
+            "state": view.workflow.state,
             "reasons": reasons,
             "summary": " ".join(reason["text"] for reason in reasons),
             "position": view.row.position,
         }
 
-    async def _jobs(self, view: GroupView) -> list[dict[str, Any]]:
+    async def _jobs(self, view: WorkflowView) -> list[dict[str, Any]]:
         """Return a reason for each of the jobs that matter most: those that failed, then those that go on."""
-        if view.group.state == "succeeded":
+        if view.workflow.state == "succeeded":
             return []
-        wanted = FAILED if not view.group.active else (*FAILED, *GOING_ON)
+        wanted = FAILED if not view.workflow.active else (*FAILED, *GOING_ON)
         reasons: list[dict[str, Any]] = []
         for state in wanted:
             if not view.counts.get(state) or len(reasons) >= NAMED:
@@ -74,10 +74,10 @@ class WhyGroups:
         }
 
 
-def _summary(kind: Kind, view: GroupView) -> dict[str, Any]:
-    group = view.group
+def _summary(kind: Kind, view: WorkflowView) -> dict[str, Any]:
+    workflow = view.workflow
     counts = ", ".join(f"{count} {state}" for state, count in sorted(view.counts.items())) or "none counted yet"
-    because = "" if group.reason is None else f" ({group.reason})"
-    verb = "ended as" if not group.active else "is"
-    text = f"The {kind} {verb} {group.state}{because}; of its {group.total} jobs: {counts}."
-    return {"code": group.state, "text": text, "counts": dict(view.counts), "because": group.reason}
+    because = "" if workflow.reason is None else f" ({workflow.reason})"
+    verb = "ended as" if not workflow.active else "is"
+    text = f"The {kind} {verb} {workflow.state}{because}; of its {workflow.total} jobs: {counts}."
+    return {"code": workflow.state, "text": text, "counts": dict(view.counts), "because": workflow.reason}

@@ -21,7 +21,7 @@ from apps.store.jobs.histories import jobs_from
 from apps.store.parts import Parts
 from apps.store.resources import Changed, ResourceChange, Resources
 from apps.store.tasks.names import TaskNames
-from apps.store.workflows.parsing import GroupRequests, Members
+from apps.store.workflows.parsing import Members, WorkflowRequests
 from domain.errors import NotPossible, Rejected, Unavailable, Unreadable
 from domain.events import Event
 from domain.ids import Version
@@ -33,16 +33,16 @@ from domain.log import Appended, Meta, StreamWrite, Unit
 from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
 from domain.workflows.workflow import (
     BatchSubmitted,
-    Group,
     Kind,
+    Workflow,
     WorkflowSubmitted,
     cancel,
-    evolve_group,
-    group_id_from_key,
-    group_of,
-    head_of_group,
+    evolve_workflow,
+    head_of_workflow,
     member_id,
     reopen,
+    workflow_id_from_key,
+    workflow_of,
 )
 
 MAX_ROUNDS = 20
@@ -54,15 +54,15 @@ TURN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupView:
+class WorkflowView:
     """A workflow or batch as it is: its row, how many of its jobs are in each state."""
 
     row: ResourceRow
-    group: Group
+    workflow: Workflow
     counts: Mapping[str, int]
 
 
-class Groups:
+class Workflows:
     """The handlers of one kind, without HTTP."""
 
     def __init__(self, kind: Kind, parts: Parts, resources: Resources) -> None:
@@ -73,56 +73,58 @@ class Groups:
         self._commit = parts.commit
         self._now = parts.now
         self._resources = resources
-        self._requests = GroupRequests(parts, TaskNames(parts.catalog))
+        self._requests = WorkflowRequests(parts, TaskNames(parts.catalog))
 
     # -- submission --------------------------------------------------------------------------------------------------
 
     async def submit(self, value: Any, given_key: str | None, meta: Meta) -> Changed:
         """Accept all of its jobs, or none. Raises Rejected; Unavailable when it is unknown whether it was accepted."""
         key = check_key(given_key)
-        group_id = uuid7() if key is None else group_id_from_key(self.kind, key)
+        workflow_id = uuid7() if key is None else workflow_id_from_key(self.kind, key)
         digest = None if key is None else digest_of(value)
         ask = self._requests.workflow if self.kind == "workflow" else self._requests.batch
-        members = await ask(value, group_id)
-        submitted = self._submitted(members, group_id, key, digest)
-        group = evolve_group(None, submitted)
+        members = await ask(value, workflow_id)
+        submitted = self._submitted(members, workflow_id, key, digest)
+        workflow = evolve_workflow(None, submitted)
         for _ in range(MAX_ROUNDS):
-            unit = await self._unit(group_id, submitted, group, members, meta)
+            unit = await self._unit(workflow_id, submitted, workflow, members, meta)
             result = await self._commit.append(unit)
             if isinstance(result, Appended):
-                row = await self._resources.load(self.kind, str(group_id))
+                row = await self._resources.load(self.kind, str(workflow_id))
                 return Changed(row, result.last_position, new=True)
             if result.queue is None:
-                return await self._repeated(group_id, digest)
+                return await self._repeated(workflow_id, digest)
             self._resources.modes.refused(result.queue)
         raise Unavailable("the queues changed in every round", server="postgres")
 
-    def _submitted(self, members: Members, group_id: UUID, key: str | None, digest: str | None) -> Event:
+    def _submitted(self, members: Members, workflow_id: UUID, key: str | None, digest: str | None) -> Event:
         total = len(members.jobs)
         if self.kind == "workflow":
             return WorkflowSubmitted(
                 name=members.name or "", total=total, nodes=members.graph, idempotency_key=key, request_digest=digest
             )
-        then = None if members.then is None else str(member_id(group_id, "then"))
+        then = None if members.then is None else str(member_id(workflow_id, "then"))
         return BatchSubmitted(name=members.name, total=total, then=then, idempotency_key=key, request_digest=digest)
 
-    async def _unit(self, group_id: UUID, submitted: Event, group: Group, members: Members, meta: Meta) -> Unit:
+    async def _unit(
+        self, workflow_id: UUID, submitted: Event, workflow: Workflow, members: Members, meta: Meta
+    ) -> Unit:
         managed = await self._resources.modes.managed()
         now = self._now()
-        correlated = replace(meta, correlation_id=meta.correlation_id or str(group_id))
-        head = head_of_group(group, group_id)
-        writes = [StreamWrite(stream_id=group_id, expected_version=Version(0), events=[submitted], head=head)]
+        correlated = replace(meta, correlation_id=meta.correlation_id or str(workflow_id))
+        head = head_of_workflow(workflow, workflow_id)
+        writes = [StreamWrite(stream_id=workflow_id, expected_version=Version(0), events=[submitted], head=head)]
         for number, (name, spec) in enumerate(members.jobs.items()):
             if number % TURN == 0:
                 await asyncio.sleep(0)
-            own = replace(spec, origin=Origin(kind=self.kind, id=group_id, name=name))
-            writes.append(_job_write(member_id(group_id, name), own, managed, correlated, now))
+            own = replace(spec, origin=Origin(kind=self.kind, id=workflow_id, name=name))
+            writes.append(_job_write(member_id(workflow_id, name), own, managed, correlated, now))
         if members.then is not None:
-            writes.append(_job_write(member_id(group_id, "then"), members.then, managed, correlated, now))
+            writes.append(_job_write(member_id(workflow_id, "then"), members.then, managed, correlated, now))
         return Unit(id=uuid7(), writes=writes, meta=correlated)
 
-    async def _repeated(self, group_id: UUID, digest: str | None) -> Changed:
-        row = await self._resources.find(self.kind, str(group_id))
+    async def _repeated(self, workflow_id: UUID, digest: str | None) -> Changed:
+        row = await self._resources.find(self.kind, str(workflow_id))
         if row is None or row.doc["request_digest"] != digest:
             message = "Idempotency-Key: was used for another request"
             raise Rejected(message, field="Idempotency-Key", code="key-reused")
@@ -134,11 +136,11 @@ class Groups:
         """The row of the group with this id. Raises NotFound."""
         return await self._resources.load(self.kind, reference)
 
-    async def view(self, row: ResourceRow) -> GroupView:
+    async def view(self, row: ResourceRow) -> WorkflowView:
         """The group as it is."""
         return _view(row, await self._index.states_of_origin(row.id) if row.active else {})
 
-    async def page(self, request: Request, doc: Mapping[str, Any]) -> tuple[list[GroupView], str | None]:
+    async def page(self, request: Request, doc: Mapping[str, Any]) -> tuple[list[WorkflowView], str | None]:
         """One page of the list, newest first."""
         rows, following = await self._resources.page(request, self.kind, doc=doc)
         going_on = [row.id for row in rows if row.active]
@@ -169,44 +171,46 @@ class Groups:
 
     async def cancel(self, reference: str, reason: str | None, meta: Meta) -> Changed:
         """Ask for the end of all its jobs that have not ended; the leader sees to it. Raises NotFound, NotPossible."""
-        group_id = (await self.load(reference)).id
+        workflow_id = (await self.load(reference)).id
 
         def decide_cancel(row: ResourceRow | None, _now: datetime) -> ResourceChange | None:
-            group = _existing(row)
-            event = cancel(group, reason)
+            workflow = _existing(row)
+            event = cancel(workflow, reason)
             if event is None:
                 return None
-            return ResourceChange(events=[event], head=head_of_group(evolve_group(group, event), group_id))
+            return ResourceChange(events=[event], head=head_of_workflow(evolve_workflow(workflow, event), workflow_id))
 
-        return await self._resources.change(group_id, decide_cancel, _correlated(meta, group_id))
+        return await self._resources.change(workflow_id, decide_cancel, _correlated(meta, workflow_id))
 
     async def retry(self, reference: str, reason: str | None, meta: Meta) -> Changed:
         """Let those of its jobs run again that did not succeed, each behind its predecessors, all in one unit.
 
         Raises NotFound, NotPossible, Unavailable.
         """
-        group_id = (await self.load(reference)).id
-        meta = _correlated(meta, group_id)
+        workflow_id = (await self.load(reference)).id
+        meta = _correlated(meta, workflow_id)
         for _ in range(MAX_ROUNDS):
-            row = await self.load(str(group_id))
-            group = _existing(row)
-            writes = await self._retries(row, group, c.RetryJob(reason=reason, dependencies=True), meta)
-            event = reopen(group, len(writes), reason)
-            head = head_of_group(evolve_group(group, event), group_id)
-            own = StreamWrite(stream_id=group_id, expected_version=row.version, events=[event], head=head)
+            row = await self.load(str(workflow_id))
+            workflow = _existing(row)
+            writes = await self._retries(row, workflow, c.RetryJob(reason=reason, dependencies=True), meta)
+            event = reopen(workflow, len(writes), reason)
+            head = head_of_workflow(evolve_workflow(workflow, event), workflow_id)
+            own = StreamWrite(stream_id=workflow_id, expected_version=row.version, events=[event], head=head)
             result = await self._commit.append(Unit(id=uuid7(), writes=[own, *writes], meta=meta))
             if isinstance(result, Appended):
-                return Changed(await self.load(str(group_id)), result.last_position, new=True)
+                return Changed(await self.load(str(workflow_id)), result.last_position, new=True)
             if result.queue is not None:
                 self._resources.modes.refused(result.queue)
         raise Unavailable("its jobs changed in every round", server="postgres")
 
-    async def _retries(self, row: ResourceRow, group: Group, command: c.RetryJob, meta: Meta) -> list[StreamWrite]:
+    async def _retries(
+        self, row: ResourceRow, workflow: Workflow, command: c.RetryJob, meta: Meta
+    ) -> list[StreamWrite]:
         """What lets those jobs run again that have ended without success, predecessors first."""
         ended = [head for state in sorted(ENDED - {"succeeded"}) for head in await self._members(row.id, state)]
         ended.sort(key=lambda head: head.first_position)
-        if group.then is not None:
-            then = await self.job(UUID(group.then))
+        if workflow.then is not None:
+            then = await self.job(UUID(workflow.then))
             ended += [then] if then is not None and then.state in ENDED - {"succeeded"} else []
         managed = await self._resources.modes.managed()
         now = self._now()
@@ -223,11 +227,11 @@ class Groups:
                 writes.append(write)
         return writes
 
-    async def _members(self, group_id: UUID, state: str) -> list[HeadRow]:
+    async def _members(self, workflow_id: UUID, state: str) -> list[HeadRow]:
         found: list[HeadRow] = []
         before = None
         while True:
-            where = JobFilter(origin_id=group_id, state=state)
+            where = JobFilter(origin_id=workflow_id, state=state)
             rows = await self._index.find(where, before=before, limit=READ)
             found += rows
             if len(rows) < READ:
@@ -241,17 +245,17 @@ def _job_write(job_id: UUID, spec: JobSpec, managed: frozenset[str], meta: Meta,
     return write
 
 
-def _view(row: ResourceRow, counts: Mapping[str, int]) -> GroupView:
+def _view(row: ResourceRow, counts: Mapping[str, int]) -> WorkflowView:
     """The view with these counts, or those at its end."""
-    group = group_of(row.doc)
-    return GroupView(row=row, group=group, counts=counts if group.counts is None else group.counts)
+    workflow = workflow_of(row.doc)
+    return WorkflowView(row=row, workflow=workflow, counts=counts if workflow.counts is None else workflow.counts)
 
 
-def _existing(row: ResourceRow | None) -> Group:
+def _existing(row: ResourceRow | None) -> Workflow:
     if row is None:
         raise NotPossible("it does not exist any more")
-    return group_of(row.doc)
+    return workflow_of(row.doc)
 
 
-def _correlated(meta: Meta, group_id: UUID) -> Meta:
-    return meta if meta.correlation_id is not None else replace(meta, correlation_id=str(group_id))
+def _correlated(meta: Meta, workflow_id: UUID) -> Meta:
+    return meta if meta.correlation_id is not None else replace(meta, correlation_id=str(workflow_id))

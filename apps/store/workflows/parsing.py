@@ -44,14 +44,14 @@ class Members:
     then: JobSpec | None = None
 
 
-class GroupRequests:
+class WorkflowRequests:
     """Checks requests against what executors have announced and what exists."""
 
     def __init__(self, parts: Parts, tasks: TaskNames) -> None:
         self._parts = parts
         self._tasks = tasks
 
-    async def workflow(self, value: Any, group_id: UUID) -> Members:
+    async def workflow(self, value: Any, workflow_id: UUID) -> Members:
         """The jobs of a workflow. Raises Rejected, Unavailable."""
         value = _object(value, {"name", "jobs"})
         name, jobs = _title(value.get("name"), required=True), value.get("jobs")
@@ -63,7 +63,7 @@ class GroupRequests:
             if not NODE_NAME.fullmatch(node):
                 message = f"jobs.{shown(node)}: a name has 1 to 100 letters, digits, '.', '_' and '-'"
                 raise Rejected(message, field=f"jobs.{shown(node)}", code="invalid-argument")
-        ids = {node: member_id(group_id, node) for node in jobs}
+        ids = {node: member_id(workflow_id, node) for node in jobs}
         specs = await self._parse_all(jobs, ids)
         graph = _graph(specs, {identity: node for node, identity in ids.items()})
         ordered = _ordered(graph)
@@ -73,7 +73,7 @@ class GroupRequests:
             graph={node: graph[node] for node in ordered},
         )
 
-    async def batch(self, value: Any, group_id: UUID) -> Members:
+    async def batch(self, value: Any, workflow_id: UUID) -> Members:
         """The jobs of a batch and the one behind it. Raises Rejected, Unavailable."""
         value = _object(value, {"name", "jobs", "then"})
         name, jobs, then = _title(value.get("name"), required=False), value.get("jobs"), value.get("then")
@@ -83,16 +83,18 @@ class GroupRequests:
             )
         _check_count(jobs, BATCH_LIMIT)
         specs = await self._parse_all({str(place): job for place, job in enumerate(jobs)}, {})
-        return Members(name=name, jobs=specs, graph={}, then=None if then is None else await self._then(then, group_id))
+        return Members(
+            name=name, jobs=specs, graph={}, then=None if then is None else await self._then(then, workflow_id)
+        )
 
-    async def _then(self, value: Any, group_id: UUID) -> JobSpec:
+    async def _then(self, value: Any, workflow_id: UUID) -> JobSpec:
         if isinstance(value, dict) and "after" not in value:
             value = {**value, "after": [{"job": BATCH, "outcome": "ended"}]}
         try:
-            (spec,) = (await self._parse_all({"then": value}, {BATCH: group_id}, prefix="")).values()
+            (spec,) = (await self._parse_all({"then": value}, {BATCH: workflow_id}, prefix="")).values()
         except Rejected as error:
             raise error if error.field != "then.after" else _not_behind() from None
-        if spec.after is None or group_id not in {predecessor.id for predecessor in spec.after.predecessors}:
+        if spec.after is None or workflow_id not in {predecessor.id for predecessor in spec.after.predecessors}:
             raise _not_behind()
         return spec
 

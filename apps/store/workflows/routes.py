@@ -17,7 +17,7 @@ from apps.store.http.responses import json_response, page, written
 from apps.store.http.routing import Handler, Routes
 from apps.store.resources import Changed
 from apps.store.workflows import openapi as schemas
-from apps.store.workflows.handlers import Groups, GroupView
+from apps.store.workflows.handlers import Workflows, WorkflowView
 from domain.errors import NotFound, Rejected
 from domain.workflows.workflow import Kind
 from observability import tracing
@@ -31,14 +31,14 @@ LIST_PARAMETERS = frozenset({"limit", "cursor", "at_least", "name", "state"})
 STATES = ("running", "cancelling", "succeeded", "failed", "cancelled")
 
 
-class GroupRoutes:
+class WorkflowRoutes:
     """The handlers of one kind."""
 
-    def __init__(self, groups: Groups, positions: Positions, bodies: LargeBodies) -> None:
+    def __init__(self, workflows: Workflows, positions: Positions, bodies: LargeBodies) -> None:
         self._bodies = bodies
-        self._kind: Kind = groups.kind
+        self._kind: Kind = workflows.kind
         self._place = "/v1/workflows" if self._kind == "workflow" else "/v1/batches"
-        self._groups = groups
+        self._workflows = workflows
         self._positions = positions
 
     def add_to(self, app: FastAPI) -> None:
@@ -62,7 +62,7 @@ class GroupRoutes:
             async with self._bodies.read(request, BODY_LIMIT_BYTES, weight=DECODED_WEIGHT) as body:
                 value = await decode_json(body)
                 warn_of_secrets(request, value)
-                changed = await self._groups.submit(value, request.headers.get("idempotency-key"), meta)
+                changed = await self._workflows.submit(value, request.headers.get("idempotency-key"), meta)
         status = 201 if changed.new else 200
         view = await self._view(changed)
         return written(view, changed.position, status, location=f"{self._place}/{changed.row.id}")
@@ -72,25 +72,25 @@ class GroupRoutes:
         doc = _filter(request)
         await self._positions.at_least(request)
         position = await self._positions.last()
-        found, following = await self._groups.page(request, doc)
-        return json_response(page([group_view(one) for one in found], position, following))
+        found, following = await self._workflows.page(request, doc)
+        return json_response(page([workflow_view(one) for one in found], position, following))
 
     async def _get(self, request: Request) -> Response:
         """The status of the whole, how many jobs are in each state, and of a workflow each job."""
         reference = reference_of(request, self._kind)
         await self._positions.at_least(request)
-        row = await self._groups.load(reference)
-        found = await self._groups.view(row)
-        view = group_view(found)
+        row = await self._workflows.load(reference)
+        found = await self._workflows.view(row)
+        view = workflow_view(found)
         if self._kind == "workflow":
-            nodes = await self._groups.nodes(row)
+            nodes = await self._workflows.nodes(row)
             view["jobs"] = {
                 node: {"id": job_id, "state": None if head is None else head.state, "after": after}
                 for node, (after, job_id, head) in nodes.items()
             }
-        elif found.group.then is not None:
-            head = await self._groups.job(UUID(found.group.then))
-            view["then"] = {"id": found.group.then, "state": None if head is None else head.state}
+        elif found.workflow.then is not None:
+            head = await self._workflows.job(UUID(found.workflow.then))
+            view["then"] = {"id": found.workflow.then, "state": None if head is None else head.state}
         return json_response(view)
 
     async def _cancel(self, request: Request) -> Response:
@@ -98,7 +98,7 @@ class GroupRoutes:
         reference = reference_of(request, self._kind)
         with tracing.span(f"POST {self._place}/cancel", parent=traceparent_of(request), kind="server") as span:
             options = await read_options(request, REASON)
-            changed = await self._groups.cancel(reference, options.get("reason"), meta_of(request, span.traceparent))
+            changed = await self._workflows.cancel(reference, options.get("reason"), meta_of(request, span.traceparent))
         return written(await self._view(changed), changed.position)
 
     async def _retry(self, request: Request) -> Response:
@@ -106,11 +106,11 @@ class GroupRoutes:
         reference = reference_of(request, self._kind)
         with tracing.span(f"POST {self._place}/retry", parent=traceparent_of(request), kind="server") as span:
             options = await read_options(request, REASON)
-            changed = await self._groups.retry(reference, options.get("reason"), meta_of(request, span.traceparent))
+            changed = await self._workflows.retry(reference, options.get("reason"), meta_of(request, span.traceparent))
         return written(await self._view(changed), changed.position)
 
     async def _view(self, changed: Changed) -> dict[str, Any]:
-        return group_view(await self._groups.view(changed.row))
+        return workflow_view(await self._workflows.view(changed.row))
 
 
 def _named(handler: Handler, name: str) -> Handler:
@@ -124,24 +124,24 @@ def _named(handler: Handler, name: str) -> Handler:
     return route
 
 
-def group_view(found: GroupView) -> dict[str, Any]:
+def workflow_view(found: WorkflowView) -> dict[str, Any]:
     """The workflow or batch as JSON (instants are left to the encoder)."""
-    row, group = found.row, found.group
+    row, workflow = found.row, found.workflow
     view: dict[str, Any] = {
         "id": row.id,
-        "name": group.name,
-        "state": group.state,
-        "total": group.total,
+        "name": workflow.name,
+        "state": workflow.state,
+        "total": workflow.total,
         "counts": dict(found.counts),
-        "reason": group.reason,
+        "reason": workflow.reason,
         "submitted_at": row.created_at,
-        "ended_at": None if group.active else row.changed_at,
+        "ended_at": None if workflow.active else row.changed_at,
         "version": row.version,
         "position": row.position,
-        "idempotency_key": group.idempotency_key,
+        "idempotency_key": workflow.idempotency_key,
     }
-    if group.kind == "batch":
-        view["then"] = None if group.then is None else {"id": group.then}
+    if workflow.kind == "batch":
+        view["then"] = None if workflow.then is None else {"id": workflow.then}
     return view
 
 

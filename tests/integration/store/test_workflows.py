@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.workflows.workflow import EDGES_LIMIT, fold_group, head_of_group, member_id
+from domain.workflows.workflow import EDGES_LIMIT, fold_workflow, head_of_workflow, member_id
 from tests.integration.store.conftest import Stores
 
 JOB = {"task": "noop"}
@@ -182,10 +182,10 @@ async def test_a_cancellation_is_recorded_once_and_the_doc_is_the_streams_fold(
     identity = UUID(flow["id"])
     events = [recorded.event for recorded in await stores.parts.log.read_stream(identity)]
     assert [type(event).__name__ for event in events] == ["WorkflowSubmitted", "WorkflowCancelRequested"]
-    group = fold_group(events)
-    assert group is not None
+    workflow = fold_workflow(events)
+    assert workflow is not None
     row = (await stores.parts.resources.get([identity]))[identity]
-    assert (row.doc, row.active) == (head_of_group(group, identity).doc, True)
+    assert (row.doc, row.active) == (head_of_workflow(workflow, identity).doc, True)
 
 
 async def test_what_has_nothing_to_retry_and_what_is_not_there_are_refused(client: httpx.AsyncClient):

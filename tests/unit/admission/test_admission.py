@@ -1,4 +1,4 @@
-"""Lines in memory: turns, limits, priorities, lines longer than memory, and limits that hold whatever happens."""
+"""Admission in memory: turns, limits, priorities, lines longer than memory, and limits that hold whatever happens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.admission.admission import Lines, Place
+from domain.admission.admission import Admission, AdmittedJob
 from domain.admission.fairness import order_of
 from domain.admission.queues import QueueSettings, RateLimit
 from domain.ids import Position
@@ -21,10 +21,10 @@ class World:
 
     def __init__(self, seed: int = 1, **settings: object) -> None:
         self.random = random.Random(seed)
-        self.lines = Lines()
-        self.lines.begin({Q: (QueueSettings(**settings), Position(1))}, (), {}, {}, {})  # type: ignore[arg-type]
-        for name in self.lines.recalls():
-            self.lines.recalled(name)
+        self.admission = Admission()
+        self.admission.begin({Q: (QueueSettings(**settings), Position(1))}, (), {}, {}, {})  # type: ignore[arg-type]
+        for name in self.admission.recalls():
+            self.admission.recalled(name)
         self.position = 1
         self.now = 1_000.0
         self.index: dict[str, tuple[str, str, int]] = {}
@@ -45,18 +45,18 @@ class World:
 
     def take_in(self, count: int = 10**9) -> None:
         for what, job in self.events[:count]:
-            place = (Q, self.priorities[job], self.keys[job])
+            admitted_job = (Q, self.priorities[job], self.keys[job])
             if what == "join":
                 position = self.index[job][2] if job in self.index else self._last_of(job)
-                self.lines.join(job, *place, Position(position))
+                self.admission.join(job, *admitted_job, Position(position))
             elif what == "dispatched":
-                self.lines.dispatched(job, *place)
+                self.admission.dispatched(job, *admitted_job)
             elif what == "started":
-                self.lines.started(job, *place, self._started_at(job))
+                self.admission.started(job, *admitted_job, self._started_at(job))
             elif what == "over":
-                self.lines.over(job)
+                self.admission.over(job)
             else:
-                self.lines.leave(job, *place)
+                self.admission.leave(job, *admitted_job)
         del self.events[:count]
 
     def _last_of(self, job: str) -> int:
@@ -70,13 +70,13 @@ class World:
         return next(at for at, started in reversed(self.started) if started == job)
 
     def admit(self, limit: int = 10**9) -> list[str]:
-        while loads := self.lines.loads(100):
+        while loads := self.admission.loads(100):
             for load in loads:
                 _, priority, key = load.lane.split("\x1f")
                 rows = sorted((since, job) for job, (p, k, since) in self.index.items() if (p, k) == (priority, key))
                 found = [(job, Position(since)) for since, job in rows if since > load.after][: load.limit]
-                self.lines.loaded(load, found)
-        admitted = self.lines.admit(self.now, limit)
+                self.admission.loaded(load, found)
+        admitted = self.admission.admit(self.now, limit)
         for job in admitted:
             if job in self.index:
                 del self.index[job]
@@ -119,27 +119,27 @@ def test_a_line_longer_than_memory_is_read_on_in_order() -> None:
 
 
 def test_a_job_that_leaves_while_its_line_is_read_is_not_admitted() -> None:
-    lines = Lines()
-    lines.begin({Q: (QueueSettings(concurrency=9), Position(1))}, ["q\x1fnormal\x1fk"], {}, {}, {})
-    lines.recalled(Q)
-    (load,) = lines.loads(10)
-    lines.leave("gone", Q, "normal", "k")
-    lines.loaded(load, [("gone", Position(5)), ("there", Position(6))])
-    assert lines.admit(1.0, 10) == ["there"]
+    admission = Admission()
+    admission.begin({Q: (QueueSettings(concurrency=9), Position(1))}, ["q\x1fnormal\x1fk"], {}, {}, {})
+    admission.recalled(Q)
+    (load,) = admission.loads(10)
+    admission.leave("gone", Q, "normal", "k")
+    admission.loaded(load, [("gone", Position(5)), ("there", Position(6))])
+    assert admission.admit(1.0, 10) == ["there"]
 
 
 def test_nothing_is_lost_that_arrives_while_a_line_is_read() -> None:
-    lines = Lines()
-    lines.begin({Q: (QueueSettings(concurrency=9), Position(1))}, ["q\x1fnormal\x1fk"], {}, {}, {})
-    lines.recalled(Q)
-    (load,) = lines.loads(10)
-    lines.join("late", Q, "normal", "k", Position(9))
-    lines.loaded(load, [("early", Position(5))])
-    (again,) = lines.loads(10)
+    admission = Admission()
+    admission.begin({Q: (QueueSettings(concurrency=9), Position(1))}, ["q\x1fnormal\x1fk"], {}, {}, {})
+    admission.recalled(Q)
+    (load,) = admission.loads(10)
+    admission.join("late", Q, "normal", "k", Position(9))
+    admission.loaded(load, [("early", Position(5))])
+    (again,) = admission.loads(10)
     assert again.after == 5
-    lines.loaded(again, [("late", Position(9))])
-    assert lines.admit(1.0, 10) == ["early", "late"]
-    assert lines.loads(10) == []
+    admission.loaded(again, [("late", Position(9))])
+    assert admission.admit(1.0, 10) == ["early", "late"]
+    assert admission.loads(10) == []
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -193,14 +193,14 @@ def test_everything_is_dispatched_in_the_end() -> None:
             world.start(job)
             world.end(job)
             done.add(job)
-        wake_at = world.lines.wake_at(world.now)
+        wake_at = world.admission.wake_at(world.now)
         world.now = max(world.now + 0.01, min(wake_at or world.now, world.now + 1))
         if done == jobs:
             break
     assert done == jobs
     world.take_in()
-    world.lines.forget_idle(world.now + 100)
-    assert world.lines.counts(Q) == (0, 0)
+    world.admission.forget_idle(world.now + 100)
+    assert world.admission.counts(Q) == (0, 0)
 
 
 def test_a_paused_queue_admits_nothing_and_takes_back_what_has_not_started() -> None:
@@ -210,24 +210,24 @@ def test_a_paused_queue_admits_nothing_and_takes_back_what_has_not_started() -> 
     assert set(world.admit()) == {first, second}
     world.start(first)
     world.take_in()
-    world.lines.configure(Q, QueueSettings(paused=True, concurrency=10), Position(50))
-    assert world.lines.recalls() == {Q: [second]}
+    world.admission.configure(Q, QueueSettings(paused=True, concurrency=10), Position(50))
+    assert world.admission.recalls() == {Q: [second]}
     third = world.submit("c")
     world.position = 60
     world.take_in()
-    world.lines.recalled(Q)
+    world.admission.recalled(Q)
     assert world.admit() == []
-    world.lines.join(second, Q, "normal", "b", Position(70))
+    world.admission.join(second, Q, "normal", "b", Position(70))
     world.index[second] = ("normal", "b", 70)
-    world.lines.configure(Q, QueueSettings(concurrency=10), Position(80))
-    world.lines.recalled(Q)
+    world.admission.configure(Q, QueueSettings(concurrency=10), Position(80))
+    world.admission.recalled(Q)
     assert set(world.admit()) == {second, third}
 
 
 def test_settings_that_are_older_than_those_known_change_nothing() -> None:
     world = World(concurrency=1)
-    world.lines.configure(Q, QueueSettings(), Position(1))
-    assert Q in world.lines.managed
+    world.admission.configure(Q, QueueSettings(), Position(1))
+    assert Q in world.admission.managed
 
 
 def test_what_counts_is_handed_to_the_next_leader() -> None:
@@ -238,15 +238,15 @@ def test_what_counts_is_handed_to_the_next_leader() -> None:
     world.take_in()
     world.start(jobs[0])
     world.take_in()
-    change = world.lines.take_change()
+    change = world.admission.take_change()
     assert set(change.admitted) == {jobs[1]}
-    successor = Lines()
+    successor = Admission()
     successor.begin(
         {Q: (QueueSettings(concurrency=2, rate=RateLimit(limit=3, per=60.0)), Position(1))},
         ["q\x1fnormal\x1fa"],
         change.admitted,
-        {jobs[0]: Place(Q, "normal", "a", started=True)},
-        {place: state for place, state in change.meters.items() if state is not None},
+        {jobs[0]: AdmittedJob(Q, "normal", "a", started=True)},
+        {admitted_job: state for admitted_job, state in change.limiters.items() if state is not None},
     )
     successor.recalled(Q)
     (load,) = successor.loads(5)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.admission.queues import RateLimit
-from domain.admission.rates import Window, meter_after_change, meter_for, meter_from
+from domain.admission.rates import SlidingWindow, limiter_after_change, limiter_for, limiter_from
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["dispatch", "start", "drop", "wait"]), st.floats(0.0, 3.0)), min_size=1, max_size=200
@@ -17,20 +17,20 @@ STEPS = st.lists(
 
 def play(limit: RateLimit, steps: list[tuple[str, float]]) -> list[float]:
     """Dispatch whenever there is room, start in any later order; the instants of the starts."""
-    meter, now, unstarted, starts = meter_for(limit), 1_000.0, 0, []
+    limiter, now, unstarted, starts = limiter_for(limit), 1_000.0, 0, []
     for number, (what, amount) in enumerate(steps):
         if what == "dispatch":
-            unstarted += max(0, min(meter.room(now, unstarted), math.ceil(amount * limit.limit)))
+            unstarted += max(0, min(limiter.capacity_left(now, unstarted), math.ceil(amount * limit.limit)))
         elif what == "start" and unstarted:
             unstarted -= 1
-            meter.started(now)
+            limiter.started(now)
             starts.append(now)
         elif what == "drop" and unstarted:
             unstarted -= 1
         elif what == "wait":
             now += amount * limit.per / 2
         if number % 17 == 0:
-            meter = meter_from(limit, meter.state())
+            limiter = limiter_from(limit, limiter.state())
     return starts
 
 
@@ -56,20 +56,20 @@ def test_a_bucket_never_gives_more_than_it_holds_and_gets(
 
 def test_there_is_room_again_when_the_meter_says_so() -> None:
     for limit in (RateLimit(limit=2, per=10.0), RateLimit(limit=2, per=10.0, burst=2)):
-        meter = meter_for(limit)
+        limiter = limiter_for(limit)
         for _ in range(2):
-            meter.started(100.0)
-        assert meter.room(100.0, 0) == 0
-        assert meter.room(meter.next_room(100.0), 0) >= 1
-        assert meter.next_room(100.0) <= 100.0 + 10.0 + 10.0 / 60 + 1e-6
-        assert meter.idle(200.0)
+            limiter.started(100.0)
+        assert limiter.capacity_left(100.0, 0) == 0
+        assert limiter.capacity_left(limiter.next_capacity(100.0), 0) >= 1
+        assert limiter.next_capacity(100.0) <= 100.0 + 10.0 + 10.0 / 60 + 1e-6
+        assert limiter.idle(200.0)
 
 
 def test_a_changed_limit_counts_what_has_started() -> None:
-    meter = Window(RateLimit(limit=5, per=60.0))
+    limiter = SlidingWindow(RateLimit(limit=5, per=60.0))
     for _ in range(4):
-        meter.started(100.0)
-    changed = meter_after_change(meter, RateLimit(limit=3, per=60.0))
+        limiter.started(100.0)
+    changed = limiter_after_change(limiter, RateLimit(limit=3, per=60.0))
     assert changed is not None
-    assert changed.room(100.0, 0) == -1
-    assert meter_after_change(meter, None) is None
+    assert changed.capacity_left(100.0, 0) == -1
+    assert limiter_after_change(limiter, None) is None
