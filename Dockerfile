@@ -6,6 +6,7 @@ COPY requirements-server.lock ./
 RUN python3 -m venv /opt/rota && /opt/rota/bin/pip install --no-cache-dir --require-hashes -r requirements-server.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY sdk ./sdk
+COPY rota_server ./rota_server
 COPY domain ./domain
 COPY adapters ./adapters
 COPY outbox ./outbox

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import orjson
 
-import domain.event_types  # noqa: F401 - every type can be decoded
-from domain.errors import Unreadable
-from domain.events import REASON_LIMIT_CHARS, Event, UnreadableEvent, event_from_json
-from domain.ids import Position, Term, Version
-from domain.log import Meta, RawEvent, Recorded
-from domain.messaging import FeedEvent
-from domain.stored import WITH_LATER_FIELDS, shallow
+import rota_server.domain.event_types  # noqa: F401 - every type can be decoded
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.events import REASON_LIMIT_CHARS, Event, UnreadableEvent, event_from_json
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.log import Meta, RawEvent, Recorded
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.stored import WITH_LATER_FIELDS, shallow
 
 NO_META = Meta(actor="unknown")
 """Of an event whose own meta cannot be read."""

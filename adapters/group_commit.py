@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from domain.errors import RotaError, Unavailable, Unexpected
-from domain.ids import Term
-from domain.log import AppendResult, Unit
-from domain.ports.event_log import EventLog
+from rota_server.domain.errors import RotaError, Unavailable, Unexpected
+from rota_server.domain.ids import Term
+from rota_server.domain.log import AppendResult, Unit
+from rota_server.domain.ports.event_log import EventLog
 
 log = logging.getLogger("rota.commit")
 

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence.calendars import Calendar, parse_calendar
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import Calendar, parse_calendar
 
 INTAKE_SECONDS = 5.0
 """So long may it take to work a new calendar out, in time of one processor."""

@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from adapters.codec import decode
-from apps.calendar_reading import read_calendar
-from domain.errors import Unreadable
-from domain.events import named
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import ResourceRow
-from domain.recurrence.calendars import Calendar
-from domain.schedules.events import CalendarArchived, CalendarChanged, CalendarCreated
+from rota_server.adapters.codec import decode
+from rota_server.apps.calendar_reading import read_calendar
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.events import named
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.schedules.events import CalendarArchived, CalendarChanged, CalendarCreated
 
 logger = logging.getLogger("rota.calendars")
 

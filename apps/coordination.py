@@ -8,19 +8,19 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.fence import PostgresFence
-from apps.settings import Settings
-from apps.version import VERSION
-from domain.ports.coordination import Coordination
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.apps.settings import Settings
+from rota_server.apps.version import VERSION
+from rota_server.domain.ports.coordination import Coordination
 
 
 @asynccontextmanager
 async def coordination_for(settings: Settings, database: Database) -> AsyncIterator[Coordination]:
     """The coordination that the settings choose, connected while the context lasts."""
     if settings.zookeeper_hosts:
-        from adapters.zookeeper.coordination import ZooKeeperCoordination  # noqa: PLC0415 - only where it is used
+        from rota_server.adapters.zookeeper.coordination import ZooKeeperCoordination  # noqa: PLC0415 - only where it is used
 
         fence = PostgresFence(database)
         auth = settings.zookeeper_auth

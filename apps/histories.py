@@ -10,11 +10,11 @@ from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from adapters.codec import decode
-from domain.errors import Unreadable
-from domain.jobs.job import Job, follow
-from domain.log import Recorded
-from domain.ports.event_log import LAST_VERSION, EventLog
+from rota_server.adapters.codec import decode
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.jobs.job import Job, follow
+from rota_server.domain.log import Recorded
+from rota_server.domain.ports.event_log import LAST_VERSION, EventLog
 
 PAGE_EVENTS = 1000
 PAGE_BYTES = 4 * 1024 * 1024

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from apps.settings import PREFIX, SECRET_FIELDS, Settings
+from rota_server.apps.settings import PREFIX, SECRET_FIELDS, Settings
 
 PR_SET_DUMPABLE = 4
 LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name

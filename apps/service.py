@@ -12,9 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from typing import Any
 
-from domain.errors import Refused, RotaError, Unavailable, WrongSetting
-from observability import tracing
-from observability.logs import configure_logging
+from rota_server.domain.errors import Refused, RotaError, Unavailable, WrongSetting
+from rota_server.observability import tracing
+from rota_server.observability.logs import configure_logging
 
 log = logging.getLogger("rota.service")
 

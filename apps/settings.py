@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from adapters.postgres.address import PostgresAddress
-from adapters.redis.address import RedisAddress
-from apps.api_tokens import ApiToken, parse_tokens
-from domain.errors import WrongSetting
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.adapters.redis.address import RedisAddress
+from rota_server.apps.api_tokens import ApiToken, parse_tokens
+from rota_server.domain.errors import WrongSetting
 
 PREFIX = "ROTA_"
 ADDRESSES = ("database_url", "listen_database_url", "owner_database_url")

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapters.embedded.directory import keep_private, private_log
-from adapters.embedded.process import spawn
+from rota_server.adapters.embedded.directory import keep_private, private_log
+from rota_server.adapters.embedded.process import spawn
 
 log = logging.getLogger("rota.supervisor")
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-from domain.builtin.tasks import check_arguments
-from domain.errors import Rejected
-from domain.ids import Position
-from domain.jobs.job import Job
-from domain.jobs.secret_references import secrets_in
-from domain.jobs.spec import JobSpec
+from rota_server.domain.builtin.tasks import check_arguments
+from rota_server.domain.errors import Rejected
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.secret_references import secrets_in
+from rota_server.domain.jobs.spec import JobSpec
 
 ACTOR = "alert:"
 """How the actor of an alert's submission begins; nobody else's does."""

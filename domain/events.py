@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, cast
 
-from domain.errors import Unreadable
+from rota_server.domain.errors import Unreadable
 
 
 class Event:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from domain.ports.coordination import Member
+from rota_server.domain.ports.coordination import Member
 
 
 def serves(info: Mapping[str, Any], queue: str) -> bool:

@@ -15,15 +15,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.admission.admission import Admission, AdmissionChange, AdmittedJob
-from domain.admission.flow import Flow
-from domain.admission.queues import QueueSettings, settings_from_json
-from domain.errors import Corruption, Unreadable
-from domain.executors import Abilities
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.messaging import FeedEvent
-from domain.timers import HORIZON, TIMERS_LIMIT, Timers
+from rota_server.domain.admission.admission import Admission, AdmissionChange, AdmittedJob
+from rota_server.domain.admission.flow import Flow
+from rota_server.domain.admission.queues import QueueSettings, settings_from_json
+from rota_server.domain.errors import Corruption, Unreadable
+from rota_server.domain.executors import Abilities
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.timers import HORIZON, TIMERS_LIMIT, Timers
 
 __all__ = ["HORIZON", "TIMERS_LIMIT", "Change", "Decision", "LeaderState", "RunningAttempt"]
 

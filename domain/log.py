@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.events import Event
-from domain.ids import Position, Term, Version
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Term, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from domain.ids import Position, Version
-from domain.log import RawEvent, Recorded
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.log import RawEvent, Recorded
 
 
 class WorkItem(NamedTuple):

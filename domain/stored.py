@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from domain.events import Event
-from domain.jobs.events import AttemptLost, JobSubmitted
-from domain.jobs.retry import DEFAULT_MAX_LOSSES, RetryPolicy
-from domain.jobs.spec import JobSpec
+from rota_server.domain.events import Event
+from rota_server.domain.jobs.events import AttemptLost, JobSubmitted
+from rota_server.domain.jobs.retry import DEFAULT_MAX_LOSSES, RetryPolicy
+from rota_server.domain.jobs.spec import JobSpec
 
 _LATER: Mapping[type[Any], tuple[str, Any]] = {
     RetryPolicy: ("max_losses", DEFAULT_MAX_LOSSES),

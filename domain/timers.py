@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from domain.ids import Position
+from rota_server.domain.ids import Position
 
 HORIZON = timedelta(seconds=60)
 """How far ahead timers are held in memory."""

@@ -5,7 +5,7 @@ So whether something is too much work is decided alike by every leader, whoever 
 
 from __future__ import annotations
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 
 class TooMuchWork(Rejected):

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from domain.errors import Unreadable
+from rota_server.domain.errors import Unreadable
 
 log = logging.getLogger("rota.unreadable")
 

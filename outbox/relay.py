@@ -32,12 +32,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from domain.errors import Corruption, Unavailable
-from domain.ids import Position
-from domain.log import RawEvent
-from domain.messaging import Publisher, Refill, WorkItem
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import HeadRow, JobIndex
+from rota_server.domain.errors import Corruption, Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import Publisher, Refill, WorkItem
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import HeadRow, JobIndex
 
 log = logging.getLogger("rota.relay")
 

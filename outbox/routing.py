@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from domain.log import RawEvent
-from domain.messaging import CancelNotice, Dispatch, Route
-from observability import unreadable
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import CancelNotice, Dispatch, Route
+from rota_server.observability import unreadable
 
 
 def route(raw: RawEvent) -> Route:

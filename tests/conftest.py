@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio  # noqa: F401 - the plugin must be there
 from hypothesis import settings
 
-from adapters.embedded.postgres import SHARED_PLACE
+from rota_server.adapters.embedded.postgres import SHARED_PLACE
 from tests import scheduling, servers
 
 RUN = "ROTA_TEST_RUN"

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apps.cli.main import main
 from rota import Client, RotaError, current_job, task
+from rota_server.apps.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -123,7 +123,7 @@ class Reader:
         self.done += 1
         arguments = [self.last_job if word == "ID" else word for word in words]
         if "--follow" in words:
-            command = [sys.executable, "-m", "apps.cli.main", *arguments]
+            command = [sys.executable, "-m", "rota_server.apps.cli.main", *arguments]
             env = {**os.environ, "ROTA_URL": self.url, "PYTHONPATH": str(ROOT)}
             with subprocess.Popen(command, env=env, cwd=self.place, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
-from adapters.embedded.directory import usable_port
-from adapters.embedded.process import spawn, stop, unprivileged_account
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.adapters.embedded.process import spawn, stop, unprivileged_account
 from tests import debian_packages
 from tests.waiting import until_sync
 

@@ -22,7 +22,12 @@ from pathlib import Path
 from tests.waiting import POLL_SECONDS
 
 ROLES = ("store", "relay", "scheduler", "executor")
-IMPORTED = (*(f"apps.{role}.main" for role in ROLES), "apps.cli.main", "apps.cli.up", "adapters.zookeeper.coordination")
+IMPORTED = (
+    *(f"apps.{role}.main" for role in ROLES),
+    "rota_server.apps.cli.main",
+    "rota_server.apps.cli.up",
+    "rota_server.adapters.zookeeper.coordination",
+)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([*IMPORTED, __name__])
 
@@ -101,7 +106,7 @@ def _live(arguments: Sequence[str], env: Mapping[str, str], place: str, *outputs
     os.environ.update(env)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from apps.cli.entry import main
+    from rota_server.apps.cli.entry import main
 
     sys.argv = ["rota", *arguments]
     main()

@@ -23,12 +23,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
-from adapters.embedded.valkey import EmbeddedValkey
-from adapters.postgres.migrate import migrate
-from adapters.postgres.roles import KINDS
-from adapters.redis.access import RULES, user_line
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
+from rota_server.adapters.embedded.valkey import EmbeddedValkey
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.adapters.postgres.roles import KINDS
+from rota_server.adapters.redis.access import RULES, user_line
 from tests.waiting import until_sync
 from tests.zookeeper_server import ZooKeeperServer
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from adapters.embedded.directory import usable_port
-from adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
-from adapters.embedded.process import spawn, stop
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
+from rota_server.adapters.embedded.process import spawn, stop
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from adapters.embedded.directory import usable_port
-from adapters.embedded.process import spawn, stop
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.adapters.embedded.process import spawn, stop
 from tests.waiting import until_sync
 from tests.zookeeper_server import START_SECONDS, java_and_jars
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from adapters.embedded.directory import usable_port
-from adapters.embedded.process import spawn, stop
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.adapters.embedded.process import spawn, stop
 from tests.waiting import until_sync
 
 DEBIAN_JAR = Path("/usr/share/java/zookeeper.jar")

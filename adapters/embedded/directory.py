@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 KINDS = ("store", "relay", "scheduler", "executor")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from adapters.embedded.directory import DataDirectory, private_log, usable_port
-from adapters.embedded.process import can_reach, spawn, stop, unprivileged_account
-from domain.errors import Unavailable
+from rota_server.adapters.embedded.directory import DataDirectory, private_log, usable_port
+from rota_server.adapters.embedded.process import can_reach, spawn, stop, unprivileged_account
+from rota_server.domain.errors import Unavailable
 
 START_SECONDS = 60.0
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))

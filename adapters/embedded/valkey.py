@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters.embedded.directory import DataDirectory, private_log, usable_port
-from adapters.embedded.process import spawn, stop
-from domain.errors import Unavailable
+from rota_server.adapters.embedded.directory import DataDirectory, private_log, usable_port
+from rota_server.adapters.embedded.process import spawn, stop
+from rota_server.domain.errors import Unavailable
 
 START_SECONDS = 20.0
 STOP_SIGNALS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))

@@ -21,8 +21,8 @@ from typing import Any
 import httpcore
 import httpx
 
-from adapters.http.embedded_addresses import Address, meant
-from domain.urls import ipv4_meant
+from rota_server.adapters.http.embedded_addresses import Address, meant
+from rota_server.domain.urls import ipv4_meant
 
 if find_spec("sniffio") is None:
     # httpcore tries to import it several times a request, and searching all of the path for it costs more than the rest

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import httpcore
 
-from adapters.http.addresses import AddressRefused, checked_pool
+from rota_server.adapters.http.addresses import AddressRefused, checked_pool
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how a secret begins, not one
 SECRET_BYTES = 32

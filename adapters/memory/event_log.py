@@ -11,11 +11,11 @@ from uuid import UUID
 
 import orjson
 
-from adapters.codec import decode, encode_event, encode_meta
-from domain.errors import NotLeader
-from domain.ids import Position, Term, Version
-from domain.jobs.job import REPORTS
-from domain.log import (
+from rota_server.adapters.codec import decode, encode_event, encode_meta
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.jobs.job import REPORTS
+from rota_server.domain.log import (
     Appended,
     AppendResult,
     Conflicted,
@@ -26,8 +26,8 @@ from domain.log import (
     StreamWrite,
     Unit,
 )
-from domain.ports.event_log import LAST_VERSION
-from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
+from rota_server.domain.ports.event_log import LAST_VERSION
+from rota_server.domain.ports.indexes import HeadRow, JobFilter, ResourceRow
 
 
 def _utc_now() -> datetime:

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from adapters.codec import encode_event, encode_meta
-from domain.ids import Position
-from domain.log import Appended, JobHead, ResourceHead, StreamWrite, Unit
+from rota_server.adapters.codec import encode_event, encode_meta
+from rota_server.domain.ids import Position
+from rota_server.domain.log import Appended, JobHead, ResourceHead, StreamWrite, Unit
 
 APPEND = (
     "select base, recorded, conflicts, current_term, managed from rota_append($1::bigint,"

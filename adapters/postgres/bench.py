@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.connecting import Connector
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import migrate, owner_address
+from rota_server.adapters.postgres.connecting import Connector
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import migrate, owner_address
 
 ROWS_A_COPY = 500
 DATA = (

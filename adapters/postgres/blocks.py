@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from adapters.postgres.connection import Database
-from adapters.postgres.exclusive import INBOX_LOCK, LEADER_LOCK, RELAY_LOCK
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.exclusive import INBOX_LOCK, LEADER_LOCK, RELAY_LOCK
 
 WAITED_SECONDS = 3.0
 """Appends wait for each other all the time, a few milliseconds each."""

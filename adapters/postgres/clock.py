@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
-from adapters.postgres.connection import Database
+from rota_server.adapters.postgres.connection import Database
 
 SAMPLE_SECONDS = 30.0
 SAMPLES = 5

@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from adapters.postgres.address import FILES, PostgresAddress
-from domain.errors import Refused, Unavailable, WrongSetting
+from rota_server.adapters.postgres.address import FILES, PostgresAddress
+from rota_server.domain.errors import Refused, Unavailable, WrongSetting
 
 CONNECT_SECONDS = 5.0
 CONNECT_SECONDS_A_HOST = 1.5

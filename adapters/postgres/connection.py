@@ -17,13 +17,13 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from adapters.postgres.address import PostgresAddress
-from adapters.postgres.connecting import Connector, local_settings
-from adapters.postgres.errors import means_read_only, translated
-from adapters.postgres.pool import IDLE_SECONDS, ShrinkingPool
-from adapters.postgres.pooling import pooling_of, prove_same, refuse
-from adapters.postgres.sessions import SESSION
-from domain.errors import Unavailable
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.adapters.postgres.connecting import Connector, local_settings
+from rota_server.adapters.postgres.errors import means_read_only, translated
+from rota_server.adapters.postgres.pool import IDLE_SECONDS, ShrinkingPool
+from rota_server.adapters.postgres.pooling import pooling_of, prove_same, refuse
+from rota_server.adapters.postgres.sessions import SESSION
+from rota_server.domain.errors import Unavailable
 
 POOL_SECONDS = 5.0
 

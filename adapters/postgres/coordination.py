@@ -18,15 +18,15 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.background import beside
-from adapters.postgres.connection import Database
-from adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock, Hold
-from adapters.postgres.fence import PostgresFence
-from adapters.postgres.tables import leadership, members
-from adapters.proofs import Proofs
-from domain.errors import Unavailable
-from domain.ids import Term
-from domain.ports.coordination import Member
+from rota_server.adapters.background import beside
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock, Hold
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.adapters.postgres.tables import leadership, members
+from rota_server.adapters.proofs import Proofs
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Term
+from rota_server.domain.ports.coordination import Member
 
 BEAT_SECONDS = 2.0
 BEAT_RETRY_SECONDS = 0.25

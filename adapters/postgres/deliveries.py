@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, DateTime, Integer, Text, Uuid, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import deliveries, delivery_cursors, webhook_secrets
-from domain.errors import NotLeader
-from domain.ids import Position, Term
-from domain.subscriptions.deliveries import Delivery, DeliveryCounts
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import deliveries, delivery_cursors, webhook_secrets
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Position, Term
+from rota_server.domain.subscriptions.deliveries import Delivery, DeliveryCounts
 
 _KEEP = text(
     """

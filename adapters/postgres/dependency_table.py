@@ -12,10 +12,10 @@ from uuid import UUID
 import orjson
 from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 
-from adapters.postgres.connection import Database
-from domain.ids import Position
-from domain.jobs.dependencies import ENDS, OPEN, Status
-from domain.jobs.spec import After, after_from_json
+from rota_server.adapters.postgres.connection import Database
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.dependencies import ENDS, OPEN, Status
+from rota_server.domain.jobs.spec import After, after_from_json
 
 _WAITS = "w.state = 'waiting' and w.lane is null"
 _ENDS = ", ".join(f"'{state}'" for state in sorted(ENDS))

@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from domain.errors import Unavailable
+from rota_server.domain.errors import Unavailable
 
 READ_ONLY = "25006"
 """A standby, or a server that was the primary until a failover, or `default_transaction_read_only`."""

@@ -14,15 +14,15 @@ from uuid import UUID
 
 import asyncpg
 
-from adapters.codec import decode
-from adapters.postgres.append import APPEND, AppendArrays, append_of
-from adapters.postgres.connection import Database, end
-from adapters.postgres.errors import translated
-from domain.errors import Corruption, NotLeader, Unavailable
-from domain.ids import Position, Term, Version
-from domain.jobs.job import REPORTS
-from domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
-from domain.ports.event_log import LAST_VERSION
+from rota_server.adapters.codec import decode
+from rota_server.adapters.postgres.append import APPEND, AppendArrays, append_of
+from rota_server.adapters.postgres.connection import Database, end
+from rota_server.adapters.postgres.errors import translated
+from rota_server.domain.errors import Corruption, NotLeader, Unavailable
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.jobs.job import REPORTS
+from rota_server.domain.log import Appended, AppendResult, Conflicted, JobHead, RawEvent, Recorded, Unit
+from rota_server.domain.ports.event_log import LAST_VERSION
 
 log = logging.getLogger("rota.postgres.log")
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import asyncpg
 
-from adapters.background import beside
-from adapters.postgres.connection import Database, end
-from adapters.postgres.errors import translated
-from domain.errors import Unavailable
+from rota_server.adapters.background import beside
+from rota_server.adapters.postgres.connection import Database, end
+from rota_server.adapters.postgres.errors import translated
+from rota_server.domain.errors import Unavailable
 
 RELAY_LOCK = 7010210
 LEADER_LOCK = 7010211

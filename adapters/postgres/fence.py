@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from adapters.postgres.connection import Database
-from domain.errors import NotLeader
-from domain.ids import Term
+from rota_server.adapters.postgres.connection import Database
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Term
 
 
 class PostgresFence:

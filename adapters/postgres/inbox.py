@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from adapters.postgres.connection import Database
-from domain.inbox import InboxItem, InboxRule, InboxState, RejectedItem
+from rota_server.adapters.postgres.connection import Database
+from rota_server.domain.inbox import InboxItem, InboxRule, InboxState, RejectedItem
 
 _COLUMNS = "id, place, task, args, options, enqueued_by, enqueued_at"
 # As texts: what they hold, the reader decides, not the driver.

@@ -13,9 +13,9 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.connection import Database, end
-from adapters.postgres.errors import translated
-from adapters.postgres.inbox import PostgresInbox
+from rota_server.adapters.postgres.connection import Database, end
+from rota_server.adapters.postgres.errors import translated
+from rota_server.adapters.postgres.inbox import PostgresInbox
 
 CHANNEL = "rota_inbox"
 SLEEP_LOCK = 7010213

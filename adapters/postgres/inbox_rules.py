@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.connecting import Connector
-from adapters.postgres.errors import translated
-from adapters.postgres.migrate import owner_address
-from domain.errors import Rejected
-from domain.inbox import InboxRule
+from rota_server.adapters.postgres.connecting import Connector
+from rota_server.adapters.postgres.errors import translated
+from rota_server.adapters.postgres.migrate import owner_address
+from rota_server.domain.errors import Rejected
+from rota_server.domain.inbox import InboxRule
 
 
 async def allow(owner_url: str, role: str, tasks: Sequence[str], queues: Sequence[str]) -> None:

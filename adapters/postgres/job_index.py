@@ -21,10 +21,10 @@ from sqlalchemy import (
     tuple_,
 )
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import dependencies, jobs
-from domain.ids import Position, Version
-from domain.ports.indexes import HeadRow, JobFilter
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import dependencies, jobs
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.ports.indexes import HeadRow, JobFilter
 
 _IN_LINES = text(
     """

@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import job_logs
-from domain.ports.job_logs import LogPart
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import job_logs
+from rota_server.domain.ports.job_logs import LogPart
 
 
 class PostgresJobLogs:

@@ -26,12 +26,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import admissions, checkpoints, limit_states, queue_counts, running_attempts
-from domain.admission.admission import AdmissionChange, AdmittedJob
-from domain.errors import NotLeader
-from domain.ids import Position, Version
-from domain.leader_state import RunningAttempt
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import admissions, checkpoints, limit_states, queue_counts, running_attempts
+from rota_server.domain.admission.admission import AdmissionChange, AdmittedJob
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.leader_state import RunningAttempt
 
 CHECKPOINT = "scheduler"
 

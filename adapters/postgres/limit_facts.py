@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import func, literal, null, select, union_all
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import admissions, jobs, limit_states, running_attempts
-from domain.ids import Position
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import admissions, jobs, limit_states, running_attempts
+from rota_server.domain.ids import Position
 
 
 class PostgresLimitFacts:

@@ -18,14 +18,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from adapters.postgres.address import PostgresAddress
-from adapters.postgres.connecting import Connector
-from adapters.postgres.connection import Database
-from adapters.postgres.errors import state_of, translated
-from adapters.postgres.pooling import pooling_of, refuse
-from adapters.postgres.roles import APP_ROLE, make_roles
-from adapters.postgres.sessions import MIGRATION
-from domain.errors import Unavailable
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.adapters.postgres.connecting import Connector
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.errors import state_of, translated
+from rota_server.adapters.postgres.pooling import pooling_of, refuse
+from rota_server.adapters.postgres.roles import APP_ROLE, make_roles
+from rota_server.adapters.postgres.sessions import MIGRATION
+from rota_server.domain.errors import Unavailable
 
 log = logging.getLogger("rota.migrate")
 
@@ -39,7 +39,7 @@ LOCK_PAUSE_SECONDS = 0.5
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(files("adapters.postgres.migrations")))
+    config.set_main_option("script_location", str(files("rota_server.adapters.postgres.migrations")))
     return config
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import asyncpg
 
-from adapters.postgres.errors import translated
-from domain.errors import Unavailable, WrongSetting
+from rota_server.adapters.postgres.errors import translated
+from rota_server.domain.errors import Unavailable, WrongSetting
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, Integer, Text, bindparam, func, select, text
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import jobs, queue_counts, queue_flow, running_attempts
-from domain.ids import Position
-from domain.jobs.spec import LANE_SEPARATOR
-from domain.ports.indexes import QueueFigures
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import jobs, queue_counts, queue_flow, running_attempts
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.spec import LANE_SEPARATOR
+from rota_server.domain.ports.indexes import QueueFigures
 
 # Queues that have nothing any more leave the table.
 _REPLACE = text(

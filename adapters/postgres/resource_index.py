@@ -9,10 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import Select, select
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import resources
-from domain.ids import Position, Version
-from domain.ports.indexes import ResourceRow
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import resources
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.ports.indexes import ResourceRow
 
 
 class PostgresResourceIndex:

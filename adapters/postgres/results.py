@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 
-from adapters.postgres.connection import Database
+from rota_server.adapters.postgres.connection import Database
 
 
 def _of_ids(statement: str) -> TextClause:

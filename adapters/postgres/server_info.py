@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import current_revision
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import current_revision
 
 RECENT_EVENTS = 100_000
 """So many of the last events are looked at for what this version cannot read."""

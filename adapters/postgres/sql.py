@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 def script(name: str) -> str:
     """The text of a migration's SQL file."""
-    return files("adapters.postgres.migrations").joinpath(name).read_text(encoding="utf-8")
+    return files("rota_server.adapters.postgres.migrations").joinpath(name).read_text(encoding="utf-8")
 
 
 def run_script(connection: Connection, name: str) -> None:

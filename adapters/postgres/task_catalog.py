@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from adapters.postgres.connection import Database
-from adapters.postgres.tables import task_catalog
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.tables import task_catalog
 
 ALERTS_LIMIT = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from adapters.postgres.connection import Database
+from rota_server.adapters.postgres.connection import Database
 
 IDLE = timedelta(days=1)
 """How long nobody may have held a key, and its seconds have been over, before it is forgotten."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from domain.errors import WrongSetting
+from rota_server.domain.errors import WrongSetting
 
 DEFAULT_PORT = 6379
 KINDS = {

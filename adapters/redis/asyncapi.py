@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from adapters.redis.streams import CONTROL, FEED, PRIORITIES, work_stream
-from domain.events import Event, event_types
+from rota_server.adapters.redis.streams import CONTROL, FEED, PRIORITIES, work_stream
+from rota_server.domain.events import Event, event_types
 
 Schema = dict[str, Any]
 

@@ -30,8 +30,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from adapters.redis.address import FILES, RedisAddress
-from domain.errors import Refused, Unavailable, WrongSetting
+from rota_server.adapters.redis.address import FILES, RedisAddress
+from rota_server.domain.errors import Refused, Unavailable, WrongSetting
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from adapters.redis.connection import last_id, translated
-from adapters.redis.streams import CONTROL
-from adapters.redis.subscription import Entry, subscribed
-from domain.messaging import CancelNotice
+from rota_server.adapters.redis.connection import last_id, translated
+from rota_server.adapters.redis.streams import CONTROL
+from rota_server.adapters.redis.subscription import Entry, subscribed
+from rota_server.domain.messaging import CancelNotice
 
 log = logging.getLogger("rota.redis.control")
 

@@ -14,14 +14,14 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from adapters.codec import feed_event, feed_event_of
-from adapters.redis.connection import last_id, translated
-from adapters.redis.streams import FEED, entry_id, position_of
-from adapters.redis.subscription import Entry, Subscription, subscribed
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.messaging import FeedBatch, FeedEvent
-from domain.ports.event_log import EventLog
+from rota_server.adapters.codec import feed_event, feed_event_of
+from rota_server.adapters.redis.connection import last_id, translated
+from rota_server.adapters.redis.streams import FEED, entry_id, position_of
+from rota_server.adapters.redis.subscription import Entry, Subscription, subscribed
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.messaging import FeedBatch, FeedEvent
+from rota_server.domain.ports.event_log import EventLog
 
 log = logging.getLogger("rota.redis.feed")
 

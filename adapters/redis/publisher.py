@@ -18,13 +18,13 @@ import orjson
 from prometheus_client import Counter
 from redis.asyncio import Redis
 
-from adapters.codec import to_json
-from adapters.redis.connection import Script, execute, last_id, translated
-from adapters.redis.streams import CONTROL, FEED, REFILL, entry_id, position_of, work_stream
-from domain.ids import Position, Version
-from domain.log import RawEvent
-from domain.messaging import CancelNotice, Dispatch, FeedEnd, Refill, Route, WorkItem
-from observability import tracing
+from rota_server.adapters.codec import to_json
+from rota_server.adapters.redis.connection import Script, execute, last_id, translated
+from rota_server.adapters.redis.streams import CONTROL, FEED, REFILL, entry_id, position_of, work_stream
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import CancelNotice, Dispatch, FeedEnd, Refill, Route, WorkItem
+from rota_server.observability import tracing
 
 ENTRY_BYTES = 512 * 1024
 """A feed entry is closed once it has grown to this; a single event may be larger."""

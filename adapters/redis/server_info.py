@@ -6,9 +6,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from adapters.redis.connection import connect, last_id, prove_access, translated
-from adapters.redis.streams import CONTROL, FEED, WORK, position_of
-from domain.ids import Position
+from rota_server.adapters.redis.connection import connect, last_id, prove_access, translated
+from rota_server.adapters.redis.streams import CONTROL, FEED, WORK, position_of
+from rota_server.domain.ids import Position
 
 STREAMS_NAMED = 5
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from domain.ids import Position
+from rota_server.domain.ids import Position
 
 FEED = "rota:feed"
 CONTROL = "rota:control"

@@ -28,7 +28,7 @@ from faststream.redis.configs.state import RedisConnectionState
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
 from redis.asyncio import Redis
 
-from adapters.redis.connection import translated
+from rota_server.adapters.redis.connection import translated
 
 if TYPE_CHECKING:
     from faststream.message import StreamMessage

@@ -20,9 +20,9 @@ import orjson
 from prometheus_client import Counter
 from redis.asyncio import Redis
 
-from adapters.codec import from_json
-from adapters.redis.connection import BLOCK_SECONDS, Script, translated
-from adapters.redis.streams import (
+from rota_server.adapters.codec import from_json
+from rota_server.adapters.redis.connection import BLOCK_SECONDS, Script, translated
+from rota_server.adapters.redis.streams import (
     GROUP,
     PARKED,
     PARKED_TASKS,
@@ -34,11 +34,11 @@ from adapters.redis.streams import (
     work_stream,
     work_streams,
 )
-from domain.admission.fairness import order_of
-from domain.errors import Unreadable
-from domain.ids import Position, Version
-from domain.log import Recorded
-from domain.messaging import WorkItem
+from rota_server.domain.admission.fairness import order_of
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.log import Recorded
+from rota_server.domain.messaging import WorkItem
 
 log = logging.getLogger("rota.redis.work")
 

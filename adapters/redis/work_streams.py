@@ -8,10 +8,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from adapters.redis.connection import Script, translated
-from adapters.redis.streams import entry_id, position_of, work_stream
-from domain.ids import Position
-from domain.messaging import WorkItem
+from rota_server.adapters.redis.connection import Script, translated
+from rota_server.adapters.redis.streams import entry_id, position_of, work_stream
+from rota_server.domain.ids import Position
+from rota_server.domain.messaging import WorkItem
 
 CHECKS_PER_CALL = 2_000
 """A script blocks Redis while it runs: this many look-ups take about 2 ms."""

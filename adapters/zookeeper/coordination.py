@@ -21,11 +21,11 @@ from typing import Any, Self
 
 from kazoo.exceptions import NodeExistsError, NoNodeError
 
-from adapters.background import beside
-from adapters.zookeeper.holds import HeldLead, HeldPlace
-from adapters.zookeeper.session import Session
-from domain.errors import Unavailable
-from domain.ports.coordination import Fence, Member
+from rota_server.adapters.background import beside
+from rota_server.adapters.zookeeper.holds import HeldLead, HeldPlace
+from rota_server.adapters.zookeeper.session import Session
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ports.coordination import Fence, Member
 
 log = logging.getLogger("rota.zookeeper")
 

@@ -12,10 +12,10 @@ from typing import Any
 from kazoo.client import KazooState
 from kazoo.exceptions import NoNodeError
 
-from adapters.proofs import Proofs
-from adapters.zookeeper.session import SESSION_SECONDS, Session
-from domain.errors import Unavailable
-from domain.ids import Term
+from rota_server.adapters.proofs import Proofs
+from rota_server.adapters.zookeeper.session import SESSION_SECONDS, Session
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Term
 
 TRUST_SECONDS = SESSION_SECONDS * 2 / 3
 """Who has not heard from ZooKeeper for so long no longer trusts that it leads, or that others see it."""

@@ -6,8 +6,8 @@ import asyncio
 
 from kazoo.exceptions import KazooException
 
-from adapters.zookeeper.session import Session
-from domain.errors import Unavailable
+from rota_server.adapters.zookeeper.session import Session
+from rota_server.domain.errors import Unavailable
 
 
 async def zookeeper_facts(hosts: str, auth: str | None = None) -> str:

@@ -26,7 +26,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE
 
-from domain.errors import Unavailable
+from rota_server.domain.errors import Unavailable
 
 log = logging.getLogger("rota.zookeeper")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from apps.cli.output import Failure
 from rota import Client, NotFound
 from rota.json_types import text_or_json, typed_json
+from rota_server.apps.cli.output import Failure
 
 
 def arguments_of(client: Client, task: str, words: Iterable[str]) -> dict[str, Any]:

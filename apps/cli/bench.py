@@ -16,22 +16,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters.embedded.directory import DataDirectory
-from adapters.postgres.bench import copy_rate, scratch_database
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.server_info import database_facts
-from adapters.redis.server_info import redis_facts
-from apps.cli.bench_append import append_rate
-from apps.cli.bench_http import Connection, post_for
-from apps.cli.bench_schedules import AtScale, Scale
-from apps.cli.output import Failure, print_json, say
-from apps.cli.up import running_system
-from domain.ids import Position
-from domain.ports.indexes import JobFilter
 from rota import Client
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.postgres.bench import copy_rate, scratch_database
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.server_info import database_facts
+from rota_server.adapters.redis.server_info import redis_facts
+from rota_server.apps.cli.bench_append import append_rate
+from rota_server.apps.cli.bench_http import Connection, post_for
+from rota_server.apps.cli.bench_schedules import AtScale, Scale
+from rota_server.apps.cli.output import Failure, print_json, say
+from rota_server.apps.cli.up import running_system
+from rota_server.domain.ids import Position
+from rota_server.domain.ports.indexes import JobFilter
 
 PARTS = ("append", "end_to_end", "limits", "submit", "latency", "timers")
 SCHEDULES = "schedules"

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, Unit
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, Unit
 
 EVENTS_A_CALL = 500
 

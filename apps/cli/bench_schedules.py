@@ -18,17 +18,17 @@ from uuid import UUID
 import orjson
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from apps.cli.output import Failure, say
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, RawEvent, StreamWrite, Unit
-from domain.schedules import changes
 from rota import Client, Unreachable
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.apps.cli.output import Failure, say
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, RawEvent, StreamWrite, Unit
+from rota_server.domain.schedules import changes
 
 TICKS_PER_SECOND = 500
 PERIOD_SECONDS = 30

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from apps.cli.json_options import given, object_of
-from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.json_options import given, object_of
+from rota_server.apps.cli.output import Failure, print_fields, print_json, print_table, say
 
 app = App(name="calendars", help="Share times at which schedules do not tick.")
 

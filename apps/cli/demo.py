@@ -18,11 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from apps.cli.jobs import print_history
-from apps.cli.output import print_json, say
-from apps.cli.up import running_system
 from rota import Client
 from rota.declaring import RetryOptions
+from rota_server.apps.cli.jobs import print_history
+from rota_server.apps.cli.output import print_json, say
+from rota_server.apps.cli.up import running_system
 
 CHECKSUMS = 10
 CHECKSUM = "import hashlib,sys;print(hashlib.sha256(open(sys.argv[1],'rb').read()).hexdigest())"

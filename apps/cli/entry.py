@@ -15,7 +15,7 @@ def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: os._exit(0))
     try:
-        from apps.cli.main import main as run
+        from rota_server.apps.cli.main import main as run
     except KeyboardInterrupt:
         sys.exit(130)
     run()

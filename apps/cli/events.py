@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from apps.cli.jobs import summary
-from apps.cli.json_options import given
-from apps.cli.output import Failure, json_text, print_json, say
 from rota import Client
+from rota_server.apps.cli.jobs import summary
+from rota_server.apps.cli.json_options import given
+from rota_server.apps.cli.output import Failure, json_text, print_json, say
 
 app = App(name="events", help="Read the event log; publish events.")
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from cyclopts import App
 
-from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client, Group, GroupHandle
+from rota_server.apps.cli.output import Failure, print_fields, print_json, print_table, say
 
 Kind = Literal["workflow", "batch"]
 NOUNS: dict[Kind, str] = {"workflow": "workflows", "batch": "batches"}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from apps.cli.output import Failure, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.output import Failure, print_json, print_table, say
 
 Names = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)]
 
@@ -77,7 +77,7 @@ def allow(role: str, *, task: Names, queue: Names = ("*",)) -> None:
         task: A task, or a pattern with `*`; may be given several times.
         queue: A queue, or a pattern with `*`; may be given several times. Any queue unless given.
     """
-    from adapters.postgres import inbox_rules
+    from rota_server.adapters.postgres import inbox_rules
 
     asyncio.run(inbox_rules.allow(_owner_url(), role, task, queue))
     say(f"{role} may put in {', '.join(task)} for {', '.join(queue)}")
@@ -90,7 +90,7 @@ def forget(role: str) -> None:
     Args:
         role: The role with which an application connects.
     """
-    from adapters.postgres import inbox_rules
+    from rota_server.adapters.postgres import inbox_rules
 
     count = asyncio.run(inbox_rules.forget(_owner_url(), role))
     say(f"{count} {'rule' if count == 1 else 'rules'} of {role} removed")
@@ -103,7 +103,7 @@ def rules(*, json: bool = False) -> None:
     Args:
         json: Print JSON.
     """
-    from adapters.postgres import inbox_rules
+    from rota_server.adapters.postgres import inbox_rules
 
     found = asyncio.run(inbox_rules.rules(_owner_url()))
     if json:
@@ -115,7 +115,7 @@ def rules(*, json: bool = False) -> None:
 
 
 def _owner_url() -> str:
-    from apps.settings import load_settings
+    from rota_server.apps.settings import load_settings
 
     return load_settings().require("owner_database_url")
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from apps.cli.arguments import arguments_of, pairs
-from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client, Job
+from rota_server.apps.cli.arguments import arguments_of, pairs
+from rota_server.apps.cli.output import Failure, print_fields, print_json, print_table, say
 
 app = App(name="jobs", help="List, read and change jobs.")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apps.cli.output import Failure
+from rota_server.apps.cli.output import Failure
 
 
 def object_of(text: str, option: str) -> dict[str, Any]:

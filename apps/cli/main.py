@@ -13,16 +13,28 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from apps.cli import calendars, events, groups, inbox, jobs, queues, schedules, subscriptions, tokens, triggers, why
-from apps.cli import tasks as tasks_cli
-from apps.cli.output import Failure, say
+from rota_server.apps.cli import (
+    calendars,
+    events,
+    groups,
+    inbox,
+    jobs,
+    queues,
+    schedules,
+    subscriptions,
+    tokens,
+    triggers,
+    why,
+)
+from rota_server.apps.cli import tasks as tasks_cli
+from rota_server.apps.cli.output import Failure, say
 
 SERVICES = {"up", "demo", "bench", "store", "relay", "scheduler", "executor", "migrate", "doctor"}
 """Commands that run or check a system; all others speak to a store as a client."""
 
 
 def _version() -> str:
-    from apps.version import VERSION
+    from rota_server.apps.version import VERSION
 
     return VERSION
 
@@ -32,7 +44,9 @@ app.command(jobs.submit)
 app.command(jobs.app)
 app.command(events.app)
 app.command(inbox.app)
-app.command("apps.cli.imports.command:app", name="import", help="Make schedules of what other schedulers run by.")
+app.command(
+    "rota_server.apps.cli.imports.command:app", name="import", help="Make schedules of what other schedulers run by."
+)
 app.command(queues.app)
 app.command(tasks_cli.app)
 app.command(triggers.app)
@@ -69,8 +83,8 @@ def up(
         tasks: A module or file with Python tasks; may be given several times.
         reload: Load the tasks anew when their files change: for development.
     """
-    from apps.cli.up import Plan
-    from apps.cli.up import up as run
+    from rota_server.apps.cli.up import Plan
+    from rota_server.apps.cli.up import up as run
 
     settings = _settings(data_dir=data_dir, host=host, port=port)
     if executors < 1 or schedulers < 1:
@@ -104,7 +118,7 @@ def run(task: str, *arguments: str, tasks: Words = (), attempt: int = 1, pdb: bo
         attempt: Which attempt it believes to be.
         pdb: When it raises, open the debugger there.
     """
-    from apps.cli.run import run as start
+    from rota_server.apps.cli.run import run as start
 
     settings = _settings()
     options = ["--attempt", str(attempt), *(["--pdb"] if pdb else [])]
@@ -119,7 +133,7 @@ def demo(*, data_dir: Path | None = None, json: bool = False) -> int:
         data_dir: Keep the demo's data here instead of in a temporary directory.
         json: Print the totals as JSON.
     """
-    from apps.cli.demo import demo as run
+    from rota_server.apps.cli.demo import demo as run
 
     return run(data_dir, as_json=json)
 
@@ -147,9 +161,9 @@ def bench(
         schedules: Schedules of that measurement.
         waiting_jobs: Jobs of that measurement that wait for their time over the coming year.
     """
-    from apps.cli.bench import bench as run
-    from apps.cli.bench import executors_of_machine
-    from apps.cli.bench_schedules import Scale
+    from rota_server.apps.cli.bench import bench as run
+    from rota_server.apps.cli.bench import executors_of_machine
+    from rota_server.apps.cli.bench_schedules import Scale
 
     executors = executors or executors_of_machine()
     scale = Scale(waiting_jobs, schedules, max(seconds, 10.0))
@@ -165,7 +179,7 @@ def store(*, host: str | None = None, port: int | None = None, insecure: bool | 
         port: Port (default: 3000).
         insecure: Listen beyond loopback without tokens.
     """
-    from apps.store.main import main as run
+    from rota_server.apps.store.main import main as run
 
     return run(_settings(host=host, port=port, insecure=insecure))
 
@@ -173,7 +187,7 @@ def store(*, host: str | None = None, port: int | None = None, insecure: bool | 
 @app.command
 def relay() -> int:
     """Run a relay: it brings the log to Redis. Several may run; one is active."""
-    from apps.relay.main import main as run
+    from rota_server.apps.relay.main import main as run
 
     return run(_settings())
 
@@ -181,7 +195,7 @@ def relay() -> int:
 @app.command
 def scheduler() -> int:
     """Run a scheduler. Several may run; one leads."""
-    from apps.scheduler.main import main as run
+    from rota_server.apps.scheduler.main import main as run
 
     return run(_settings())
 
@@ -204,7 +218,7 @@ def executor(
         reload: Load the tasks anew when their files change: for development.
         reload_notes: A file that is told how that went.
     """
-    from apps.executor.main import main as run
+    from rota_server.apps.executor.main import main as run
 
     settings = _settings(tasks=tasks or None, queues=queues or None, concurrency=concurrency)
     return run(settings, reload=reload, notes=reload_notes)
@@ -219,7 +233,7 @@ def migrate(*, wait: float = 0.0, reset_term: bool = False, roles: Path | None =
         reset_term: Let terms begin anew, after ZooKeeper's data were lost; stop all schedulers first.
         roles: Folder for the addresses with which each kind of process connects as a role of its own; made if missing.
     """
-    from apps.cli.servers import migrate_database
+    from rota_server.apps.cli.servers import migrate_database
 
     return migrate_database(_settings(), wait_seconds=wait, reset_term=reset_term, roles=roles)
 
@@ -231,7 +245,7 @@ def doctor(*, json: bool = False) -> int:
     Args:
         json: Print one JSON object.
     """
-    from apps.cli.servers import doctor as run
+    from rota_server.apps.cli.servers import doctor as run
 
     return run(_settings(), as_json=json)
 
@@ -239,7 +253,7 @@ def doctor(*, json: bool = False) -> int:
 def _settings(**overrides: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
     from pydantic import ValidationError
 
-    from apps.settings import load_settings
+    from rota_server.apps.settings import load_settings
 
     try:
         return load_settings(**overrides)
@@ -270,8 +284,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(command: Callable[[], object]) -> int:  # noqa: PLR0911 - one return for each way to fail
-    from domain.errors import RotaError as ServiceError
     from rota import RotaError, Unreachable
+    from rota_server.domain.errors import RotaError as ServiceError
 
     try:
         status = command()

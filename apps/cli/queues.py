@@ -9,8 +9,8 @@ from typing import Any
 
 from cyclopts import App
 
-from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.output import Failure, print_fields, print_json, print_table, say
 
 app = App(name="queues", help="Look at queues, pause and resume them, set their limits.")
 

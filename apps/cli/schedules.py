@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from apps.cli.arguments import arguments_of, pairs
-from apps.cli.output import Failure, print_fields, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.arguments import arguments_of, pairs
+from rota_server.apps.cli.output import Failure, print_fields, print_json, print_table, say
 
 app = App(name="schedules", help="Create, read and change schedules; see what became of their ticks.")
 

@@ -10,21 +10,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.postgres.address import PostgresAddress
-from adapters.postgres.blocks import blocks
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
-from adapters.postgres.roles import APP_ROLE, KINDS, role_of
-from adapters.postgres.server_info import Facts, connection_room, database_facts
-from adapters.redis.address import RedisAddress
-from adapters.redis.server_info import redis_facts, streams_beyond
-from apps.cli.output import Failure, print_fields, print_json, say
-from apps.connections import CONNECTIONS
-from apps.coordination import coordination_for
-from apps.settings import Settings
-from domain.errors import Refused, RotaError, Unavailable, WrongSetting
-from domain.events import unreadable_types
-from domain.ids import Position
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.adapters.postgres.blocks import blocks
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import expected_revision, forget_term, migrate, older_than
+from rota_server.adapters.postgres.roles import APP_ROLE, KINDS, role_of
+from rota_server.adapters.postgres.server_info import Facts, connection_room, database_facts
+from rota_server.adapters.redis.address import RedisAddress
+from rota_server.adapters.redis.server_info import redis_facts, streams_beyond
+from rota_server.apps.cli.output import Failure, print_fields, print_json, say
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.coordination import coordination_for
+from rota_server.apps.settings import Settings
+from rota_server.domain.errors import Refused, RotaError, Unavailable, WrongSetting
+from rota_server.domain.events import unreadable_types
+from rota_server.domain.ids import Position
 
 DATABASE_URL = "database_url"
 """The file with the address of the database, in the folder of each kind of process."""
@@ -245,7 +245,7 @@ def _counted(count: int, role: str) -> str:
 
 
 async def _zookeeper(settings: Settings) -> str:
-    from adapters.zookeeper.server_info import zookeeper_facts
+    from rota_server.adapters.zookeeper.server_info import zookeeper_facts
 
     version = await zookeeper_facts(settings.require("zookeeper_hosts"), settings.zookeeper_auth)
     return f"{settings.zookeeper_hosts}: version {version}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.settings import PREFIX, SECRET_FIELDS, Settings
+from rota_server.apps.settings import PREFIX, SECRET_FIELDS, Settings
 
 HEAD = """# Settings
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from apps.cli.json_options import given, object_of
-from apps.cli.output import print_fields, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.json_options import given, object_of
+from rota_server.apps.cli.output import print_fields, print_json, print_table, say
 
 app = App(name="subscriptions", help="Deliver Rota's own events to webhooks.")
 COLUMNS = ("name", "state", "url", "lag", "pending", "dead")

@@ -6,8 +6,8 @@ from typing import Any
 
 from cyclopts import App
 
-from apps.cli.output import print_fields, print_json, print_table
 from rota import Client
+from rota_server.apps.cli.output import print_fields, print_json, print_table
 
 app = App(name="tasks", help="Look at the tasks that executors have announced.")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from apps.cli.output import Failure, say
+from rota_server.apps.cli.output import Failure, say
 
 app = App(name="tokens", help="API tokens of the store.")
 
@@ -21,7 +21,7 @@ def new(name: str | None = None, *, out: Path | None = None) -> int:
         name: Who uses it: the actor of what is asked with it.
         out: Write it there, unless there is one already, and print nothing.
     """
-    from apps.api_tokens import parse_tokens
+    from rota_server.apps.api_tokens import parse_tokens
 
     token = secrets.token_urlsafe(32) if name is None else f"{name}:{secrets.token_urlsafe(32)}"
     try:

@@ -6,9 +6,9 @@ from typing import Any
 
 from cyclopts import App
 
-from apps.cli.json_options import given, object_of
-from apps.cli.output import print_fields, print_json, print_table, say
 from rota import Client
+from rota_server.apps.cli.json_options import given, object_of
+from rota_server.apps.cli.output import print_fields, print_json, print_table, say
 
 app = App(name="triggers", help="Make jobs of published events.")
 COLUMNS = ("name", "state", "failures", "created_at")

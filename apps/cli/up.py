@@ -17,24 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.embedded.directory import DataDirectory, usable_port
-from adapters.embedded.postgres import EmbeddedPostgres
-from adapters.embedded.process import spawn
-from adapters.embedded.valkey import EmbeddedValkey
-from adapters.postgres.address import PostgresAddress
-from adapters.postgres.migrate import migrate
-from adapters.postgres.roles import KINDS, role_of
-from adapters.redis.access import RULES, user_line
-from apps.cli.output import say
-from apps.cli.ports import require_free_port
-from apps.secrecy import secrets_among, withdraw_secrets
-from apps.service import STOP_SECONDS
-from apps.settings import Settings
-from apps.supervisor import Misconfigured, Role, Server, Supervisor
-from domain.errors import RotaError
-from observability.logs import configure_logging
 from rota import Client
 from rota import RotaError as ClientError
+from rota_server.adapters.embedded.directory import DataDirectory, usable_port
+from rota_server.adapters.embedded.postgres import EmbeddedPostgres
+from rota_server.adapters.embedded.process import spawn
+from rota_server.adapters.embedded.valkey import EmbeddedValkey
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.adapters.postgres.roles import KINDS, role_of
+from rota_server.adapters.redis.access import RULES, user_line
+from rota_server.apps.cli.output import say
+from rota_server.apps.cli.ports import require_free_port
+from rota_server.apps.secrecy import secrets_among, withdraw_secrets
+from rota_server.apps.service import STOP_SECONDS
+from rota_server.apps.settings import Settings
+from rota_server.apps.supervisor import Misconfigured, Role, Server, Supervisor
+from rota_server.domain.errors import RotaError
+from rota_server.observability.logs import configure_logging
 
 log = logging.getLogger("rota.up")
 
@@ -43,7 +43,7 @@ CHECK_SECONDS = 0.2
 DRAIN_SECONDS = 10.0
 STATE_FILE = "up.json"
 NOTES = "reload.txt"
-ROTA = (sys.executable, "-P", "-m", "apps.cli.entry")
+ROTA = (sys.executable, "-P", "-m", "rota_server.apps.cli.entry")
 """The command of a process of ours. It never imports from the current folder, which may hold modules of these names."""
 
 

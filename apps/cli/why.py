@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from apps.cli.output import Failure, print_json, say
 from rota import Client, NotFound
+from rota_server.apps.cli.output import Failure, print_json, say
 
 
 def why(id: str, *, at: str | None = None, json: bool = False) -> None:

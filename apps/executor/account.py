@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.embedded.process import can_reach
-from domain.errors import WrongSetting
+from rota_server.adapters.embedded.process import can_reach
+from rota_server.domain.errors import WrongSetting
 
 log = logging.getLogger("rota.executor")
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from domain.alerts import declared_alert
-from domain.errors import Rejected
+from rota_server.domain.alerts import declared_alert
+from rota_server.domain.errors import Rejected
 
 log = logging.getLogger("rota.executor")
 

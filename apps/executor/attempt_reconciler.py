@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from apps.executor.attempt_runs import AttemptRuns, Running
-from apps.executor.attempts import Lost
-from apps.executor.reporting import Reporter
-from apps.executor.service import Executor
-from apps.histories import job_since, jobs_of
-from domain.errors import Unavailable, Unreadable
-from domain.jobs import commands as c
-from domain.jobs.job import Job
-from domain.leader_state import RunningAttempt
-from domain.messaging import ControlChannel
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import JobIndex
-from observability import unreadable
+from rota_server.apps.executor.attempt_runs import AttemptRuns, Running
+from rota_server.apps.executor.attempts import Lost
+from rota_server.apps.executor.reporting import Reporter
+from rota_server.apps.executor.service import Executor
+from rota_server.apps.histories import job_since, jobs_of
+from rota_server.domain.errors import Unavailable, Unreadable
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.leader_state import RunningAttempt
+from rota_server.domain.messaging import ControlChannel
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import JobIndex
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.executor")
 

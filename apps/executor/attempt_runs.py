@@ -13,24 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
-from apps.executor.claiming import Claimed
-from apps.executor.masking import Masker, MaskingSink, SecretsInUse
-from apps.executor.metrics import AttemptMetrics
-from apps.executor.output import OutputKeeper, Progress
-from apps.executor.patience import until_available
-from apps.executor.predecessors import Predecessors
-from apps.executor.reporting import Reporter, text
-from apps.executor.secret_sources import NoSecret, SecretSources
-from apps.executor.slots import Slots
-from apps.service import Backoff
-from domain.errors import Rejected, RotaError
-from domain.jobs import commands as c
-from domain.jobs.job import Job
-from domain.jobs.secret_references import check_secrets, names_secrets, revealed, secrets_in
-from domain.jobs.spec import After, JobSpec
-from domain.leader_state import BEGIN_LIMIT
-from observability import tracing
+from rota_server.apps.executor.attempts import Attempt, Cancelled, Failed, Lost, Outcome, Runner
+from rota_server.apps.executor.claiming import Claimed
+from rota_server.apps.executor.masking import Masker, MaskingSink, SecretsInUse
+from rota_server.apps.executor.metrics import AttemptMetrics
+from rota_server.apps.executor.output import OutputKeeper, Progress
+from rota_server.apps.executor.patience import until_available
+from rota_server.apps.executor.predecessors import Predecessors
+from rota_server.apps.executor.reporting import Reporter, text
+from rota_server.apps.executor.secret_sources import NoSecret, SecretSources
+from rota_server.apps.executor.slots import Slots
+from rota_server.apps.service import Backoff
+from rota_server.domain.errors import Rejected, RotaError
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.secret_references import check_secrets, names_secrets, revealed, secrets_in
+from rota_server.domain.jobs.spec import After, JobSpec
+from rota_server.domain.leader_state import BEGIN_LIMIT
+from rota_server.observability import tracing
 
 log = logging.getLogger("rota.executor")
 

@@ -14,19 +14,19 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from adapters.group_commit import GroupCommit
-from apps.executor.patience import until_available
-from apps.executor.units import unit_for
-from apps.histories import jobs_of, jobs_since
-from domain.errors import Conflict, RotaError, Unreadable
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide
-from domain.jobs.events import JobSubmitted
-from domain.jobs.job import Job, evolve
-from domain.log import Appended
-from domain.messaging import WorkItem
-from domain.ports.event_log import EventLog
-from observability import tracing, unreadable
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.apps.executor.patience import until_available
+from rota_server.apps.executor.units import unit_for
+from rota_server.apps.histories import jobs_of, jobs_since
+from rota_server.domain.errors import Conflict, RotaError, Unreadable
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.events import JobSubmitted
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.log import Appended
+from rota_server.domain.messaging import WorkItem
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.observability import tracing, unreadable
 
 log = logging.getLogger("rota.executor.claiming")
 

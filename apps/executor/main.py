@@ -15,47 +15,55 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.job_logs import PostgresJobLogs
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.results import PostgresResults
-from adapters.postgres.sessions import SESSIONS
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.redis.connection import connect, prove_access
-from adapters.redis.control import RedisControlChannel
-from adapters.redis.work_queue import RedisWorkQueue
-from apps.connections import CONNECTIONS
-from apps.coordination import coordination_for
-from apps.executor.account import TaskAccount, task_account, warn_of_root
-from apps.executor.announcing import tell_of_alerts
-from apps.executor.attempt_reconciler import AttemptReconciler
-from apps.executor.attempt_runs import AttemptRuns
-from apps.executor.builtin.email_send import SmtpSettings
-from apps.executor.builtin.runner import BuiltinTasks
-from apps.executor.claiming import Claimer
-from apps.executor.masking import SecretFilter
-from apps.executor.metrics import AttemptMetrics
-from apps.executor.output import OutputKeeper
-from apps.executor.predecessors import Predecessors
-from apps.executor.processes.pool import TaskProcesses
-from apps.executor.publishing import EventPublisher
-from apps.executor.reloading import Reloading
-from apps.executor.reporting import Reporter
-from apps.executor.secret_sources import PREFIX, SecretSources, parse_grants, taken_from
-from apps.executor.service import Executor
-from apps.executor.slots import Slots
-from apps.secrecy import withdraw_secrets
-from apps.service import STOP_SECONDS, admitted, keep_running, run_service, run_until, unless_stopped, until_done
-from apps.settings import Settings
-from apps.version import VERSION
-from domain.builtin.tasks import BUILTIN_TASKS
-from domain.errors import Unavailable
-from domain.ports.coordination import Coordination, Registration
-from observability import metrics
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.job_logs import PostgresJobLogs
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.results import PostgresResults
+from rota_server.adapters.postgres.sessions import SESSIONS
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.redis.connection import connect, prove_access
+from rota_server.adapters.redis.control import RedisControlChannel
+from rota_server.adapters.redis.work_queue import RedisWorkQueue
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.coordination import coordination_for
+from rota_server.apps.executor.account import TaskAccount, task_account, warn_of_root
+from rota_server.apps.executor.announcing import tell_of_alerts
+from rota_server.apps.executor.attempt_reconciler import AttemptReconciler
+from rota_server.apps.executor.attempt_runs import AttemptRuns
+from rota_server.apps.executor.builtin.email_send import SmtpSettings
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
+from rota_server.apps.executor.claiming import Claimer
+from rota_server.apps.executor.masking import SecretFilter
+from rota_server.apps.executor.metrics import AttemptMetrics
+from rota_server.apps.executor.output import OutputKeeper
+from rota_server.apps.executor.predecessors import Predecessors
+from rota_server.apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.publishing import EventPublisher
+from rota_server.apps.executor.reloading import Reloading
+from rota_server.apps.executor.reporting import Reporter
+from rota_server.apps.executor.secret_sources import PREFIX, SecretSources, parse_grants, taken_from
+from rota_server.apps.executor.service import Executor
+from rota_server.apps.executor.slots import Slots
+from rota_server.apps.secrecy import withdraw_secrets
+from rota_server.apps.service import (
+    STOP_SECONDS,
+    admitted,
+    keep_running,
+    run_service,
+    run_until,
+    unless_stopped,
+    until_done,
+)
+from rota_server.apps.settings import Settings
+from rota_server.apps.version import VERSION
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ports.coordination import Coordination, Registration
+from rota_server.observability import metrics
 
 log = logging.getLogger("rota.executor")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from uuid import UUID
 
-from apps.executor.attempts import Attempt
-from domain.ports.job_logs import LogPart
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.domain.ports.job_logs import LogPart
 
 ATTEMPT_LIMIT_CHARS = 1_000_000
 """Of an attempt's output, what comes behind this is dropped, and the log says so."""

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from apps.service import Backoff
-from domain.errors import Unavailable
+from rota_server.apps.service import Backoff
+from rota_server.domain.errors import Unavailable
 
 log = logging.getLogger("rota.executor")
 

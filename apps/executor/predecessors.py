@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from apps.executor.patience import until_available
-from domain.errors import Rejected
-from domain.jobs.references import Reference, references_in, resolved
-from domain.jobs.spec import After, JobSpec, Predecessor
+from rota_server.apps.executor.patience import until_available
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.references import Reference, references_in, resolved
+from rota_server.domain.jobs.spec import After, JobSpec, Predecessor
 
 RESULTS_LIMIT_BYTES = 1024 * 1024
 """Of all results that go with one attempt, as JSON."""

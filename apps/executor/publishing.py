@@ -6,13 +6,13 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from adapters.group_commit import GroupCommit
-from apps.executor.attempts import Attempt
-from domain.builtin.tasks import EventPublish
-from domain.ids import Version, event_stream_id
-from domain.jobs.events import EventPublished
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.triggers.trigger import correlation_of
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.domain.builtin.tasks import EventPublish
+from rota_server.domain.ids import Version, event_stream_id
+from rota_server.domain.jobs.events import EventPublished
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.triggers.trigger import correlation_of
 
 
 class EventPublisher:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.processes.pool import TaskProcesses
 
 log = logging.getLogger("rota.executor.reload")
 

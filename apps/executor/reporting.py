@@ -12,21 +12,21 @@ from datetime import datetime
 
 import orjson
 
-from adapters.group_commit import GroupCommit
-from apps.executor.attempts import Cancelled, Failed, Lost, Outcome, Succeeded
-from apps.executor.patience import until_available
-from apps.executor.units import unit_for
-from apps.histories import job_since, jobs_of
-from apps.service import Backoff
-from domain.errors import Conflict, Corruption, Unexpected, Unreadable
-from domain.events import Event
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide
-from domain.jobs.events import AttemptError
-from domain.jobs.job import Job
-from domain.log import Appended, Unit
-from domain.ports.event_log import EventLog
-from observability import unreadable
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.apps.executor.attempts import Cancelled, Failed, Lost, Outcome, Succeeded
+from rota_server.apps.executor.patience import until_available
+from rota_server.apps.executor.units import unit_for
+from rota_server.apps.histories import job_since, jobs_of
+from rota_server.apps.service import Backoff
+from rota_server.domain.errors import Conflict, Corruption, Unexpected, Unreadable
+from rota_server.domain.events import Event
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.log import Appended, Unit
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.executor")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from apps.executor.masking import LEAST_CHARS
+from rota_server.apps.executor.masking import LEAST_CHARS
 
 PREFIX = "ROTA_SECRET_"
 FILE = "_FILE"

@@ -16,15 +16,15 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-from apps.executor.attempt_runs import AttemptRuns
-from apps.executor.attempts import SESSION_LOST, STOPPED, Lost
-from apps.executor.claiming import Claimed, Claimer
-from apps.executor.metrics import AttemptMetrics
-from apps.executor.slots import Slots
-from apps.service import Backoff
-from domain.errors import Unavailable
-from domain.messaging import WorkItem, WorkQueue
-from domain.ports.coordination import Registration
+from rota_server.apps.executor.attempt_runs import AttemptRuns
+from rota_server.apps.executor.attempts import SESSION_LOST, STOPPED, Lost
+from rota_server.apps.executor.claiming import Claimed, Claimer
+from rota_server.apps.executor.metrics import AttemptMetrics
+from rota_server.apps.executor.slots import Slots
+from rota_server.apps.service import Backoff
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.messaging import WorkItem, WorkQueue
+from rota_server.domain.ports.coordination import Registration
 
 log = logging.getLogger("rota.executor")
 

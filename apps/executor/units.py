@@ -7,10 +7,10 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
-from domain.events import Event
-from domain.jobs.decisions import write_for
-from domain.jobs.job import Job
-from domain.log import Meta, Unit
+from rota_server.domain.events import Event
+from rota_server.domain.jobs.decisions import write_for
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.log import Meta, Unit
 
 
 def unit_for(job: Job, events: Sequence[Event], actor: str, now: datetime, traceparent: str | None) -> tuple[Unit, Job]:

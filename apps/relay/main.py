@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_held
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.sessions import SESSIONS
-from adapters.redis.connection import connect, prove_access
-from adapters.redis.publisher import RedisPublisher
-from apps.connections import CONNECTIONS
-from apps.coordination import coordination_for, stay_visible
-from apps.relay.metrics import RelayMetrics
-from apps.secrecy import withdraw_secrets
-from apps.service import admitted, keep_running, run_service, run_until
-from apps.settings import Settings
-from observability import metrics
-from outbox.relay import Relay
-from outbox.routing import route
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.exclusive import RELAY_LOCK, ExclusiveLock, run_while_held
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.sessions import SESSIONS
+from rota_server.adapters.redis.connection import connect, prove_access
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.coordination import coordination_for, stay_visible
+from rota_server.apps.relay.metrics import RelayMetrics
+from rota_server.apps.secrecy import withdraw_secrets
+from rota_server.apps.service import admitted, keep_running, run_service, run_until
+from rota_server.apps.settings import Settings
+from rota_server.observability import metrics
+from rota_server.outbox.relay import Relay
+from rota_server.outbox.routing import route
 
 
 def main(settings: Settings) -> int:

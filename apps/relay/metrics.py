@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge
 
-from domain.ids import Position
+from rota_server.domain.ids import Position
 
 
 class RelayMetrics:

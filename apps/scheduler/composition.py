@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from apps.scheduler.extensions.alerts import AlertsExtension
-from apps.scheduler.extensions.deliveries import DeliveriesExtension
-from apps.scheduler.extensions.dependencies import DependenciesExtension
-from apps.scheduler.extensions.extension import Extension, TermContext
-from apps.scheduler.extensions.limits import LimitsExtension
-from apps.scheduler.extensions.schedules import SchedulesExtension
-from apps.scheduler.extensions.triggers import TriggersExtension
-from apps.scheduler.extensions.workflows import WorkflowsExtension
+from rota_server.apps.scheduler.extensions.alerts import AlertsExtension
+from rota_server.apps.scheduler.extensions.deliveries import DeliveriesExtension
+from rota_server.apps.scheduler.extensions.dependencies import DependenciesExtension
+from rota_server.apps.scheduler.extensions.extension import Extension, TermContext
+from rota_server.apps.scheduler.extensions.limits import LimitsExtension
+from rota_server.apps.scheduler.extensions.schedules import SchedulesExtension
+from rota_server.apps.scheduler.extensions.triggers import TriggersExtension
+from rota_server.apps.scheduler.extensions.workflows import WorkflowsExtension
 
 EXTENSIONS: tuple[Callable[[TermContext], Extension], ...] = (
     LimitsExtension,

@@ -12,19 +12,19 @@ from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
-from apps.histories import jobs_of
-from apps.scheduler.metrics import SchedulerMetrics
-from domain.errors import NotPossible, Unreadable
-from domain.events import Event
-from domain.ids import Term
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import JobDispatched
-from domain.jobs.job import Job
-from domain.leader_state import Decision, LeaderState
-from domain.log import Appended, AppendResult, Meta, Unit
-from domain.ports.event_log import EventLog
-from observability import tracing, unreadable
+from rota_server.apps.histories import jobs_of
+from rota_server.apps.scheduler.metrics import SchedulerMetrics
+from rota_server.domain.errors import NotPossible, Unreadable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Term
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import JobDispatched
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.leader_state import Decision, LeaderState
+from rota_server.domain.log import Appended, AppendResult, Meta, Unit
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.observability import tracing, unreadable
 
 BATCH = 500
 """Decisions that share an append."""

@@ -13,16 +13,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from apps.scheduler.decision_writer import BATCH, DecisionWriter
-from apps.scheduler.extensions.extension import Extension
-from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.parts import SchedulerParts
-from domain.errors import NotLeader, Unavailable
-from domain.executors import Abilities
-from domain.ids import Position
-from domain.leader_state import HORIZON, Change, LeaderState
-from domain.ports.coordination import Member
-from observability import unreadable
+from rota_server.apps.scheduler.decision_writer import BATCH, DecisionWriter
+from rota_server.apps.scheduler.extensions.extension import Extension
+from rota_server.apps.scheduler.missing_work import MissingWork
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.domain.errors import NotLeader, Unavailable
+from rota_server.domain.executors import Abilities
+from rota_server.domain.ids import Position
+from rota_server.domain.leader_state import HORIZON, Change, LeaderState
+from rota_server.domain.ports.coordination import Member
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.scheduler")
 

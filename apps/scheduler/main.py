@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.deliveries import PostgresDeliveries
-from adapters.postgres.dependency_table import PostgresDependencyTable
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.queue_figures import PostgresQueueCounts
-from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.sessions import SESSIONS
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.redis.connection import connect, prove_access
-from adapters.redis.feed import RedisFeed
-from adapters.redis.publisher import RedisPublisher
-from adapters.redis.work_streams import RedisWorkStreams
-from apps.connections import CONNECTIONS
-from apps.coordination import coordination_for
-from apps.scheduler.metrics import SchedulerMetrics
-from apps.scheduler.parts import SchedulerParts
-from apps.scheduler.service import Scheduler
-from apps.secrecy import withdraw_secrets
-from apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
-from apps.settings import Settings
-from observability import metrics
-from outbox.routing import route
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.deliveries import PostgresDeliveries
+from rota_server.adapters.postgres.dependency_table import PostgresDependencyTable
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.queue_figures import PostgresQueueCounts
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.adapters.postgres.sessions import SESSIONS
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.redis.connection import connect, prove_access
+from rota_server.adapters.redis.feed import RedisFeed
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.adapters.redis.work_streams import RedisWorkStreams
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.coordination import coordination_for
+from rota_server.apps.scheduler.metrics import SchedulerMetrics
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.apps.scheduler.service import Scheduler
+from rota_server.apps.secrecy import withdraw_secrets
+from rota_server.apps.service import admitted, keep_running, run_service, run_until, unless_stopped, until_done
+from rota_server.apps.settings import Settings
+from rota_server.observability import metrics
+from rota_server.outbox.routing import route
 
 PARTITIONS_SECONDS = 60.0
 

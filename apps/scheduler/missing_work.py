@@ -10,12 +10,12 @@ import asyncio
 import logging
 from typing import NamedTuple
 
-from apps.scheduler.decision_writer import DecisionWriter
-from domain.jobs import commands as c
-from domain.leader_state import Decision, LeaderState
-from domain.messaging import Publisher, WorkItem, WorkStreams
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import HeadRow, JobIndex
+from rota_server.apps.scheduler.decision_writer import DecisionWriter
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.leader_state import Decision, LeaderState
+from rota_server.domain.messaging import Publisher, WorkItem, WorkStreams
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import HeadRow, JobIndex
 
 log = logging.getLogger("rota.scheduler")
 

@@ -8,18 +8,18 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from apps.scheduler.metrics import SchedulerMetrics
-from domain.admission.admission import AdmissionChange, AdmittedJob
-from domain.ids import Position
-from domain.jobs.dependencies import Status
-from domain.jobs.spec import After
-from domain.leader_state import RunningAttempt
-from domain.log import RawEvent
-from domain.messaging import Feed, Publisher, WorkStreams
-from domain.ports.coordination import Coordination
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import JobIndex, ResourceIndex
-from domain.subscriptions.deliveries import Deliveries
+from rota_server.apps.scheduler.metrics import SchedulerMetrics
+from rota_server.domain.admission.admission import AdmissionChange, AdmittedJob
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.dependencies import Status
+from rota_server.domain.jobs.spec import After
+from rota_server.domain.leader_state import RunningAttempt
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import Feed, Publisher, WorkStreams
+from rota_server.domain.ports.coordination import Coordination
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import JobIndex, ResourceIndex
+from rota_server.domain.subscriptions.deliveries import Deliveries
 
 
 class Projection(Protocol):

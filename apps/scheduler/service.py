@@ -16,22 +16,22 @@ from uuid import uuid5
 
 from uuid_utils.compat import uuid7
 
-from apps.scheduler.composition import EXTENSIONS
-from apps.scheduler.decision_writer import DecisionWriter
-from apps.scheduler.extensions.extension import TermContext
-from apps.scheduler.extensions.limits import begin_admission
-from apps.scheduler.leader import Leader
-from apps.scheduler.missing_work import MissingWork
-from apps.scheduler.parts import SchedulerParts
-from apps.service import Backoff
-from apps.version import VERSION
-from domain.errors import NotLeader, Unavailable
-from domain.events import Event
-from domain.ids import NAMESPACE, Position, Term
-from domain.jobs.events import DecisionRefused, LeaderElected
-from domain.leader_state import LeaderState
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports.coordination import Leadership
+from rota_server.apps.scheduler.composition import EXTENSIONS
+from rota_server.apps.scheduler.decision_writer import DecisionWriter
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.apps.scheduler.extensions.limits import begin_admission
+from rota_server.apps.scheduler.leader import Leader
+from rota_server.apps.scheduler.missing_work import MissingWork
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.apps.service import Backoff
+from rota_server.apps.version import VERSION
+from rota_server.domain.errors import NotLeader, Unavailable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import NAMESPACE, Position, Term
+from rota_server.domain.jobs.events import DecisionRefused, LeaderElected
+from rota_server.domain.leader_state import LeaderState
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.ports.coordination import Leadership
 
 log = logging.getLogger("rota.scheduler")
 

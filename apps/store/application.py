@@ -8,46 +8,46 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from apps.api_tokens import ApiToken
-from apps.store.events.live import HEARTBEAT_SECONDS, Live
-from apps.store.events.routes import EventRoutes
-from apps.store.http.guard import Guard
-from apps.store.http.hosts import Hosts
-from apps.store.http.large_bodies import LargeBodies
-from apps.store.http.pages import PageRoutes
-from apps.store.http.positions import WAIT_SECONDS, Positions
-from apps.store.http.routing import bare
-from apps.store.inbox.routes import InboxRoutes
-from apps.store.jobs.action_routes import JobActions
-from apps.store.jobs.handlers import Jobs
-from apps.store.jobs.openapi import describe
-from apps.store.jobs.routes import JobRoutes
-from apps.store.parts import Parts
-from apps.store.queues.handlers import Queues
-from apps.store.queues.routes import QueueRoutes
-from apps.store.resources import Resources
-from apps.store.schedules.backfills import Backfills
-from apps.store.schedules.calendar_routes import CalendarRoutes
-from apps.store.schedules.calendars import Calendars
-from apps.store.schedules.handlers import Schedules
-from apps.store.schedules.previews import Previews
-from apps.store.schedules.routes import ScheduleRoutes
-from apps.store.schedules.tick_lists import TickLists
-from apps.store.subscriptions.routes import SubscriptionRoutes
-from apps.store.system.metrics import StoreMetrics
-from apps.store.system.routes import SystemRoutes
-from apps.store.tasks.names import TaskNames
-from apps.store.tasks.routes import TaskRoutes
-from apps.store.triggers.routes import TriggerRoutes
-from apps.store.why.inbox import WhyInbox
-from apps.store.why.jobs import Why
-from apps.store.why.routes import WhyRoutes
-from apps.store.why.ticks import WhyTicks
-from apps.store.why.workflows import WhyWorkflows
-from apps.store.workflows.handlers import Workflows
-from apps.store.workflows.routes import WorkflowRoutes
-from apps.version import VERSION
-from domain.workflows.workflow import KINDS
+from rota_server.apps.api_tokens import ApiToken
+from rota_server.apps.store.events.live import HEARTBEAT_SECONDS, Live
+from rota_server.apps.store.events.routes import EventRoutes
+from rota_server.apps.store.http.guard import Guard
+from rota_server.apps.store.http.hosts import Hosts
+from rota_server.apps.store.http.large_bodies import LargeBodies
+from rota_server.apps.store.http.pages import PageRoutes
+from rota_server.apps.store.http.positions import WAIT_SECONDS, Positions
+from rota_server.apps.store.http.routing import bare
+from rota_server.apps.store.inbox.routes import InboxRoutes
+from rota_server.apps.store.jobs.action_routes import JobActions
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.jobs.openapi import describe
+from rota_server.apps.store.jobs.routes import JobRoutes
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.queues.handlers import Queues
+from rota_server.apps.store.queues.routes import QueueRoutes
+from rota_server.apps.store.resources import Resources
+from rota_server.apps.store.schedules.backfills import Backfills
+from rota_server.apps.store.schedules.calendar_routes import CalendarRoutes
+from rota_server.apps.store.schedules.calendars import Calendars
+from rota_server.apps.store.schedules.handlers import Schedules
+from rota_server.apps.store.schedules.previews import Previews
+from rota_server.apps.store.schedules.routes import ScheduleRoutes
+from rota_server.apps.store.schedules.tick_lists import TickLists
+from rota_server.apps.store.subscriptions.routes import SubscriptionRoutes
+from rota_server.apps.store.system.metrics import StoreMetrics
+from rota_server.apps.store.system.routes import SystemRoutes
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.apps.store.tasks.routes import TaskRoutes
+from rota_server.apps.store.triggers.routes import TriggerRoutes
+from rota_server.apps.store.why.inbox import WhyInbox
+from rota_server.apps.store.why.jobs import Why
+from rota_server.apps.store.why.routes import WhyRoutes
+from rota_server.apps.store.why.ticks import WhyTicks
+from rota_server.apps.store.why.workflows import WhyWorkflows
+from rota_server.apps.store.workflows.handlers import Workflows
+from rota_server.apps.store.workflows.routes import WorkflowRoutes
+from rota_server.apps.version import VERSION
+from rota_server.domain.workflows.workflow import KINDS
 
 
 def create_app(

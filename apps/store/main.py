@@ -10,39 +10,39 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import ip_address
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.blocks import blocks
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.deliveries import PostgresDeliveries
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
-from adapters.postgres.inbox import PostgresInbox
-from adapters.postgres.inbox_bell import InboxBell
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.job_logs import PostgresJobLogs
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.limit_facts import PostgresLimitFacts
-from adapters.postgres.migrate import current_revision, expected_revision, older_than
-from adapters.postgres.queue_figures import PostgresQueueCounts
-from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.sessions import SESSIONS
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.postgres.unique_keys import forget_unique_keys
-from adapters.redis.asyncapi import asyncapi_document
-from apps.connections import CONNECTIONS
-from apps.coordination import coordination_for, stay_visible
-from apps.secrecy import withdraw_secrets
-from apps.service import admitted, keep_running, run_service, run_until
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.http.server import StoreServer
-from apps.store.inbox.mover import InboxMover
-from apps.store.jobs.handlers import Jobs
-from apps.store.parts import Parts, SystemCounts
-from apps.version import VERSION
-from domain.errors import Unavailable
-from domain.ports.coordination import Coordination
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.blocks import blocks
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.deliveries import PostgresDeliveries
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
+from rota_server.adapters.postgres.inbox import PostgresInbox
+from rota_server.adapters.postgres.inbox_bell import InboxBell
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.job_logs import PostgresJobLogs
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.limit_facts import PostgresLimitFacts
+from rota_server.adapters.postgres.migrate import current_revision, expected_revision, older_than
+from rota_server.adapters.postgres.queue_figures import PostgresQueueCounts
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.adapters.postgres.sessions import SESSIONS
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.postgres.unique_keys import forget_unique_keys
+from rota_server.adapters.redis.asyncapi import asyncapi_document
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.coordination import coordination_for, stay_visible
+from rota_server.apps.secrecy import withdraw_secrets
+from rota_server.apps.service import admitted, keep_running, run_service, run_until
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.http.server import StoreServer
+from rota_server.apps.store.inbox.mover import InboxMover
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.parts import Parts, SystemCounts
+from rota_server.apps.version import VERSION
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ports.coordination import Coordination
 
 log = logging.getLogger("rota.store")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from domain.ports.indexes import ResourceIndex
+from rota_server.domain.ports.indexes import ResourceIndex
 
 RENEW_SECONDS = 1.0
 """How old the knowledge may be before it is read again."""

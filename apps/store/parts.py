@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from adapters.group_commit import GroupCommit
-from domain.ids import Position
-from domain.inbox import Inbox, InboxState
-from domain.log import RawEvent
-from domain.ports.coordination import Coordination
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import JobIndex, QueueCounts, ResourceIndex
-from domain.subscriptions.deliveries import Deliveries
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.domain.ids import Position
+from rota_server.domain.inbox import Inbox, InboxState
+from rota_server.domain.log import RawEvent
+from rota_server.domain.ports.coordination import Coordination
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import JobIndex, QueueCounts, ResourceIndex
+from rota_server.domain.subscriptions.deliveries import Deliveries
 
 
 class StoreLog(EventLog, Protocol):

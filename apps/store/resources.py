@@ -14,14 +14,14 @@ from uuid import UUID
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
-from apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, number
-from apps.store.managed_queues import ManagedQueues
-from apps.store.parts import Parts
-from domain.errors import NotFound, Unavailable
-from domain.events import Event
-from domain.ids import Position, Version, resource_id
-from domain.log import Appended, Meta, ResourceHead, StreamWrite, Unit
-from domain.ports.indexes import ResourceIndex, ResourceRow
+from rota_server.apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, number
+from rota_server.apps.store.managed_queues import ManagedQueues
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import NotFound, Unavailable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Version, resource_id
+from rota_server.domain.log import Appended, Meta, ResourceHead, StreamWrite, Unit
+from rota_server.domain.ports.indexes import ResourceIndex, ResourceRow
 
 MAX_ROUNDS = 20
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from domain.admission.lane import LANE_JOBS, Lane
-from domain.admission.queue_admission import KeyBacklog, QueueAdmission
-from domain.admission.queues import FREE, QueueSettings
-from domain.admission.rates import RateLimiter, limiter_from
-from domain.executors import Abilities
-from domain.ids import Position
-from domain.jobs.spec import LANE_SEPARATOR, Priority, lane_of
+from rota_server.domain.admission.lane import LANE_JOBS, Lane
+from rota_server.domain.admission.queue_admission import KeyBacklog, QueueAdmission
+from rota_server.domain.admission.queues import FREE, QueueSettings
+from rota_server.domain.admission.rates import RateLimiter, limiter_from
+from rota_server.domain.executors import Abilities
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.spec import LANE_SEPARATOR, Priority, lane_of
 
 LANE_JOBS_LEAST = 20
 HELD_JOBS = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.jobs.spec import PRIORITIES, Priority
+from rota_server.domain.jobs.spec import PRIORITIES, Priority
 
 NORMAL_EVERY = 8
 """Every so many turns the normal priority comes first ..."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from domain.ids import Position
+from rota_server.domain.ids import Position
 
 LANE_JOBS = 1_000
 """Jobs of one line that are read at once; fewer where there are very many lines."""

@@ -6,11 +6,11 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 
-from domain.admission.fairness import order_of
-from domain.admission.lane import Lane
-from domain.admission.queues import FREE, QueueSettings
-from domain.admission.rates import RateLimiter, limiter_after_change
-from domain.jobs.spec import PRIORITIES, Priority
+from rota_server.domain.admission.fairness import order_of
+from rota_server.domain.admission.lane import Lane
+from rota_server.domain.admission.queues import FREE, QueueSettings
+from rota_server.domain.admission.rates import RateLimiter, limiter_after_change
+from rota_server.domain.jobs.spec import PRIORITIES, Priority
 
 WINDOW_LEAST = 32
 """Jobs that may be dispatched and not started, at least, so that executors find work."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from domain.events import Event, event, made
-from domain.log import ResourceHead
+from rota_server.domain.events import Event, event, made
+from rota_server.domain.log import ResourceHead
 
 KIND = "queue"
 

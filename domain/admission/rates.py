@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from domain.admission.queues import RateLimit
+from rota_server.domain.admission.queues import RateLimit
 
 SLICES = 60
 """Parts of a period in which starts are counted together; a part leaves the period as a whole, when its end does."""

@@ -16,11 +16,11 @@ from pydantic import (
     model_validator,
 )
 
-from domain.builtin.header_fields import headers_problem
-from domain.builtin.mail_fields import address_problem, subject_problem
-from domain.cloudevents import is_uri_reference, string_problem
-from domain.errors import Rejected
-from domain.urls import url_problem
+from rota_server.domain.builtin.header_fields import headers_problem
+from rota_server.domain.builtin.mail_fields import address_problem, subject_problem
+from rota_server.domain.cloudevents import is_uri_reference, string_problem
+from rota_server.domain.errors import Rejected
+from rota_server.domain.urls import url_problem
 
 URL_LIMIT_CHARS = 8_192
 HEADERS_LIMIT = 100

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.jobs.events import AttemptError, DispatchReason
-from domain.jobs.spec import JobSpec
+from rota_server.domain.jobs.events import AttemptError, DispatchReason
+from rota_server.domain.jobs.spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

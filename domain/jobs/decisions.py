@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.errors import Conflict, NotPossible, Unreadable
-from domain.events import Event
-from domain.jobs import commands as c
-from domain.jobs import events as e
-from domain.jobs.job import Job, foresee, head_of
-from domain.jobs.retry import DELAY_LIMIT_SECONDS
-from domain.log import Meta, StreamWrite
+from rota_server.domain.errors import Conflict, NotPossible, Unreadable
+from rota_server.domain.events import Event
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs import events as e
+from rota_server.domain.jobs.job import Job, foresee, head_of
+from rota_server.domain.jobs.retry import DELAY_LIMIT_SECONDS
+from rota_server.domain.log import Meta, StreamWrite
 
 Events = Sequence[Event]
 

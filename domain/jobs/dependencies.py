@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from domain.ids import Position
-from domain.jobs.spec import After, Predecessor
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.spec import After, Predecessor
 
 REPEAT = timedelta(seconds=3)
 """When a verdict is given again if nothing has come of it."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from domain.events import Event, event, made
-from domain.jobs.spec import JobSpec, Priority, instant_from_json, spec_from_json
+from rota_server.domain.events import Event, event, made
+from rota_server.domain.jobs.spec import JobSpec, Priority, instant_from_json, spec_from_json
 
 DispatchReason = Literal["due", "retry", "manual", "missing", "admitted", "dependencies"]
 Waits = Literal["limits", "dependencies"]

@@ -12,14 +12,14 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from domain import events as domain_events
-from domain.errors import Unreadable
-from domain.events import Event
-from domain.ids import Position, Version
-from domain.jobs import events as e
-from domain.jobs.events import AttemptError
-from domain.jobs.spec import JobSpec, lane_of
-from domain.log import JobHead, Meta, Recorded
+from rota_server.domain import events as domain_events
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import events as e
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.spec import JobSpec, lane_of
+from rota_server.domain.log import JobHead, Meta, Recorded
 
 State = Literal["scheduled", "waiting", "queued", "running", "retrying", "succeeded", "failed", "cancelled", "expired"]
 STATES: tuple[State, ...] = (

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from domain.jobs.secret_references import MARK
-from domain.urls import has_userinfo
+from rota_server.domain.jobs.secret_references import MARK
+from rota_server.domain.urls import has_userinfo
 
 FOUND_LIMIT = 10
 PARTS_LIMIT = 2_000

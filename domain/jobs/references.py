@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 MARK = "$result"
 PATH_LIMIT = 50

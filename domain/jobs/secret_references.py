@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 MARK = "$secret"
 REFERENCES_LIMIT = 100

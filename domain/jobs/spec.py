@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from domain.events import made
-from domain.jobs.retry import RetryPolicy
+from rota_server.domain.events import made
+from rota_server.domain.jobs.retry import RetryPolicy
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")

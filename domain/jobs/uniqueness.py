@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.errors import NotUnique
-from domain.jobs import commands as c
-from domain.jobs.events import UniqueClaimed
-from domain.jobs.job import Job
-from domain.jobs.spec import After, JobSpec, Predecessor, Unique
-from domain.log import ResourceHead
+from rota_server.domain.errors import NotUnique
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import UniqueClaimed
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.spec import After, JobSpec, Predecessor, Unique
+from rota_server.domain.log import ResourceHead
 
 KIND = "unique"
 HOLDERS_LIMIT = 200

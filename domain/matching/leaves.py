@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from domain.errors import Rejected
-from domain.matching.paths import Missing
-from domain.work import Work
+from rota_server.domain.errors import Rejected
+from rota_server.domain.matching.paths import Missing
+from rota_server.domain.work import Work
 
 TEXT_LIMIT_CHARS = 1024
 WILDCARDS_LIMIT = 10

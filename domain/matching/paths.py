@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 PATH_LIMIT_CHARS = 500
 PARTS_LIMIT = 32

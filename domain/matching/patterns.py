@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from domain.matching.leaves import CONDITIONS, SCALARS, Leaves, wrong
-from domain.matching.paths import FIRST_PART, MISSING, Missing, split_name
-from domain.work import Work
+from rota_server.domain.matching.leaves import CONDITIONS, SCALARS, Leaves, wrong
+from rota_server.domain.matching.paths import FIRST_PART, MISSING, Missing, split_name
+from rota_server.domain.work import Work
 
 CONDITIONS_LIMIT = 200
 DEPTH_LIMIT = 20

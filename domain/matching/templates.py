@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from domain.errors import Rejected
-from domain.matching.paths import Missing, Path, find, parse_path
-from domain.work import Work
+from rota_server.domain.errors import Rejected
+from rota_server.domain.matching.paths import Missing, Path, find, parse_path
+from rota_server.domain.work import Work
 
 REFERENCES_LIMIT = 500
 RENDERED_LIMIT_CHARS = 256 * 1024

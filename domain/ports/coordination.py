@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from domain.ids import Term
+from rota_server.domain.ids import Term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

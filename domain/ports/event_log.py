@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from domain.ids import Position, Term, Version
-from domain.log import AppendResult, RawEvent, Recorded, Unit
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.log import AppendResult, RawEvent, Recorded, Unit
 
 LAST_VERSION = 2**31 - 1
 

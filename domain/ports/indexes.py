@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from domain.ids import Position, Version
+from rota_server.domain.ids import Position, Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence import zones
-from domain.recurrence.icalendar import Events, parse_icalendar
-from domain.recurrence.icalendar_lines import Check, unchecked
-from domain.recurrence.instants import DAY, EPOCH_ORDINAL, MICROS, micros_of, parse_instant
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.icalendar import Events, parse_icalendar
+from rota_server.domain.recurrence.icalendar_lines import Check, unchecked
+from rota_server.domain.recurrence.instants import DAY, EPOCH_ORDINAL, MICROS, micros_of, parse_instant
+from rota_server.domain.recurrence.limits import (
     CALENDAR_DATES_MAXIMUM,
     CALENDAR_INTERVALS_MAXIMUM,
     CALENDAR_WINDOWS_MAXIMUM,
     FIRST_YEAR,
     LAST_YEAR,
 )
-from domain.recurrence.spans import Span, Spans
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence.spans import Span, Spans
+from rota_server.domain.recurrence.zones import Zone
 
 _WEEK = 7 * DAY
 _EPOCH_WEEKDAY = 3

@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from domain.errors import Rejected
-from domain.recurrence import zones
-from domain.recurrence.instants import MICROS, instant_of, micros_of, parse_instant
-from domain.recurrence.wall_clock import DST_GAP, FoldPolicy, GapPolicy, clock_text
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.instants import MICROS, instant_of, micros_of, parse_instant
+from rota_server.domain.recurrence.wall_clock import DST_GAP, FoldPolicy, GapPolicy, clock_text
 
 _READING = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?", re.ASCII)
 

@@ -9,11 +9,11 @@ from bisect import bisect_left, bisect_right
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from domain.recurrence import zones
-from domain.recurrence.instants import MICROS, instant_of, micros_of
-from domain.recurrence.rules import AtRule, EveryRule
-from domain.recurrence.times import Nominal, bounds, nominal_times, phase, source
-from domain.recurrence.timing import Timing
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.instants import MICROS, instant_of, micros_of
+from rota_server.domain.recurrence.rules import AtRule, EveryRule
+from rota_server.domain.recurrence.times import Nominal, bounds, nominal_times, phase, source
+from rota_server.domain.recurrence.timing import Timing
 
 _SHORTEST = timedelta(seconds=64)
 

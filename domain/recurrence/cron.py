@@ -13,12 +13,12 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence import cron_fields, cron_leads
-from domain.recurrence.cron_fields import Days, FieldText
-from domain.recurrence.day_times import NONE, DayTimes
-from domain.recurrence.instants import DAY, EPOCH_ORDINAL
-from domain.recurrence.limits import CRON_TEXT_MAXIMUM, LAST_YEAR
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence import cron_fields, cron_leads
+from rota_server.domain.recurrence.cron_fields import Days, FieldText
+from rota_server.domain.recurrence.day_times import NONE, DayTimes
+from rota_server.domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from rota_server.domain.recurrence.limits import CRON_TEXT_MAXIMUM, LAST_YEAR
 
 MACROS = {
     "@yearly": "0 0 1 1 *",

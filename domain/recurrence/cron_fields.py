@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-from domain.errors import Rejected
-from domain.recurrence.limits import CRON_TERMS_MAXIMUM
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import CRON_TERMS_MAXIMUM
 
 _DIGITS = frozenset("0123456789")
 _SHOWN = 20

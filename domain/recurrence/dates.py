@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from domain.recurrence.instants import DAY
+from rota_server.domain.recurrence.instants import DAY
 
 
 class ListedDates:

@@ -11,22 +11,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from domain.errors import Rejected
-from domain.recurrence import zones
-from domain.recurrence.dates import ListedDates
-from domain.recurrence.icalendar_events import Dated, Draft, More, titles
-from domain.recurrence.icalendar_lines import EVENT, UNREADABLE, Check, Component, read_components, unchecked
-from domain.recurrence.icalendar_series import Exceptions, RecurringEvent, Starts, readings_of, starts_of
-from domain.recurrence.icalendar_zones import Zones
-from domain.recurrence.instants import END_SECOND
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.dates import ListedDates
+from rota_server.domain.recurrence.icalendar_events import Dated, Draft, More, titles
+from rota_server.domain.recurrence.icalendar_lines import (
+    EVENT,
+    UNREADABLE,
+    Check,
+    Component,
+    read_components,
+    unchecked,
+)
+from rota_server.domain.recurrence.icalendar_series import Exceptions, RecurringEvent, Starts, readings_of, starts_of
+from rota_server.domain.recurrence.icalendar_zones import Zones
+from rota_server.domain.recurrence.instants import END_SECOND
+from rota_server.domain.recurrence.limits import (
     CALENDAR_COUNT_MAXIMUM,
     CALENDAR_RECURRING_MAXIMUM,
     ICALENDAR_TEXT_MAXIMUM,
 )
-from domain.recurrence.rrule_text import Reader, RRule
-from domain.recurrence.spans import Span, Spans
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence.rrule_text import Reader, RRule
+from rota_server.domain.recurrence.spans import Span, Spans
+from rota_server.domain.recurrence.zones import Zone
 
 LIMIT = "icalendar-limit"
 TOLD_MAXIMUM = 1_000

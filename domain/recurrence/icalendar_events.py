@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from domain.errors import Rejected
-from domain.recurrence.icalendar_lines import UNREADABLE, Component, Line
-from domain.recurrence.icalendar_zones import Zones
-from domain.recurrence.instants import DAY
-from domain.recurrence.limits import EVENT_DAYS_MAXIMUM, EXDATES_MAXIMUM, RULES_MAXIMUM
-from domain.recurrence.rrule_text import Moment, Reader, RRule, parse_moment, parse_recur
-from domain.recurrence.zones import Zone
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.icalendar_lines import UNREADABLE, Component, Line
+from rota_server.domain.recurrence.icalendar_zones import Zones
+from rota_server.domain.recurrence.instants import DAY
+from rota_server.domain.recurrence.limits import EVENT_DAYS_MAXIMUM, EXDATES_MAXIMUM, RULES_MAXIMUM
+from rota_server.domain.recurrence.rrule_text import Moment, Reader, RRule, parse_moment, parse_recur
+from rota_server.domain.recurrence.zones import Zone
 
 _DURATION = re.compile(
     r"([+-]?)P(?:(\d{1,4})W|(?:(\d{1,5})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,8})S)?)?)", re.ASCII

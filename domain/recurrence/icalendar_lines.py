@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from domain.errors import Rejected
-from domain.recurrence.limits import CALENDAR_EVENTS_MAXIMUM
-from domain.recurrence.rrule_text import Reader
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import CALENDAR_EVENTS_MAXIMUM
+from rota_server.domain.recurrence.rrule_text import Reader
 
 EVENT = "VEVENT"
 CALENDAR = "VCALENDAR"

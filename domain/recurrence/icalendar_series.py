@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from domain.recurrence.dates import ListedDates
-from domain.recurrence.icalendar_events import Dated
-from domain.recurrence.icalendar_lines import Check, unchecked
-from domain.recurrence.instants import DAY, END_SECOND
-from domain.recurrence.rrule import BoundRRule
-from domain.recurrence.rrule_text import Moment, RRule
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence.dates import ListedDates
+from rota_server.domain.recurrence.icalendar_events import Dated
+from rota_server.domain.recurrence.icalendar_lines import Check, unchecked
+from rota_server.domain.recurrence.instants import DAY, END_SECOND
+from rota_server.domain.recurrence.rrule import BoundRRule
+from rota_server.domain.recurrence.rrule_text import Moment, RRule
+from rota_server.domain.recurrence.zones import Zone
 
 _LOOK_AHEAD = 400 * DAY
 """How far a recurring event is searched for beyond what was asked."""

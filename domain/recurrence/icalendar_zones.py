@@ -7,11 +7,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from domain.recurrence import rrule, zones
-from domain.recurrence.icalendar_lines import Check, Component, Line, unchecked
-from domain.recurrence.instants import END_SECOND
-from domain.recurrence.rrule_text import Reader, RRule, parse_moment, parse_recur
-from domain.recurrence.zones import Zone, iana_name
+from rota_server.domain.recurrence import rrule, zones
+from rota_server.domain.recurrence.icalendar_lines import Check, Component, Line, unchecked
+from rota_server.domain.recurrence.instants import END_SECOND
+from rota_server.domain.recurrence.rrule_text import Reader, RRule, parse_moment, parse_recur
+from rota_server.domain.recurrence.zones import Zone, iana_name
 
 _OFFSET = re.compile(r"([+-])(\d\d)(\d\d)(\d\d)?", re.ASCII)
 _CHANGES_MAXIMUM = 2_000

@@ -6,8 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence.limits import FIRST_YEAR, LAST_YEAR
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import FIRST_YEAR, LAST_YEAR
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_ORDINAL = EPOCH.toordinal()

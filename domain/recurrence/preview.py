@@ -6,11 +6,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence.instants import utc_text
-from domain.recurrence.limits import PREVIEW_MAXIMUM
-from domain.recurrence.times import Nominal, nominal_times
-from domain.recurrence.timing import Timing
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.instants import utc_text
+from rota_server.domain.recurrence.limits import PREVIEW_MAXIMUM
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.recurrence.timing import Timing
 
 
 def preview(timing: Timing, after: datetime, count: int) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from domain.recurrence import rrule, zones
-from domain.recurrence.dates import ListedDates
-from domain.recurrence.instants import DAY, END_SECOND, MICROS, micros_of
-from domain.recurrence.rrule_text import Moment, Recurrence, RRule
-from domain.recurrence.rule_sets import RuleSet
-from domain.recurrence.wall_clock import FoldPolicy, GapPolicy, Part
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence import rrule, zones
+from rota_server.domain.recurrence.dates import ListedDates
+from rota_server.domain.recurrence.instants import DAY, END_SECOND, MICROS, micros_of
+from rota_server.domain.recurrence.rrule_text import Moment, Recurrence, RRule
+from rota_server.domain.recurrence.rule_sets import RuleSet
+from rota_server.domain.recurrence.wall_clock import FoldPolicy, GapPolicy, Part
+from rota_server.domain.recurrence.zones import Zone
 
 
 class Anchor(NamedTuple):

@@ -12,13 +12,13 @@ from datetime import date
 from functools import lru_cache
 from math import gcd
 
-from domain.recurrence import zones
-from domain.recurrence.day_times import NONE, DayTimes
-from domain.recurrence.instants import DAY, EPOCH_ORDINAL
-from domain.recurrence.limits import LAST_YEAR
-from domain.recurrence.rrule_days import DayFilter
-from domain.recurrence.rrule_text import Moment, RRule
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.day_times import NONE, DayTimes
+from rota_server.domain.recurrence.instants import DAY, EPOCH_ORDINAL
+from rota_server.domain.recurrence.limits import LAST_YEAR
+from rota_server.domain.recurrence.rrule_days import DayFilter
+from rota_server.domain.recurrence.rrule_text import Moment, RRule
+from rota_server.domain.recurrence.zones import Zone
 
 _WHOLE_DAY = (1 << DAY) - 1
 _UNITS = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from calendar import isleap, monthrange
 from datetime import date
 
-from domain.recurrence.rrule_text import RRule, WeekdayTerm
+from rota_server.domain.recurrence.rrule_text import RRule, WeekdayTerm
 
 _MONTHS_KEPT = 48
 

@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from domain.errors import Rejected
-from domain.recurrence.instants import DAY, EPOCH, EPOCH_ORDINAL
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.instants import DAY, EPOCH, EPOCH_ORDINAL
+from rota_server.domain.recurrence.limits import (
     EXDATES_MAXIMUM,
     FIRST_YEAR,
     LAST_YEAR,
@@ -20,7 +20,7 @@ from domain.recurrence.limits import (
     RRULE_TEXT_MAXIMUM,
     RULES_MAXIMUM,
 )
-from domain.recurrence.zones import parse_zone_name
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 Frequency = Literal["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"]
 FREQUENCIES: tuple[Frequency, ...] = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")

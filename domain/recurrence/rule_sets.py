@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from domain.recurrence.instants import DAY
-from domain.recurrence.wall_clock import (
+from rota_server.domain.recurrence.instants import DAY
+from rota_server.domain.recurrence.wall_clock import (
     Asking,
     FoldPolicy,
     GapPolicy,
@@ -26,7 +26,7 @@ from domain.recurrence.wall_clock import (
     gap_moment,
     window_in,
 )
-from domain.recurrence.zones import Piece, Zone
+from rota_server.domain.recurrence.zones import Piece, Zone
 
 _WHOLE_DAY = (1 << DAY) - 1
 _STEPS_BEFORE_DAYS = 64

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from domain.errors import Rejected
-from domain.recurrence.clocks import Clock, Meant
-from domain.recurrence.cron import CronRule, parse_cron
-from domain.recurrence.instants import MICROS, micros_of
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.clocks import Clock, Meant
+from rota_server.domain.recurrence.cron import CronRule, parse_cron
+from rota_server.domain.recurrence.instants import MICROS, micros_of
+from rota_server.domain.recurrence.limits import (
     AT_INSTANTS_MAXIMUM,
     EVERY_SECONDS_MAXIMUM,
     EVERY_SECONDS_MINIMUM,
     RULES_MAXIMUM,
 )
-from domain.recurrence.rrule_text import Recurrence, parse_rrule
+from rota_server.domain.recurrence.rrule_text import Recurrence, parse_rrule
 
 KINDS = ("cron", "every", "rrule", "at")
 UTC_CLOCK = Clock("UTC", "shift", "first")

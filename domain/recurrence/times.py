@@ -10,17 +10,17 @@ from hashlib import blake2b
 from itertools import count as counting
 from typing import TYPE_CHECKING, NamedTuple
 
-from domain.recurrence import recurrences, zones
-from domain.recurrence.cron import CronRule
-from domain.recurrence.instants import END_SECOND, FIRST_SECOND, MICROS, instant_of, micros_of
-from domain.recurrence.rrule_text import Recurrence
-from domain.recurrence.rule_sets import RuleSet
-from domain.recurrence.rules import AtRule, CronLines, EveryRule
-from domain.recurrence.wall_clock import FoldPolicy, GapPolicy, Part
-from domain.recurrence.zones import Zone
+from rota_server.domain.recurrence import recurrences, zones
+from rota_server.domain.recurrence.cron import CronRule
+from rota_server.domain.recurrence.instants import END_SECOND, FIRST_SECOND, MICROS, instant_of, micros_of
+from rota_server.domain.recurrence.rrule_text import Recurrence
+from rota_server.domain.recurrence.rule_sets import RuleSet
+from rota_server.domain.recurrence.rules import AtRule, CronLines, EveryRule
+from rota_server.domain.recurrence.wall_clock import FoldPolicy, GapPolicy, Part
+from rota_server.domain.recurrence.zones import Zone
 
 if TYPE_CHECKING:
-    from domain.recurrence.timing import Timing
+    from rota_server.domain.recurrence.timing import Timing
 
 TICK = "tick"
 SKIP = "skip"

@@ -8,16 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from domain.errors import Rejected
-from domain.recurrence.calendars import Calendar
-from domain.recurrence.clocks import Clock
-from domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of
-from domain.recurrence.limits import CALENDARS_MAXIMUM, COUNT_MAXIMUM, JITTER_SECONDS_MAXIMUM, RRULE_COUNT_MAXIMUM
-from domain.recurrence.rrule_text import Recurrence
-from domain.recurrence.rules import KINDS, CronLines, EveryRule, Rule, parse_rule
-from domain.recurrence.times import Nominal, nominal_times
-from domain.recurrence.wall_clock import FoldPolicy, GapPolicy
-from domain.recurrence.zones import parse_zone_name
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.recurrence.clocks import Clock
+from rota_server.domain.recurrence.instants import FIRST_SECOND, MICROS, instant_of
+from rota_server.domain.recurrence.limits import (
+    CALENDARS_MAXIMUM,
+    COUNT_MAXIMUM,
+    JITTER_SECONDS_MAXIMUM,
+    RRULE_COUNT_MAXIMUM,
+)
+from rota_server.domain.recurrence.rrule_text import Recurrence
+from rota_server.domain.recurrence.rules import KINDS, CronLines, EveryRule, Rule, parse_rule
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.recurrence.wall_clock import FoldPolicy, GapPolicy
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 DEFAULT_ZONE = "UTC"
 _BEGINNING = instant_of(FIRST_SECOND * MICROS - 1)

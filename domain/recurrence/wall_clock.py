@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
-from domain.recurrence.instants import DAY, END_SECOND, EPOCH_ORDINAL, FIRST_SECOND
-from domain.recurrence.zones import Piece, Zone
+from rota_server.domain.recurrence.instants import DAY, END_SECOND, EPOCH_ORDINAL, FIRST_SECOND
+from rota_server.domain.recurrence.zones import Piece, Zone
 
 GapPolicy = Literal["shift", "skip"]
 FoldPolicy = Literal["first", "last", "both"]

@@ -15,9 +15,9 @@ from importlib import resources
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from domain.errors import Rejected
-from domain.recurrence.instants import DAY, END_SECOND
-from domain.recurrence.windows_zones import WINDOWS_ZONES
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.instants import DAY, END_SECOND
+from rota_server.domain.recurrence.windows_zones import WINDOWS_ZONES
 
 _NAME_MAXIMUM = 64
 _OFFSET = re.compile(r"(?:UTC|GMT|Z)?[+-]\d{1,2}(?::?\d\d)?", re.ASCII | re.IGNORECASE)

@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.errors import NotPossible, Rejected
-from domain.events import Event
-from domain.log import Meta
-from domain.recurrence.counting import count_times
-from domain.recurrence.times import SKIP, Nominal, nominal_times
-from domain.schedules import definition as definitions
-from domain.schedules import events as e
-from domain.schedules.changes import Written, next_at_of
-from domain.schedules.definition import CalendarHistory, Definition
-from domain.schedules.schedule import Schedule, foresee, head_of, tick_job_id
-from domain.schedules.ticking import NewJob
+from rota_server.domain.errors import NotPossible, Rejected
+from rota_server.domain.events import Event
+from rota_server.domain.log import Meta
+from rota_server.domain.recurrence.counting import count_times
+from rota_server.domain.recurrence.times import SKIP, Nominal, nominal_times
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.changes import Written, next_at_of
+from rota_server.domain.schedules.definition import CalendarHistory, Definition
+from rota_server.domain.schedules.schedule import Schedule, foresee, head_of, tick_job_id
+from rota_server.domain.schedules.ticking import NewJob
 
 RANGE_MAXIMUM = 10_000
 """Nominal times in the range of one backfill."""

@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.errors import NotPossible, Unreadable
-from domain.events import Event, named
-from domain.ids import Position, Version
-from domain.log import Meta, Recorded, ResourceHead
-from domain.schedules import events as e
-from domain.schedules.schedule import UNRECORDED
+from rota_server.domain.errors import NotPossible, Unreadable
+from rota_server.domain.events import Event, named
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.log import Meta, Recorded, ResourceHead
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.schedule import UNRECORDED
 
 KIND = "calendar"
 

@@ -11,16 +11,16 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.errors import NotPossible, Rejected
-from domain.events import Event
-from domain.ids import resource_id
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, ResourceHead
-from domain.recurrence import zones
-from domain.recurrence.timing import next_time
-from domain.schedules import definition as definitions
-from domain.schedules import events as e
-from domain.schedules.schedule import KIND, Schedule, foresee, head_of, manual_job_id
+from rota_server.domain.errors import NotPossible, Rejected
+from rota_server.domain.events import Event
+from rota_server.domain.ids import resource_id
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, ResourceHead
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.timing import next_time
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.schedule import KIND, Schedule, foresee, head_of, manual_job_id
 
 ERAS_MAXIMUM = 50
 """Changes that may follow each other before the leader has settled what they left behind."""

@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.jobs.spec import JobSpec, Origin, spec_from_json
-from domain.recurrence import zones
-from domain.recurrence.calendars import Calendar
-from domain.recurrence.instants import micros_of, utc_text
-from domain.recurrence.times import Nominal
-from domain.recurrence.timing import Timing, parse_timing
-from domain.schedules.schedule import Schedule
+from rota_server.domain.jobs.spec import JobSpec, Origin, spec_from_json
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.recurrence.instants import micros_of, utc_text
+from rota_server.domain.recurrence.times import Nominal
+from rota_server.domain.recurrence.timing import Timing, parse_timing
+from rota_server.domain.schedules.schedule import Schedule
 
 Definition = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from domain.events import Event, event, made
+from rota_server.domain.events import Event, event, made
 
 TickCause = Literal["due", "catch_up", "manual", "backfill", "queued"]
 SkipReason = Literal["overlap", "paused", "calendar", "dst_gap", "past_catch_up", "limit", "ended"]

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-from domain.errors import Unreadable
-from domain.events import Event, named
-from domain.ids import Position, Version
-from domain.log import Meta, Recorded, ResourceHead
-from domain.recurrence.instants import utc_text
-from domain.schedules import events as e
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.events import Event, named
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.log import Meta, Recorded, ResourceHead
+from rota_server.domain.recurrence.instants import utc_text
+from rota_server.domain.schedules import events as e
 
 KIND = "schedule"
 

@@ -13,17 +13,17 @@ from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.events import Event
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, ResourceHead
-from domain.recurrence.counting import count_times, tail
-from domain.recurrence.times import SKIP, Nominal, nominal_times
-from domain.recurrence.timing import Timing, next_time
-from domain.schedules import definition as definitions
-from domain.schedules import events as e
-from domain.schedules.changes import next_at_of
-from domain.schedules.definition import CalendarHistory, Definition, Timings
-from domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_job_id
+from rota_server.domain.events import Event
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, ResourceHead
+from rota_server.domain.recurrence.counting import count_times, tail
+from rota_server.domain.recurrence.times import SKIP, Nominal, nominal_times
+from rota_server.domain.recurrence.timing import Timing, next_time
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.changes import next_at_of
+from rota_server.domain.schedules.definition import CalendarHistory, Definition, Timings
+from rota_server.domain.schedules.schedule import Queued, Schedule, foresee, head_of, tick_job_id
 
 ON_TIME = timedelta(seconds=30)
 """A nominal time that is late by no more is on time: a failover is no downtime. Later it is up to catch-up."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
-from domain.ids import Position, Term
+from rota_server.domain.ids import Position, Term
 
 DeliveryState = Literal["pending", "dead"]
 

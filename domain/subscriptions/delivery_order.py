@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from itertools import count
 from uuid import UUID
 
-from domain.ids import Position
-from domain.subscriptions.deliveries import Delivery
+from rota_server.domain.ids import Position
+from rota_server.domain.subscriptions.deliveries import Delivery
 
 AT_ONCE = datetime.min.replace(tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.events import Event, event, made
+from rota_server.domain.events import Event, event, made
 
 
 @event

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from domain.errors import NotPossible, Unreadable
-from domain.events import Event, named
-from domain.ids import Position
-from domain.jobs.retry import RetryPolicy
-from domain.log import Recorded, ResourceHead
-from domain.ports.indexes import HeadRow
-from domain.subscriptions import events as e
+from rota_server.domain.errors import NotPossible, Unreadable
+from rota_server.domain.events import Event, named
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.log import Recorded, ResourceHead
+from rota_server.domain.ports.indexes import HeadRow
+from rota_server.domain.subscriptions import events as e
 
 KIND = "subscription"
 NAMES = frozenset({"type", "stream_id", "actor", "correlation_id", "queue", "task", "tags", "key", "origin_id", "data"})

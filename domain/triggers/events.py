@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from domain.events import Event, event, made
+from rota_server.domain.events import Event, event, made
 
 
 @event

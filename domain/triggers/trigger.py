@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
-from domain.errors import NotPossible, Rejected, Unreadable
-from domain.events import Event, named
-from domain.jobs.secret_references import refuse_foreign_secrets, secrets_in
-from domain.jobs.spec import JobSpec, Origin, spec_from_json
-from domain.log import Recorded, ResourceHead
-from domain.matching.templates import render, sample
-from domain.triggers import events as t
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS, check_arguments
+from rota_server.domain.errors import NotPossible, Rejected, Unreadable
+from rota_server.domain.events import Event, named
+from rota_server.domain.jobs.secret_references import refuse_foreign_secrets, secrets_in
+from rota_server.domain.jobs.spec import JobSpec, Origin, spec_from_json
+from rota_server.domain.log import Recorded, ResourceHead
+from rota_server.domain.matching.templates import render, sample
+from rota_server.domain.triggers import events as t
 
 KIND = "trigger"
 CHAIN_LIMIT = 16

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
-from domain.errors import NotPossible, Unreadable
-from domain.events import Event, event, made, named
-from domain.ids import NAMESPACE
-from domain.jobs.job import ENDED
-from domain.log import ResourceHead
+from rota_server.domain.errors import NotPossible, Unreadable
+from rota_server.domain.events import Event, event, made, named
+from rota_server.domain.ids import NAMESPACE
+from rota_server.domain.jobs.job import ENDED
+from rota_server.domain.log import ResourceHead
 
 Kind = Literal["workflow", "batch"]
 KINDS: tuple[Kind, ...] = ("workflow", "batch")

@@ -17,16 +17,16 @@ from uuid import UUID
 
 import redis
 
-from adapters.embedded.directory import DataDirectory
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from apps.cli.up import running_system
-from domain.ids import Position
-from domain.jobs.events import AttemptStarted, AttemptSucceeded, JobSubmitted
-from domain.jobs.job import ENDED, evolve, head_of
-from domain.log import Recorded
 from rota import Client, RotaError, Unreachable
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.apps.cli.up import running_system
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import AttemptStarted, AttemptSucceeded, JobSubmitted
+from rota_server.domain.jobs.job import ENDED, evolve, head_of
+from rota_server.domain.log import Recorded
 from tests.waiting import until_sync
 
 WHOLE = os.environ.get("ROTA_DRILLS") == "whole"

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from domain.admission.queues import QueueChanged
-from domain.ids import Position
-from domain.log import RawEvent
 from rota import Client
 from rota.client import JobHandle
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.domain.admission.queues import QueueChanged
+from rota_server.domain.ids import Position
+from rota_server.domain.log import RawEvent
 from tests.chaos.system import System, jobs_of, run, system
 from tests.waiting import until_sync
 

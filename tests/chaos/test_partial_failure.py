@@ -22,15 +22,15 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.postgres import EmbeddedPostgres
-from adapters.embedded.process import spawn
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.migrate import migrate
-from domain.ids import Position
-from domain.jobs.events import AttemptLost
 from rota import Client
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.postgres import EmbeddedPostgres
+from rota_server.adapters.embedded.process import spawn
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import AttemptLost
 from tests.chaos.system import WHOLE, Load, System, jobs_of, run, system
 from tests.freezing_proxy import FreezingProxy
 from tests.servers import APP_PASSWORD
@@ -84,7 +84,7 @@ def another_executor(found: System, **env: str) -> Iterator[subprocess.Popen[byt
     }
     with (found.place / "cut.log").open("wb") as out:
         process = spawn(
-            [sys.executable, "-m", "apps.cli.main", "executor"],
+            [sys.executable, "-m", "rota_server.apps.cli.main", "executor"],
             log=out,
             death_signal=signal.SIGKILL,
             env={**os.environ, **settings},

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import pytest
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from domain.jobs.events import AttemptStarted, AttemptSucceeded
-from domain.workflows.workflow import member_id
 from rota import Client, Workflow
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.domain.jobs.events import AttemptStarted, AttemptSucceeded
+from rota_server.domain.workflows.workflow import member_id
 from tests.chaos.system import RETRY, System, jobs_of, run
 from tests.waiting import until_sync
 

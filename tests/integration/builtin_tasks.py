@@ -6,9 +6,9 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from apps.executor.attempts import Attempt, Failed, Outcome, Succeeded
-from apps.executor.builtin.runner import BuiltinTasks
-from domain.builtin.tasks import EventPublish
+from rota_server.apps.executor.attempts import Attempt, Failed, Outcome, Succeeded
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
+from rota_server.domain.builtin.tasks import EventPublish
 
 
 class Kept:

@@ -19,16 +19,16 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.fence import PostgresFence
-from adapters.zookeeper.coordination import ZooKeeperCoordination
-from domain.errors import NotLeader, Unavailable
-from domain.ids import Term, Version
-from domain.jobs.events import LeaderElected
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports.coordination import Coordination
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.adapters.zookeeper.coordination import ZooKeeperCoordination
+from rota_server.domain.errors import NotLeader, Unavailable
+from rota_server.domain.ids import Term, Version
+from rota_server.domain.jobs.events import LeaderElected
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.ports.coordination import Coordination
 
 SOON_SECONDS = 25.0
 ROOT = Path(__file__).parents[2]

@@ -10,15 +10,15 @@ from uuid import UUID
 
 import httpx
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
-from domain.jobs.job import Job, fold
-from domain.triggers.trigger import triggered_job_id
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.main import compose
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.triggers.trigger import triggered_job_id
 from tests.conftest import as_kind
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until

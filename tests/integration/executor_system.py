@@ -15,22 +15,22 @@ from uuid import UUID
 import psutil
 from uuid_utils.compat import uuid7
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.job_logs import PostgresJobLogs
-from adapters.redis.connection import connect
-from adapters.redis.publisher import RedisPublisher
-from apps.service import keep_running
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job, fold
-from domain.jobs.spec import JobSpec
-from domain.log import Appended, Meta, Unit
-from outbox.relay import Relay
-from outbox.routing import route
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.job_logs import PostgresJobLogs
+from rota_server.adapters.redis.connection import connect
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.apps.service import keep_running
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Appended, Meta, Unit
+from rota_server.outbox.relay import Relay
+from rota_server.outbox.routing import route
 from tests import role_processes
 from tests.conftest import as_kind, redis_as
 from tests.integration.redis_tools import Quiet

@@ -10,10 +10,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from adapters.redis.connection import connect
-from domain.ids import Position
-from domain.log import RawEvent
-from domain.messaging import Publisher
+from rota_server.adapters.redis.connection import connect
+from rota_server.domain.ids import Position
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import Publisher
 
 SOON_SECONDS = 10.0
 

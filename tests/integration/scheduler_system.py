@@ -14,32 +14,32 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.deliveries import PostgresDeliveries
-from adapters.postgres.dependency_table import PostgresDependencyTable
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.queue_figures import PostgresQueueCounts
-from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.redis.connection import connect
-from adapters.redis.feed import RedisFeed
-from adapters.redis.publisher import RedisPublisher
-from adapters.redis.work_streams import RedisWorkStreams
-from apps.scheduler.metrics import SchedulerMetrics
-from apps.scheduler.parts import SchedulerParts
-from apps.scheduler.service import Scheduler
-from apps.service import keep_running
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job, fold
-from domain.jobs.spec import JobSpec
-from domain.log import Appended, Meta, Unit
-from domain.ports.coordination import Coordination
-from outbox.relay import Relay
-from outbox.routing import route
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.deliveries import PostgresDeliveries
+from rota_server.adapters.postgres.dependency_table import PostgresDependencyTable
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.queue_figures import PostgresQueueCounts
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.redis.connection import connect
+from rota_server.adapters.redis.feed import RedisFeed
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.adapters.redis.work_streams import RedisWorkStreams
+from rota_server.apps.scheduler.metrics import SchedulerMetrics
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.apps.scheduler.service import Scheduler
+from rota_server.apps.service import keep_running
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Appended, Meta, Unit
+from rota_server.domain.ports.coordination import Coordination
+from rota_server.outbox.relay import Relay
+from rota_server.outbox.routing import route
 from tests.conftest import as_kind, redis_as
 from tests.integration.redis_tools import Quiet
 from tests.waiting import until

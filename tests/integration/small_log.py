@@ -10,14 +10,14 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapters.codec import decode, encode_event, encode_meta
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job, evolve
-from domain.jobs.spec import JobSpec, Priority
-from domain.log import Meta, RawEvent, Recorded
-from domain.ports.indexes import HeadRow
+from rota_server.adapters.codec import decode, encode_event, encode_meta
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.jobs.spec import JobSpec, Priority
+from rota_server.domain.log import Meta, RawEvent, Recorded
+from rota_server.domain.ports.indexes import HeadRow
 
 ACTOR = Meta(actor="test")
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-from apps.executor.attempts import Attempt, Failed, Outcome
-from apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.attempts import Attempt, Failed, Outcome
+from rota_server.apps.executor.processes.pool import TaskProcesses
 from tests.waiting import until
 
 

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import migrate
-from adapters.redis.connection import connect, execute, prove_access
-from domain.errors import Refused, Unavailable, WrongSetting
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.adapters.redis.connection import connect, execute, prove_access
+from rota_server.domain.errors import Refused, Unavailable, WrongSetting
 from tests import role_processes
 from tests.conftest import TestDatabase
 from tests.servers import APP_PASSWORD

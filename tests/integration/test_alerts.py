@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from adapters.postgres.leader_projection import PostgresRunningAttempts
-from adapters.postgres.tables import checkpoints
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptError
-from domain.jobs.job import Job, fold
-from domain.jobs.retry import RetryPolicy
+from rota_server.adapters.postgres.leader_projection import PostgresRunningAttempts
+from rota_server.adapters.postgres.tables import checkpoints
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.jobs.retry import RetryPolicy
 from tests.integration.event_system import EventSystem, event_system
 from tests.waiting import until
 

@@ -20,8 +20,6 @@ from pathlib import Path
 import pytest
 
 import rota
-from apps.cli.main import main
-from apps.cli.up import running_system
 from rota import (
     AsyncClient,
     Client,
@@ -36,6 +34,8 @@ from rota import (
     Workflow,
     task,
 )
+from rota_server.apps.cli.main import main
+from rota_server.apps.cli.up import running_system
 from tests.waiting import until, until_sync
 
 SDK = Path(rota.__file__).parents[1]
@@ -161,8 +161,8 @@ def client(url: str) -> Iterator[Client]:
 def test_all_that_failed_is_retried_at_once(
     client: Client, url: str, capsys: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    from apps.cli.jobs import retry
-    from apps.cli.output import Failure
+    from rota_server.apps.cli.jobs import retry
+    from rota_server.apps.cli.output import Failure
 
     handles = [client.submit("client.fail", tags={"kind": "all"}) for _ in range(2)]
     for handle in handles:
@@ -594,7 +594,7 @@ async def test_the_client_for_asyncio_has_workflows_and_batches(url: str) -> Non
 def test_the_commands_for_workflows_and_batches(url: str, tmp_path: Path) -> None:
     def command(*words: str, status: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "apps.cli.main", *words],
+            [sys.executable, "-m", "rota_server.apps.cli.main", *words],
             env={**os.environ, "ROTA_URL": url},
             capture_output=True,
             text=True,

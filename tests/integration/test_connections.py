@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from adapters.postgres import connection as connections
-from adapters.postgres import pool
-from adapters.postgres.connection import Database
-from apps.cli.servers import _connections
-from apps.connections import CONNECTIONS
-from apps.settings import Settings
+from rota_server.adapters.postgres import connection as connections
+from rota_server.adapters.postgres import pool
+from rota_server.adapters.postgres.connection import Database
+from rota_server.apps.cli.servers import _connections
+from rota_server.apps.connections import CONNECTIONS
+from rota_server.apps.settings import Settings
 from tests.conftest import TestDatabase
 from tests.integration.executor_system import system
 from tests.waiting import until

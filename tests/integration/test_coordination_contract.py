@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, contextmanager
 import pytest
 from sqlalchemy import make_url
 
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import _Registration
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.zookeeper.holds import HeldPlace
-from domain.errors import NotLeader
-from domain.ids import Term
-from domain.ports.coordination import Coordination, Leadership
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import _Registration
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.zookeeper.holds import HeldPlace
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Term
+from rota_server.domain.ports.coordination import Coordination, Leadership
 from tests.freezing_proxy import FreezingProxy
 from tests.integration.coordination_tools import SOON_SECONDS, append_as, coordinated, peer
 from tests.waiting import until

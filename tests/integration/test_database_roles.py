@@ -11,15 +11,15 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from adapters.postgres.append import APPEND, AppendArrays
-from adapters.postgres.blocks import blocks
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.exclusive import LEADER_LOCK
-from adapters.postgres.roles import FUNCTIONS, KINDS, TABLES, role_of
-from domain.ids import Term, Version
-from domain.jobs.decisions import write_for
-from domain.jobs.events import (
+from rota_server.adapters.postgres.append import APPEND, AppendArrays
+from rota_server.adapters.postgres.blocks import blocks
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.exclusive import LEADER_LOCK
+from rota_server.adapters.postgres.roles import FUNCTIONS, KINDS, TABLES, role_of
+from rota_server.domain.ids import Term, Version
+from rota_server.domain.jobs.decisions import write_for
+from rota_server.domain.jobs.events import (
     AttemptStarted,
     AttemptSucceeded,
     EventPublished,
@@ -27,9 +27,9 @@ from domain.jobs.events import (
     JobSubmitted,
     LeaderElected,
 )
-from domain.jobs.job import evolve
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, StreamWrite, Unit
+from rota_server.domain.jobs.job import evolve
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, StreamWrite, Unit
 from tests.conftest import TestDatabase
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from adapters.http.webhooks import new_secret, sign_trail
-from domain.triggers.trigger import CHAIN_LIMIT
+from rota_server.adapters.http.webhooks import new_secret, sign_trail
+from rota_server.domain.triggers.trigger import CHAIN_LIMIT
 from tests.integration.event_system import EVENT, STRUCTURED, EventSystem, event_system
 from tests.integration.webhook_receiver import Received, Receiver
 from tests.waiting import until

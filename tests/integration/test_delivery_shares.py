@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from apps.scheduler.extensions.delivery_worker import STREAMS_AT_ONCE, Tail
-from domain.ids import Position
+from rota_server.apps.scheduler.extensions.delivery_worker import STREAMS_AT_ONCE, Tail
+from rota_server.domain.ids import Position
 from tests.integration.event_system import EventSystem, event_system
 from tests.integration.webhook_receiver import Received, Receiver
 from tests.waiting import until

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.dependency_table import PostgresDependencyTable
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptError, JobCancelled, JobDispatched
-from domain.jobs.retry import RetryPolicy
-from domain.jobs.spec import After, Predecessor
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.dependency_table import PostgresDependencyTable
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptError, JobCancelled, JobDispatched
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.spec import After, Predecessor
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 

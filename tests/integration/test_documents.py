@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.up import running_system
 from rota import Client
+from rota_server.apps.cli.up import running_system
 from tests.documents import Reader, documents, examples
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ from uuid import UUID
 
 import pytest
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from apps.executor.builtin.email_send import SmtpSettings
-from apps.executor.builtin.runner import BuiltinTasks
-from apps.executor.publishing import EventPublisher
-from domain.ids import Position
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.apps.executor.builtin.email_send import SmtpSettings
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
+from rota_server.apps.executor.publishing import EventPublisher
+from rota_server.domain.ids import Position
 from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.postgres import EmbeddedPostgres
-from adapters.postgres.migrate import migrate
-from domain.errors import Rejected
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.postgres import EmbeddedPostgres
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.domain.errors import Rejected
 
 
 def test_a_data_directory_that_was_deleted_starts_afresh(tmp_path: Path) -> None:

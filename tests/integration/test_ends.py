@@ -16,10 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 import pytest
 
-from adapters.embedded.directory import usable_port
-from apps.executor.service import GIVE_BACK_SECONDS
-from apps.service import STOP_SECONDS
 from rota import Client
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.apps.executor.service import GIVE_BACK_SECONDS
+from rota_server.apps.service import STOP_SECONDS
 from tests import role_processes
 from tests.conftest import TestDatabase
 from tests.freezing_proxy import FreezingProxy
@@ -242,7 +242,7 @@ def test_what_hangs_in_spite_of_everything_is_ended_and_named(tmp_path: Path) ->
     program = tmp_path / "hangs.py"
     program.write_text(
         "import asyncio, os, signal, sys, time\n"
-        "from apps.service import run_service\n"
+        "from rota_server.apps.service import run_service\n"
         "async def main(stop):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    await stop.wait()\n"
@@ -255,8 +255,8 @@ def test_what_hangs_in_spite_of_everything_is_ended_and_named(tmp_path: Path) ->
 
 
 def test_the_deadlines_have_room_for_what_is_waited_for_on_purpose() -> None:
-    from adapters.postgres.connecting import CLOSE_SECONDS
-    from apps.store.http.server import CUT_OFF_SECONDS, SHUTDOWN_SECONDS
+    from rota_server.adapters.postgres.connecting import CLOSE_SECONDS
+    from rota_server.apps.store.http.server import CUT_OFF_SECONDS, SHUTDOWN_SECONDS
 
     assert SHUTDOWN_SECONDS + CUT_OFF_SECONDS + CLOSE_SECONDS < STOP_SECONDS
     assert GIVE_BACK_SECONDS + 2 * CLOSE_SECONDS < STOP_SECONDS

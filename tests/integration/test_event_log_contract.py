@@ -14,22 +14,22 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from adapters.group_commit import GroupCommit
-from adapters.memory.event_log import MemoryEventLog, MemoryJobIndex, MemoryResourceIndex
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.fence import PostgresFence
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.postgres.resource_index import PostgresResourceIndex
-from domain.errors import NotLeader
-from domain.ids import Position, Term, Version, resource_id
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import EventPublished
-from domain.jobs.job import Job, fold, head_of
-from domain.jobs.spec import After, JobSpec, Origin, Predecessor, lane_of
-from domain.log import Appended, Conflicted, Meta, ResourceHead, StreamWrite, Unit
-from domain.ports.indexes import JobFilter
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.memory.event_log import MemoryEventLog, MemoryJobIndex, MemoryResourceIndex
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.domain.errors import NotLeader
+from rota_server.domain.ids import Position, Term, Version, resource_id
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import EventPublished
+from rota_server.domain.jobs.job import Job, fold, head_of
+from rota_server.domain.jobs.spec import After, JobSpec, Origin, Predecessor, lane_of
+from rota_server.domain.log import Appended, Conflicted, Meta, ResourceHead, StreamWrite, Unit
+from rota_server.domain.ports.indexes import JobFilter
 from tests.conftest import TestDatabase
 from tests.waiting import until
 

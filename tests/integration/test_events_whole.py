@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from apps.cli.up import STATE_FILE, running_system
 from rota import Client, verify_webhook
+from rota_server.apps.cli.up import STATE_FILE, running_system
 from tests.integration.webhook_receiver import Receiver
 from tests.waiting import until, until_sync
 
@@ -37,7 +37,7 @@ def client(system: dict[str, Any]) -> Iterator[Client]:
 
 
 def rota(system: dict[str, Any], *words: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "apps.cli.main", *words]
+    command = [sys.executable, "-m", "rota_server.apps.cli.main", *words]
     env = {**os.environ, "ROTA_URL": str(system["url"])}
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status, done.stderr or done.stdout

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from domain.jobs import commands as c
-from domain.jobs.retry import RetryPolicy
-from domain.jobs.spec import After, Predecessor
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.spec import After, Predecessor
 from tests.conftest import TestDatabase
 from tests.integration.executor_system import System, children_of, system, wait_gone
 from tests.waiting import until

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from adapters.http.webhooks import Message, Webhooks, new_secret
-from apps.executor.builtin.http_steps import Step, first_step
-from apps.executor.builtin.runner import BuiltinTasks
-from domain.builtin.tasks import HttpRequest, check_arguments
-from domain.errors import Rejected
+from rota_server.adapters.http.webhooks import Message, Webhooks, new_secret
+from rota_server.apps.executor.builtin.http_steps import Step, first_step
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
+from rota_server.domain.builtin.tasks import HttpRequest, check_arguments
+from rota_server.domain.errors import Rejected
 from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
 from tests.integration.http_server import Serve, say, servers
 

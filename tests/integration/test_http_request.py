@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from apps.executor.builtin.http_request import BODY_LIMIT_BYTES
-from apps.executor.builtin.runner import BuiltinTasks
+from rota_server.apps.executor.builtin.http_request import BODY_LIMIT_BYTES
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
 from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
 from tests.integration.http_server import Serve, say, servers
 

@@ -13,16 +13,16 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.coordination import PostgresCoordination
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import AttemptError
-from domain.jobs.spec import After, JobSpec, Predecessor
-from domain.log import Meta, Unit
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.main import compose
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.spec import After, JobSpec, Predecessor
+from rota_server.domain.log import Meta, Unit
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

@@ -11,13 +11,13 @@ from uuid import UUID
 import httpx
 import pytest
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.coordination import PostgresCoordination
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
-from domain.jobs import commands as c
-from domain.ports.coordination import Registration
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.main import compose
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.ports.coordination import Registration
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import rota
-from apps.cli.up import running_system
 from rota import Client, Refused, Workflow
 from rota.testing import MemoryClient
+from rota_server.apps.cli.up import running_system
 from tests.integration.memory_tasks import add, fail, fetch, gather, never, twice
 
 Script = Callable[[Any], Any]

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from adapters.postgres import migrate as migrating
-from adapters.postgres.roles import KINDS, role_of
-from domain.errors import Unavailable
+from rota_server.adapters.postgres import migrate as migrating
+from rota_server.adapters.postgres.roles import KINDS, role_of
+from rota_server.domain.errors import Unavailable
 from tests.conftest import TestDatabase
 from tests.waiting import until
 
@@ -82,8 +82,8 @@ async def test_migrate_makes_an_address_for_each_kind_and_keeps_it(database: Tes
 
 
 def test_addresses_that_are_made_are_for_their_owner_alone(tmp_path: Path) -> None:
-    from adapters.postgres.address import PostgresAddress
-    from apps.cli.servers import keep_addresses
+    from rota_server.adapters.postgres.address import PostgresAddress
+    from rota_server.apps.cli.servers import keep_addresses
 
     address = PostgresAddress.parse("postgresql://owner:secret@db1,db2:5433/rota?sslmode=require")
     passwords = keep_addresses(tmp_path, address)
@@ -103,6 +103,6 @@ def rota_migrate(database: TestDatabase, folder: Path) -> subprocess.CompletedPr
     env = {name: value for name, value in os.environ.items() if not name.startswith("ROTA_")}
     env["ROTA_OWNER_DATABASE_URL"] = database.owner_url
     return subprocess.run(
-        [sys.executable, "-m", "apps.cli.main", "migrate", "--roles", str(folder)],
+        [sys.executable, "-m", "rota_server.apps.cli.main", "migrate", "--roles", str(folder)],
         env=env, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip

@@ -18,9 +18,9 @@ from uuid import UUID
 
 import pytest
 
-from apps.cli.up import running_system
 from rota import Client
 from rota.discovery import default_token, default_url, url_of_running
+from rota_server.apps.cli.up import running_system
 from tests.waiting import until_sync
 
 ROTA = Path(sys.executable).with_name("rota")

@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from adapters.embedded.directory import usable_port
-from adapters.embedded.process import spawn
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.migrate import migrate
-from adapters.postgres.pooling import Pooling, pooling_of
-from domain.errors import WrongSetting
 from rota import Client, RotaError
+from rota_server.adapters.embedded.directory import usable_port
+from rota_server.adapters.embedded.process import spawn
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.adapters.postgres.pooling import Pooling, pooling_of
+from rota_server.domain.errors import WrongSetting
 from tests.conftest import TestDatabase
 from tests.integration.test_addresses import ROLES, outputs_of
 from tests.integration.test_event_log_contract import submission
@@ -187,7 +187,10 @@ def running(roles: Sequence[str], env: dict[str, str], place: Path) -> Iterator[
             out = stack.enter_context((place / f"{role}-{number}.log").open("wb"))
             processes.append(
                 spawn(
-                    [sys.executable, "-P", "-m", "apps.cli.main", role], log=out, env=env, death_signal=signal.SIGKILL
+                    [sys.executable, "-P", "-m", "rota_server.apps.cli.main", role],
+                    log=out,
+                    env=env,
+                    death_signal=signal.SIGKILL,
                 )
             )
         try:

@@ -11,11 +11,11 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import make_url
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.postgres import EmbeddedPostgres
-from adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock
-from adapters.postgres.migrate import migrate
-from domain.errors import Unavailable
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.postgres import EmbeddedPostgres
+from rota_server.adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.domain.errors import Unavailable
 from tests.integration.executor_system import System, system
 from tests.integration.test_connections import SLOW
 from tests.servers import APP_PASSWORD

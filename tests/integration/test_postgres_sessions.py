@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
-from adapters.postgres.connection import Database, HotConnection
-from adapters.postgres.event_log import PostgresEventLog
-from domain.errors import Unavailable
-from domain.ids import Term
+from rota_server.adapters.postgres.connection import Database, HotConnection
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Term
 from tests.conftest import TestDatabase
 from tests.integration.coordination_tools import append_as, peer
 from tests.waiting import until

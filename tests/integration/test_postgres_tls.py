@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
-from adapters.embedded.process import unprivileged_account
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import migrate
-from domain.errors import Refused
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.postgres import SETTINGS, EmbeddedPostgres
+from rota_server.adapters.embedded.process import unprivileged_account
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import migrate
+from rota_server.domain.errors import Refused
 from tests.debian_packages import program
 from tests.servers import APP_PASSWORD
 from tests.tls import Certificates

@@ -8,7 +8,7 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from adapters.redis.access import RULES, user_line
+from rota_server.adapters.redis.access import RULES, user_line
 from tests.conftest import redis_as
 from tests.servers import split_rules
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from adapters.embedded.directory import DataDirectory
-from adapters.embedded.valkey import EmbeddedValkey
-from adapters.redis.connection import connect, execute, translated
-from domain.errors import Unavailable
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.adapters.embedded.valkey import EmbeddedValkey
+from rota_server.adapters.redis.connection import connect, execute, translated
+from rota_server.domain.errors import Unavailable
 from tests.freezing_proxy import FreezingProxy
 
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from redis.asyncio import Redis
 
-from adapters.redis.publisher import RedisPublisher
-from adapters.redis.streams import GROUP, parked_tasks, work_stream
-from adapters.redis.work_queue import RedisWorkQueue
-from adapters.redis.work_streams import RedisWorkStreams
-from domain.messaging import WorkItem
-from outbox.routing import route
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.adapters.redis.streams import GROUP, parked_tasks, work_stream
+from rota_server.adapters.redis.work_queue import RedisWorkQueue
+from rota_server.adapters.redis.work_streams import RedisWorkStreams
+from rota_server.domain.messaging import WorkItem
+from rota_server.outbox.routing import route
 from tests.integration.redis_tools import empty_redis, publish_all, until
 from tests.integration.small_log import SmallLog
 
@@ -145,7 +145,7 @@ async def test_what_lies_parked_for_long_is_looked_at_again(redis, log, publishe
 
 
 async def test_more_tasks_than_a_stream_parks_by_name_are_looked_at_again(redis, log, publisher, monkeypatch):
-    monkeypatch.setattr("adapters.redis.work_queue.PARKED_TASKS", 2)
+    monkeypatch.setattr("rota_server.adapters.redis.work_queue.PARKED_TASKS", 2)
     log.submit(4)
     await publish_all(publisher, log.events)
     old = queue_of(redis, "old", parked_seconds=0.05)

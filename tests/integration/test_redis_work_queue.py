@@ -10,17 +10,17 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from adapters.codec import decode
-from adapters.redis.connection import connect
-from adapters.redis.publisher import RedisPublisher
-from adapters.redis.streams import GROUP, work_stream, work_streams
-from adapters.redis.work_queue import RedisWorkQueue
-from adapters.redis.work_streams import RedisWorkStreams
-from domain.errors import Unavailable
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.messaging import WorkItem
-from outbox.routing import route
+from rota_server.adapters.codec import decode
+from rota_server.adapters.redis.connection import connect
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.adapters.redis.streams import GROUP, work_stream, work_streams
+from rota_server.adapters.redis.work_queue import RedisWorkQueue
+from rota_server.adapters.redis.work_streams import RedisWorkStreams
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.messaging import WorkItem
+from rota_server.outbox.routing import route
 from tests.integration.redis_tools import empty_redis, publish_all, until
 from tests.integration.small_log import SmallLog
 
@@ -275,7 +275,7 @@ async def test_a_key_of_another_type_in_a_work_streams_place_is_replaced(redis, 
 
 
 async def test_consumers_that_are_gone_are_forgotten_unless_they_hold_something(redis, log, publisher, monkeypatch):
-    monkeypatch.setattr("adapters.redis.work_queue.CONSUMER_GONE_SECONDS", 0.01)
+    monkeypatch.setattr("rota_server.adapters.redis.work_queue.CONSUMER_GONE_SECONDS", 0.01)
     log.submit(1)
     await publish_all(publisher, log.events)
     holder, idler, alive = queue_of(redis, "holder"), queue_of(redis, "idler"), queue_of(redis, "alive")

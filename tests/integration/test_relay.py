@@ -9,19 +9,19 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from adapters.redis.control import RedisControlChannel
-from adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
-from adapters.redis.server_info import streams_beyond
-from adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
-from adapters.redis.work_queue import RedisWorkQueue
-from domain.errors import Corruption, Unavailable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.log import RawEvent
-from domain.messaging import WorkItem
-from outbox import relay as relay_module
-from outbox.relay import Relay
-from outbox.routing import route
+from rota_server.adapters.redis.control import RedisControlChannel
+from rota_server.adapters.redis.publisher import ENTRY_BYTES, RedisPublisher
+from rota_server.adapters.redis.server_info import streams_beyond
+from rota_server.adapters.redis.streams import CONTROL, FEED, REFILL, work_stream
+from rota_server.adapters.redis.work_queue import RedisWorkQueue
+from rota_server.domain.errors import Corruption, Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import WorkItem
+from rota_server.outbox import relay as relay_module
+from rota_server.outbox.relay import Relay
+from rota_server.outbox.routing import route
 from tests.integration.redis_tools import Quiet, empty_redis, publish_all, until
 from tests.integration.small_log import SmallLog
 
@@ -326,7 +326,7 @@ async def test_an_outage_of_redis_is_waited_out(redis, log, publisher, monkeypat
 
 
 async def test_the_feed_is_trimmed_by_events(redis, log, publisher, monkeypatch):
-    monkeypatch.setattr("adapters.redis.publisher.FEED_EVENTS", 200)
+    monkeypatch.setattr("rota_server.adapters.redis.publisher.FEED_EVENTS", 200)
     log.submit(3_000)
     await publish_all(publisher, log.events, at_a_time=10)
     assert 20 <= await redis.xlen(FEED) <= 150
@@ -334,7 +334,7 @@ async def test_the_feed_is_trimmed_by_events(redis, log, publisher, monkeypatch)
 
 
 async def test_the_feed_is_trimmed_by_size(redis, log, publisher, monkeypatch):
-    monkeypatch.setattr("adapters.redis.publisher.FEED_BYTES", 200_000)
+    monkeypatch.setattr("rota_server.adapters.redis.publisher.FEED_BYTES", 200_000)
     log.submit(400, args={"text": "x" * 5_000})
     await publish_all(publisher, log.events, at_a_time=5)
     size = sum(len(f[b"events"]) for _, f in await redis.xrange(FEED))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters.postgres.connection import Database
-from adapters.postgres.migrate import older_than
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.migrate import older_than
 from tests.conftest import TestDatabase
 
 RELEASED = Path(__file__).with_name("released_schema.txt")

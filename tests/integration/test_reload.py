@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.up import running_system
-from apps.executor.attempts import Succeeded
-from apps.executor.processes.pool import TaskProcesses
 from rota import Client, NotFound
+from rota_server.apps.cli.up import running_system
+from rota_server.apps.executor.attempts import Succeeded
+from rota_server.apps.executor.processes.pool import TaskProcesses
 from tests.integration.task_harness import Harness
 from tests.waiting import until, until_sync
 

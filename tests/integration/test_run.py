@@ -35,7 +35,7 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def rota_run(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "apps.cli.main", "run", *words]
+    command = [sys.executable, "-m", "rota_server.apps.cli.main", "run", *words]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from apps.cli.up import running_system
 from rota import AsyncClient, Client, Conflict, NotFound, Refused, job
+from rota_server.apps.cli.up import running_system
 from tests.integration.test_up import HELLO, rota
 from tests.waiting import until_sync
 

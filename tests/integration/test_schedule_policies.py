@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from domain.ids import Version
-from domain.log import Meta, StreamWrite, Unit
-from domain.schedules import changes
-from domain.schedules.schedule import KIND, from_json
+from rota_server.domain.ids import Version
+from rota_server.domain.log import Meta, StreamWrite, Unit
+from rota_server.domain.schedules import changes
+from rota_server.domain.schedules.schedule import KIND, from_json
 from tests.integration.store.conftest import Stores, stores  # noqa: F401 - a fixture
 from tests.integration.test_schedules import World, lead, world  # noqa: F401 - a fixture
 from tests.simulation.schedule_world import DEFAULTS
@@ -300,7 +300,7 @@ async def test_schedules_are_found_by_what_they_say(world: World):  # noqa: F811
 async def test_the_row_is_what_the_stream_says(world: World):  # noqa: F811
     import orjson
 
-    from domain.schedules.schedule import fold, to_json
+    from rota_server.domain.schedules.schedule import fold, to_json
 
     await lead(world)
     await world.create(name="true", every=0.5, overlap="queue_all", catch_up={"policy": "all"})

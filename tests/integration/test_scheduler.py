@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.postgres.coordination import PostgresCoordination
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptError, JobDispatched
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptError, JobDispatched
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

@@ -11,18 +11,18 @@ from uuid import UUID
 
 import pytest
 
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.fence import PostgresFence
-from adapters.redis.streams import work_stream
-from apps.scheduler.service import LEADERSHIP_STREAM
-from domain.errors import Unavailable
-from domain.ids import Term
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide
-from domain.jobs.events import DecisionRefused, JobDispatched, LeaderElected
-from domain.leader_state import UNSEEN_GRACE
-from domain.log import AppendResult, Unit
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.adapters.redis.streams import work_stream
+from rota_server.apps.scheduler.service import LEADERSHIP_STREAM
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Term
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.events import DecisionRefused, JobDispatched, LeaderElected
+from rota_server.domain.leader_state import UNSEEN_GRACE
+from rota_server.domain.log import AppendResult, Unit
 from tests.integration.coordination_tools import coordinated
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until

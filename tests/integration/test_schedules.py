@@ -15,11 +15,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.resource_index import PostgresResourceIndex
-from domain.jobs import commands as c
-from domain.ports.indexes import ResourceRow
-from observability import tracing
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.observability import tracing
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.integration.store.conftest import Stores, stores  # noqa: F401 - a fixture
 from tests.waiting import until

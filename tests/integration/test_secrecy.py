@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.up import running_system
-from apps.executor.account import OWN, task_account
-from apps.executor.processes.channel import TaskChannel
-from domain.errors import WrongSetting
 from rota import Client
+from rota_server.apps.cli.up import running_system
+from rota_server.apps.executor.account import OWN, task_account
+from rota_server.apps.executor.processes.channel import TaskChannel
+from rota_server.domain.errors import WrongSetting
 
 PROGRAM = """
 import os, sys
-from apps.secrecy import withdraw_secrets
-from apps.settings import Settings
+from rota_server.apps.secrecy import withdraw_secrets
+from rota_server.apps.settings import Settings
 settings = withdraw_secrets(Settings(_env_file=None))
 environ = open("/proc/self/environ", "rb").read()
 assert b"hush" not in environ, environ

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.retry import RetryPolicy
 from tests.integration.executor_system import System, system
 from tests.integration.http_server import Serve, say, servers
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 import uvloop
 
-from apps.executor.attempts import Cancelled, Failed
-from apps.executor.builtin.runner import BuiltinTasks
+from rota_server.apps.executor.attempts import Cancelled, Failed
+from rota_server.apps.executor.builtin.runner import BuiltinTasks
 from tests.integration.builtin_tasks import Kept, attempt_of, failure, nowhere, run, success
 from tests.waiting import until
 

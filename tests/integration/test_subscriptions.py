@@ -12,10 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptError
-from domain.subscriptions.subscription import fold_subscription
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.subscriptions.subscription import fold_subscription
 from tests.integration.event_system import EventSystem, event_system
 from tests.integration.webhook_receiver import Received, Receiver
 from tests.waiting import until

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.executor.attempts import Cancelled, Succeeded
-from apps.executor.processes.pool import TaskProcesses
-from apps.executor.processes.runs import Patience
+from rota_server.apps.executor.attempts import Cancelled, Succeeded
+from rota_server.apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.processes.runs import Patience
 from tests.integration.task_harness import Harness, failed
 from tests.waiting import until
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.executor.attempts import Succeeded
-from apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.attempts import Succeeded
+from rota_server.apps.executor.processes.pool import TaskProcesses
 from tests.integration.task_harness import Harness, failed
 
 TASKS = Path(__file__).with_name("child_tasks.py")

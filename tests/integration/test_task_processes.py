@@ -17,9 +17,9 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from apps.executor.attempts import Attempt, Cancelled, Lost, Outcome, Succeeded
-from apps.executor.processes.pool import TaskProcesses
-from apps.executor.processes.runs import Patience, Run, outcome_of
+from rota_server.apps.executor.attempts import Attempt, Cancelled, Lost, Outcome, Succeeded
+from rota_server.apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.processes.runs import Patience, Run, outcome_of
 from tests.integration.task_harness import Harness, Recorder, failed
 from tests.waiting import until, until_sync
 
@@ -618,8 +618,8 @@ async def test_the_process_and_its_children_end_when_the_executor_is_killed(tmp_
 
 EXECUTOR = """
 import asyncio, sys, uuid
-from apps.executor.attempts import Attempt
-from apps.executor.processes.pool import TaskProcesses
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.apps.executor.processes.pool import TaskProcesses
 
 async def main(tasks, path):
     processes = TaskProcesses([tasks], count=1, slots=4)

@@ -19,10 +19,10 @@ import orjson
 import pytest
 
 import rota
-from adapters.embedded.process import can_reach
-from domain.jobs import commands as c
-from domain.jobs.job import Job
-from domain.jobs.retry import RetryPolicy
+from rota_server.adapters.embedded.process import can_reach
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.retry import RetryPolicy
 from tests.conftest import TestDatabase, as_kind, redis_as
 from tests.integration.executor_system import System, children_of, system, wait_gone
 from tests.waiting import until
@@ -131,7 +131,7 @@ def executor_of(found: System, place: Path) -> Iterator[subprocess.Popen[bytes]]
         "ROTA_TASK_USER": USER,
         "ROTA_ALLOW_SHELL": "true",
     }
-    command = [str(python), "-P", "-m", "apps.cli.main", "executor"]
+    command = [str(python), "-P", "-m", "rota_server.apps.cli.main", "executor"]
     with (place / "executor.log").open("wb") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as one:
         try:
             yield one

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.up import running_system
 from rota import Client
+from rota_server.apps.cli.up import running_system
 from tests.otlp import Collector, Seen, collector
 from tests.waiting import until_sync
 

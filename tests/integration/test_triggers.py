@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from adapters.postgres.event_log import PostgresEventLog
-from domain.errors import Unavailable
-from domain.ids import Position, Term, Version, event_stream_id
-from domain.jobs.events import EventPublished
-from domain.log import AppendResult, Meta, StreamWrite, Unit
-from domain.triggers.trigger import fold_trigger, triggered_job_id
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position, Term, Version, event_stream_id
+from rota_server.domain.jobs.events import EventPublished
+from rota_server.domain.log import AppendResult, Meta, StreamWrite, Unit
+from rota_server.domain.triggers.trigger import fold_trigger, triggered_job_id
 from tests.integration.event_system import EVENT, JOB, STRUCTURED, EventSystem, event_system
 from tests.waiting import until
 

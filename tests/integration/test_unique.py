@@ -10,19 +10,19 @@ from uuid import UUID
 
 import pytest
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from apps.settings import Settings
-from apps.store.jobs.handlers import Jobs
-from apps.store.main import compose
-from domain.errors import RotaError
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.events import JobCancelled, UniqueClaimed
-from domain.jobs.job import Job, evolve
-from domain.log import Meta
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.main import compose
+from rota_server.domain.errors import RotaError
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import JobCancelled, UniqueClaimed
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.log import Meta
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 
@@ -94,7 +94,7 @@ async def play_executor(system: SchedulerSystem, jobs: Jobs, rng: random.Random)
 
 
 def _any() -> Any:
-    from domain.ports.indexes import JobFilter
+    from rota_server.domain.ports.indexes import JobFilter
 
     return JobFilter()
 

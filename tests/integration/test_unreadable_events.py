@@ -12,17 +12,17 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.server_info import database_facts
-from adapters.redis.work_queue import RedisWorkQueue
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
-from domain.events import Event, unreadable_types
-from domain.ids import Version
-from domain.jobs.job import head_of
-from domain.log import Meta, StreamWrite, Unit
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.server_info import database_facts
+from rota_server.adapters.redis.work_queue import RedisWorkQueue
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.main import compose
+from rota_server.domain.events import Event, unreadable_types
+from rota_server.domain.ids import Version
+from rota_server.domain.jobs.job import head_of
+from rota_server.domain.log import Meta, StreamWrite, Unit
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
 

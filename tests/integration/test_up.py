@@ -15,8 +15,8 @@ import asyncpg
 import psutil
 import pytest
 
-from apps.cli.up import running_system
 from rota import Client
+from rota_server.apps.cli.up import running_system
 from tests import role_processes
 from tests.waiting import until_sync
 

@@ -11,15 +11,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.main import compose
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptError
-from domain.workflows.workflow import fold_workflow, head_of_workflow
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.main import compose
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.workflows.workflow import fold_workflow, head_of_workflow
 from tests.integration.scheduler_system import Node, SchedulerSystem, scheduler_system
 from tests.waiting import until
 

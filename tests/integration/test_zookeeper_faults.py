@@ -14,15 +14,15 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.fence import PostgresFence
-from adapters.postgres.migrate import forget_term
-from adapters.zookeeper.coordination import ZooKeeperCoordination
-from adapters.zookeeper.session import SESSION_SECONDS
-from domain.errors import NotLeader, Unavailable
-from domain.ids import Term
-from domain.ports.coordination import Coordination
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.fence import PostgresFence
+from rota_server.adapters.postgres.migrate import forget_term
+from rota_server.adapters.zookeeper.coordination import ZooKeeperCoordination
+from rota_server.adapters.zookeeper.session import SESSION_SECONDS
+from rota_server.domain.errors import NotLeader, Unavailable
+from rota_server.domain.ids import Term
+from rota_server.domain.ports.coordination import Coordination
 from tests.conftest import TestDatabase
 from tests.integration.coordination_tools import SOON_SECONDS, append_as, coordinated, peer
 from tests.waiting import until

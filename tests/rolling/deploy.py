@@ -14,8 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from domain.ids import Position
 from rota import Client, Unreachable
+from rota_server.domain.ids import Position
 from tests import servers
 from tests.chaos.system import RETRY, check_promises
 from tests.conftest import RUN

@@ -15,17 +15,17 @@ from uuid import UUID
 
 import orjson
 
-from adapters.codec import decode, encode_event, encode_meta
-from domain.events import Event
-from domain.ids import Position, Version, resource_id
-from domain.log import Meta, RawEvent, Recorded, ResourceHead
-from domain.recurrence.calendars import Calendar, parse_calendar
-from domain.recurrence.times import Nominal, nominal_times
-from domain.schedules import changes, ticking
-from domain.schedules import definition as definitions
-from domain.schedules import events as e
-from domain.schedules.presence import Presence
-from domain.schedules.schedule import KIND, Schedule, evolve, fold, from_json, to_json
+from rota_server.adapters.codec import decode, encode_event, encode_meta
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Version, resource_id
+from rota_server.domain.log import Meta, RawEvent, Recorded, ResourceHead
+from rota_server.domain.recurrence.calendars import Calendar, parse_calendar
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.schedules import changes, ticking
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.presence import Presence
+from rota_server.domain.schedules.schedule import KIND, Schedule, evolve, fold, from_json, to_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 META = Meta(actor="simulation")

@@ -7,8 +7,8 @@ from datetime import timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.schedules.presence import Presence
-from domain.schedules.ticking import ON_TIME
+from rota_server.domain.schedules.presence import Presence
+from rota_server.domain.schedules.ticking import ON_TIME
 from tests.simulation.schedule_world import START, Leader, World
 
 SECOND = timedelta(seconds=1)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from domain.jobs import commands as c
-from domain.jobs.job import Job
-from domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.retry import RetryPolicy
 from tests.simulation.world import STEP, Executor, Leader, World
 
 JOBS = 10_000

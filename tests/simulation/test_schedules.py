@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import NotPossible
-from domain.schedules import changes
+from rota_server.domain.errors import NotPossible
+from rota_server.domain.schedules import changes
 from tests.simulation.schedule_world import DEFAULTS, START, Leader, World, due, next_due, settle
 
 RULES: tuple[dict[str, Any], ...] = (

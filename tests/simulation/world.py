@@ -13,18 +13,18 @@ from uuid import UUID
 
 import orjson
 
-from adapters.codec import encode_event
-from domain.errors import Conflict, NotLeader, Unavailable
-from domain.events import Event
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide
-from domain.jobs.events import AttemptError, AttemptStarted
-from domain.jobs.job import Job, evolve
-from domain.jobs.spec import JobSpec
-from domain.leader_state import HORIZON, Decision, LeaderState, RunningAttempt
-from domain.log import Meta, Recorded
-from domain.messaging import FeedEvent
+from rota_server.adapters.codec import encode_event
+from rota_server.domain.errors import Conflict, NotLeader, Unavailable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.events import AttemptError, AttemptStarted
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.leader_state import HORIZON, Decision, LeaderState, RunningAttempt
+from rota_server.domain.log import Meta, Recorded
+from rota_server.domain.messaging import FeedEvent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STEP = timedelta(milliseconds=50)

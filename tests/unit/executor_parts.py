@@ -13,31 +13,31 @@ import orjson
 from prometheus_client import CollectorRegistry
 from uuid_utils.compat import uuid7
 
-from adapters.codec import encode_event
-from adapters.group_commit import GroupCommit
-from apps.executor.attempt_reconciler import AttemptReconciler
-from apps.executor.attempt_runs import AttemptRuns
-from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
-from apps.executor.claiming import Claimer
-from apps.executor.metrics import AttemptMetrics
-from apps.executor.output import OutputKeeper
-from apps.executor.predecessors import Predecessors
-from apps.executor.reporting import Reporter
-from apps.executor.secret_sources import SecretSources
-from apps.executor.service import Executor
-from apps.executor.slots import Slots
-from domain.errors import Unavailable
-from domain.events import Event
-from domain.ids import Position, Term, Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job, fold
-from domain.jobs.spec import JobSpec
-from domain.leader_state import RunningAttempt
-from domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
-from domain.messaging import CancelNotice, WorkItem
-from domain.ports.indexes import HeadRow
-from domain.ports.job_logs import LogPart
+from rota_server.adapters.codec import encode_event
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.apps.executor.attempt_reconciler import AttemptReconciler
+from rota_server.apps.executor.attempt_runs import AttemptRuns
+from rota_server.apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
+from rota_server.apps.executor.claiming import Claimer
+from rota_server.apps.executor.metrics import AttemptMetrics
+from rota_server.apps.executor.output import OutputKeeper
+from rota_server.apps.executor.predecessors import Predecessors
+from rota_server.apps.executor.reporting import Reporter
+from rota_server.apps.executor.secret_sources import SecretSources
+from rota_server.apps.executor.service import Executor
+from rota_server.apps.executor.slots import Slots
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.leader_state import RunningAttempt
+from rota_server.domain.log import Appended, AppendResult, Conflicted, Meta, Recorded, Unit
+from rota_server.domain.messaging import CancelNotice, WorkItem
+from rota_server.domain.ports.indexes import HeadRow
+from rota_server.domain.ports.job_logs import LogPart
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEST = Meta(actor="test")

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from adapters.http.addresses import AddressRefused, check_address, check_host
+from rota_server.adapters.http.addresses import AddressRefused, check_address, check_host
 
 REFUSED = [
     # metadata services

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from apps.api_tokens import ApiToken, parse_tokens
-from apps.settings import load_settings
-from apps.store.http.failures import ADDRESSES_LIMIT, FREE, WAITING_LIMIT, AccessFailures
+from rota_server.apps.api_tokens import ApiToken, parse_tokens
+from rota_server.apps.settings import load_settings
+from rota_server.apps.store.http.failures import ADDRESSES_LIMIT, FREE, WAITING_LIMIT, AccessFailures
 
 A, B = "a" * 16, "b" * 40
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from apps.calendar_reading import read_calendar
-from domain.errors import Rejected
+from rota_server.apps.calendar_reading import read_calendar
+from rota_server.domain.errors import Rejected
 from tests.waiting import until
 
 HOURS = ",".join(str(hour) for hour in range(24))

@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from domain.cloudevents import is_absolute_uri, is_media_type, is_uri_reference, parse_timestamp, string_problem
+from rota_server.domain.cloudevents import (
+    is_absolute_uri,
+    is_media_type,
+    is_uri_reference,
+    parse_timestamp,
+    string_problem,
+)
 
 
 @pytest.mark.parametrize(

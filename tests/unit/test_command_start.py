@@ -13,7 +13,7 @@ HEAVY = ("sqlalchemy", "alembic", "asyncpg", "redis", "kazoo", "faststream", "fa
 @pytest.fixture(scope="module")
 def imported() -> set[str]:
     """The packages that `import apps.cli.main` brings along."""
-    program = "import sys, apps.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    program = "import sys, rota_server.apps.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.split())
 

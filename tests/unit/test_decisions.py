@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.codec import decode, encode_event, encode_meta
-from domain import events as domain_events
-from domain.errors import Conflict, NotPossible, Unreadable
-from domain.events import Event, event_from_json, event_types
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.jobs import events as e
-from domain.jobs.decisions import decide
-from domain.jobs.events import AttemptError
-from domain.jobs.job import ENDED, Job, evolve, fold, foresee, head_of
-from domain.jobs.retry import RetryPolicy
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, RawEvent, Recorded
+from rota_server.adapters.codec import decode, encode_event, encode_meta
+from rota_server.domain import events as domain_events
+from rota_server.domain.errors import Conflict, NotPossible, Unreadable
+from rota_server.domain.events import Event, event_from_json, event_types
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs import events as e
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.job import ENDED, Job, evolve, fold, foresee, head_of
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, RawEvent, Recorded
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 META = Meta(actor="test")

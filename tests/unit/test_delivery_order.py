@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from domain.ids import Position
-from domain.subscriptions.deliveries import Delivery
-from domain.subscriptions.delivery_order import DeliveryOrder, Item
+from rota_server.domain.ids import Position
+from rota_server.domain.subscriptions.deliveries import Delivery
+from rota_server.domain.subscriptions.delivery_order import DeliveryOrder, Item
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 A, B = UUID(int=1), UUID(int=2)

@@ -11,15 +11,15 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide
-from domain.jobs.dependencies import ENDS, FAILED, OPEN, REPEAT, Dependencies, Status, judge
-from domain.jobs.events import AttemptError
-from domain.jobs.job import Job, evolve
-from domain.jobs.retry import RetryPolicy
-from domain.jobs.spec import After, JobSpec, Predecessor
-from domain.log import Meta, Recorded
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide
+from rota_server.domain.jobs.dependencies import ENDS, FAILED, OPEN, REPEAT, Dependencies, Status, judge
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.spec import After, JobSpec, Predecessor
+from rota_server.domain.log import Meta, Recorded
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 META = Meta(actor="test")

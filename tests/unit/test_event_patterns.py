@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.matching.paths import MISSING, event_view, find, parse_path, split_name
-from domain.matching.patterns import compile_pattern
-from domain.matching.templates import check_template, holes, is_template, render
+from rota_server.domain.errors import Rejected
+from rota_server.domain.matching.paths import MISSING, event_view, find, parse_path, split_name
+from rota_server.domain.matching.patterns import compile_pattern
+from rota_server.domain.matching.templates import check_template, holes, is_template, render
 
 STORED = {
     "id": "1", "source": "/shop/eu", "type": "order.paid", "subject": None, "time": None,

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.matching.patterns import MATCH_STEPS, compile_pattern
-from domain.matching.templates import RENDERED_LIMIT_CHARS, render
-from domain.work import TooMuchWork, Work
+from rota_server.domain.errors import Rejected
+from rota_server.domain.matching.patterns import MATCH_STEPS, compile_pattern
+from rota_server.domain.matching.templates import RENDERED_LIMIT_CHARS, render
+from rota_server.domain.work import TooMuchWork, Work
 
 LONGEST_SECONDS = 5.0
 """On a machine with ten other things to do. Without a bound the first pattern took 45 s."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from domain.executors import Abilities, serves
-from domain.ports.coordination import Member
+from rota_server.domain.executors import Abilities, serves
+from rota_server.domain.ports.coordination import Member
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,14 +10,14 @@ from uuid import UUID
 
 import pytest
 
-from apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
-from apps.executor.processes.runs import Patience
-from apps.executor.reporting import RESULT_LIMIT_BYTES, writable
-from domain.jobs import commands as c
-from domain.jobs.events import AttemptSucceeded
-from domain.jobs.retry import RetryPolicy
-from domain.leader_state import BEGIN_LIMIT, DEADLINE_GRACE
-from domain.log import Unit
+from rota_server.apps.executor.attempts import Cancelled, Failed, Lost, Succeeded
+from rota_server.apps.executor.processes.runs import Patience
+from rota_server.apps.executor.reporting import RESULT_LIMIT_BYTES, writable
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import AttemptSucceeded
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.leader_state import BEGIN_LIMIT, DEADLINE_GRACE
+from rota_server.domain.log import Unit
 from tests.unit.executor_parts import FAILED, MemoryLog, MemoryQueue, TestExecutor, TestRunner, item_of
 from tests.waiting import until
 
@@ -148,7 +148,7 @@ async def test_a_result_that_the_log_refuses_unexpectedly_is_kept(times: int, mo
     async def soon(_backoff: object) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr("apps.service.Backoff.pause", soon)
+    monkeypatch.setattr("rota_server.apps.service.Backoff.pause", soon)
     world = World()
     refusals = iter(range(times))
 
@@ -432,7 +432,7 @@ async def test_a_drain_during_a_claim_neither_loses_nor_hides_what_was_taken() -
 
 
 async def test_a_drain_ends_although_the_log_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apps.executor.service.GIVE_BACK_SECONDS", 0.05)
+    monkeypatch.setattr("rota_server.apps.executor.service.GIVE_BACK_SECONDS", 0.05)
     world = World()
     async with world.parts.working():
         job_id = await world.started()

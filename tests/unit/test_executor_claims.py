@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from apps.executor.attempts import Failed
-from domain.events import UnreadableEvent
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.messaging import WorkItem
+from rota_server.apps.executor.attempts import Failed
+from rota_server.domain.events import UnreadableEvent
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.messaging import WorkItem
 from tests.unit.executor_parts import NOW, MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from adapters.proofs import Proofs
-from apps.executor import attempt_reconciler
-from domain.jobs import commands as c
+from rota_server.adapters.proofs import Proofs
+from rota_server.apps.executor import attempt_reconciler
+from rota_server.domain.jobs import commands as c
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

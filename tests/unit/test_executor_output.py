@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from apps.executor import output as module
-from apps.executor.attempts import Attempt, Succeeded
-from apps.executor.output import ATTEMPT_LIMIT_CHARS, OutputKeeper, Progress
-from domain.errors import Unavailable
-from domain.ports.job_logs import LogPart
+from rota_server.apps.executor import output as module
+from rota_server.apps.executor.attempts import Attempt, Succeeded
+from rota_server.apps.executor.output import ATTEMPT_LIMIT_CHARS, OutputKeeper, Progress
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ports.job_logs import LogPart
 from tests.unit.executor_parts import MemoryLog, MemoryLogs, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

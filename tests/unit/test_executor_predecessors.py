@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from apps.executor.predecessors import RESULTS_LIMIT_BYTES
-from domain.jobs import commands as c
-from domain.jobs.spec import After, Predecessor
+from rota_server.apps.executor.predecessors import RESULTS_LIMIT_BYTES
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.spec import After, Predecessor
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 
@@ -92,7 +92,7 @@ async def test_a_job_waits_for_results_while_the_log_is_away_and_can_be_cancelle
         world.log.sizes_away = True  # type: ignore[attr-defined]
 
         async def away(ids: Any) -> dict[UUID, int]:
-            from domain.errors import Unavailable
+            from rota_server.domain.errors import Unavailable
 
             if world.log.sizes_away:  # type: ignore[attr-defined]
                 raise Unavailable("away", server="postgres")

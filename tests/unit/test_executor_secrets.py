@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from apps.executor.attempts import Failed
-from apps.executor.masking import SecretFilter
-from apps.executor.secret_sources import SecretSources
-from domain.jobs import commands as c
-from domain.jobs.spec import After, Predecessor
+from rota_server.apps.executor.attempts import Failed
+from rota_server.apps.executor.masking import SecretFilter
+from rota_server.apps.executor.secret_sources import SecretSources
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.spec import After, Predecessor
 from tests.unit.executor_parts import MemoryLog, MemoryQueue, TestExecutor, item_of
 from tests.waiting import until
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from apps.cli.imports.crontab import parse_crontab
-from apps.cli.imports.eventbridge import parse_eventbridge
-from apps.cli.imports.found import Found, Wanted, plan_of_found
-from apps.cli.imports.kubernetes import parse_manifests
-from apps.cli.imports.on_calendar import rule_of
-from apps.cli.imports.plans import Names, plan_of_entry
-from apps.cli.imports.quartz import parse_quartz
-from apps.cli.imports.systemd import parse_timer, seconds_of
-from apps.store.schedules.parsing import parse_schedule
-from domain.errors import Rejected
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
+from rota_server.apps.cli.imports.crontab import parse_crontab
+from rota_server.apps.cli.imports.eventbridge import parse_eventbridge
+from rota_server.apps.cli.imports.found import Found, Wanted, plan_of_found
+from rota_server.apps.cli.imports.kubernetes import parse_manifests
+from rota_server.apps.cli.imports.on_calendar import rule_of
+from rota_server.apps.cli.imports.plans import Names, plan_of_entry
+from rota_server.apps.cli.imports.quartz import parse_quartz
+from rota_server.apps.cli.imports.systemd import parse_timer, seconds_of
+from rota_server.apps.store.schedules.parsing import parse_schedule
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "imports"
 CASES = Path(__file__).parents[1] / "cases"

@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters.group_commit import GroupCommit
-from domain.errors import Unavailable, Unexpected
-from domain.ids import Position, Term, Version
-from domain.jobs.events import LeaderElected
-from domain.log import Appended, AppendResult, Meta, StreamWrite, Unit
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.domain.errors import Unavailable, Unexpected
+from rota_server.domain.ids import Position, Term, Version
+from rota_server.domain.jobs.events import LeaderElected
+from rota_server.domain.log import Appended, AppendResult, Meta, StreamWrite, Unit
 from tests.waiting import until
 
 

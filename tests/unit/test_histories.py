@@ -9,20 +9,20 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from adapters.memory.event_log import MemoryEventLog, MemoryResourceIndex
-from apps import calendar_versions, histories
-from apps.calendar_versions import versions_of
-from apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since, version_at
-from apps.store.jobs.histories import job_from
-from domain.errors import Unreadable
-from domain.ids import Version, resource_id
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import AttemptError, EventPublished, ProgressReported
-from domain.jobs.job import Job, fold
-from domain.jobs.spec import JobSpec
-from domain.log import Meta, RawEvent, StreamWrite, Unit
-from domain.schedules import calendars
+from rota_server.adapters.memory.event_log import MemoryEventLog, MemoryResourceIndex
+from rota_server.apps import calendar_versions, histories
+from rota_server.apps.calendar_versions import versions_of
+from rota_server.apps.histories import histories_of, history_of, job_since, jobs_of, jobs_since, version_at
+from rota_server.apps.store.jobs.histories import job_from
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.ids import Version, resource_id
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import AttemptError, EventPublished, ProgressReported
+from rota_server.domain.jobs.job import Job, fold
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Meta, RawEvent, StreamWrite, Unit
+from rota_server.domain.schedules import calendars
 
 META = Meta(actor="test")
 NOW = datetime(2027, 1, 1, tzinfo=UTC)

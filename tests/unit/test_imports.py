@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.cli.imports.crontab import Entry, parse_crontab
-from apps.cli.imports.plans import Names, Plan, plan_of_entry, plan_of_line, stale
-from apps.cli.imports.workflows import parse_workflow
-from apps.store.schedules.parsing import parse_schedule
-from domain.builtin.tasks import check_arguments
-from domain.recurrence.cron import parse_cron
+from rota_server.apps.cli.imports.crontab import Entry, parse_crontab
+from rota_server.apps.cli.imports.plans import Names, Plan, plan_of_entry, plan_of_line, stale
+from rota_server.apps.cli.imports.workflows import parse_workflow
+from rota_server.apps.store.schedules.parsing import parse_schedule
+from rota_server.domain.builtin.tasks import check_arguments
+from rota_server.domain.recurrence.cron import parse_cron
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "imports"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

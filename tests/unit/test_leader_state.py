@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.errors import Corruption
-from domain.ids import Position, Version
-from domain.jobs import commands as c
-from domain.leader_state import DEADLINE_GRACE, GONE_GRACE, REPEAT, UNSEEN_GRACE, LeaderState
-from domain.messaging import FeedEvent
-from domain.timers import HORIZON
+from rota_server.domain.errors import Corruption
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.leader_state import DEADLINE_GRACE, GONE_GRACE, REPEAT, UNSEEN_GRACE, LeaderState
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.timers import HORIZON
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apps.executor.builtin.email_send import check_header
-from apps.executor.builtin.errors import TaskFailed
-from domain.builtin.mail_fields import address_problem, subject_problem
-from domain.builtin.tasks import check_arguments
-from domain.errors import Rejected
+from rota_server.apps.executor.builtin.email_send import check_header
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.domain.builtin.mail_fields import address_problem, subject_problem
+from rota_server.domain.builtin.tasks import check_arguments
+from rota_server.domain.errors import Rejected
 
 LETTER: dict[str, Any] = {"to": "a@example.org", "subject": "s", "text": "hello"}
 BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029\x00\x07\x1b\x7f"

@@ -13,15 +13,11 @@ from typing import Any
 
 import pytest
 
-import adapters
-import apps
-import domain
-import observability
-import outbox
 import rota
-from apps.store.events.cloudevents import _header_text
-from domain.cloudevents import is_media_type, is_uri_reference
-from domain.errors import Rejected
+from rota_server import adapters, apps, domain, observability, outbox
+from rota_server.apps.store.events.cloudevents import _header_text
+from rota_server.domain.cloudevents import is_media_type, is_uri_reference
+from rota_server.domain.errors import Rejected
 
 LENGTH = 12_000
 SECONDS = 0.1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.jobs.plain_secrets import FOUND_LIMIT, plain_secrets
+from rota_server.domain.jobs.plain_secrets import FOUND_LIMIT, plain_secrets
 
 SUSPICIOUS: list[dict[str, Any]] = [
     {"headers": {"Authorization": "Bearer abcdefgh"}},

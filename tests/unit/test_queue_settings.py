@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from apps.cli.main import _settings
-from apps.cli.output import Failure
-from apps.settings import Settings
+from rota_server.apps.cli.main import _settings
+from rota_server.apps.cli.output import Failure
+from rota_server.apps.settings import Settings
 
 
 @pytest.mark.parametrize("name", ["*", "mail*", "a b", "x" * 101, "grün", "a/b"])

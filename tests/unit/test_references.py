@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from domain.errors import Rejected
-from domain.jobs.references import check_references, references_in, resolved
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.references import check_references, references_in, resolved
 
 RESULTS = {"extract": {"body": {"items": [{"a.b": 1}, 2]}, "9": "nine"}, "none": None}
 

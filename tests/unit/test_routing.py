@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import pytest
 
-from adapters.codec import encode_event
-from domain import events
-from domain.ids import Position, Version
-from domain.jobs import events as e
-from domain.jobs.spec import JobSpec
-from domain.log import RawEvent
-from domain.messaging import CancelNotice, Dispatch
-from observability import unreadable
-from outbox.routing import route
+from rota_server.adapters.codec import encode_event
+from rota_server.domain import events
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import events as e
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import RawEvent
+from rota_server.domain.messaging import CancelNotice, Dispatch
+from rota_server.observability import unreadable
+from rota_server.outbox.routing import route
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 

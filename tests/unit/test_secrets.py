@@ -13,12 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.executor import secret_sources
-from apps.executor.attempts import Attempt, Failed, Succeeded
-from apps.executor.masking import MASK, Masker, MaskingSink
-from apps.executor.secret_sources import NoSecret, SecretSources, parse_grants, taken_from
-from domain.errors import Rejected
-from domain.jobs.secret_references import check_secrets, names_secrets, refuse_foreign_secrets, revealed, secrets_in
+from rota_server.apps.executor import secret_sources
+from rota_server.apps.executor.attempts import Attempt, Failed, Succeeded
+from rota_server.apps.executor.masking import MASK, Masker, MaskingSink
+from rota_server.apps.executor.secret_sources import NoSecret, SecretSources, parse_grants, taken_from
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.secret_references import (
+    check_secrets,
+    names_secrets,
+    refuse_foreign_secrets,
+    revealed,
+    secrets_in,
+)
 from tests.integration.builtin_tasks import Kept, attempt_of
 
 TOKEN = 's3cr3t/"t\u00f6ken"+\\x'

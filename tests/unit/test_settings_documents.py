@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.cli.settings_page import settings_page
-from apps.settings import PREFIX, Settings
+from rota_server.apps.cli.settings_page import settings_page
+from rota_server.apps.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 OF_CLIENTS = {"URL", "TOKEN"}

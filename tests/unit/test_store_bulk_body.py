@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.store.jobs import bulk_body
-from apps.store.jobs.bulk_body import ITEM_LIMIT_BYTES, array_body, lines_body
-from domain.errors import Rejected
+from rota_server.apps.store.jobs import bulk_body
+from rota_server.apps.store.jobs.bulk_body import ITEM_LIMIT_BYTES, array_body, lines_body
+from rota_server.domain.errors import Rejected
 
 LIMIT = 20
 ANYTHING = st.recursive(

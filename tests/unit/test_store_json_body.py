@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.store.http import json_body
-from apps.store.http.fields import digest_of
-from apps.store.http.json_body import DEPTH_LIMIT, NESTING_LIMIT, check_depth, load_json
-from apps.store.jobs.parsing import parse_job
-from domain.errors import Rejected
+from rota_server.apps.store.http import json_body
+from rota_server.apps.store.http.fields import digest_of
+from rota_server.apps.store.http.json_body import DEPTH_LIMIT, NESTING_LIMIT, check_depth, load_json
+from rota_server.apps.store.jobs.parsing import parse_job
+from rota_server.domain.errors import Rejected
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=10)
 FITTING = st.recursive(

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import orjson
 
-from adapters.codec import encode_event
-from domain.events import event_from_json
-from domain.jobs import events as e
-from domain.jobs.retry import RetryPolicy
-from domain.jobs.spec import After, JobSpec, Origin, Predecessor, Unique, spec_from_json
-from domain.stored import without_defaults
+from rota_server.adapters.codec import encode_event
+from rota_server.domain.events import event_from_json
+from rota_server.domain.jobs import events as e
+from rota_server.domain.jobs.retry import RetryPolicy
+from rota_server.domain.jobs.spec import After, JobSpec, Origin, Predecessor, Unique, spec_from_json
+from rota_server.domain.stored import without_defaults
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 FULL = JobSpec(

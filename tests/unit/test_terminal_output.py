@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.cli.output import harmless, json_text, print_fields, print_json, print_table, say
+from rota_server.apps.cli.output import harmless, json_text, print_fields, print_json, print_table, say
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m[/wf][red]\x00\x7f\u202eexe.txt\u2066\rOK\n\u2028\ud800"
 OBEYED = set("\x00\x07\x1b\x7f\x9b\u202e\u2066\r\u2028")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ids import Position
-from domain.timers import HORIZON, Timers
+from rota_server.domain.ids import Position
+from rota_server.domain.timers import HORIZON, Timers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.api_tokens import parse_tokens
-from apps.cli import tokens
-from apps.cli.output import Failure
+from rota_server.apps.api_tokens import parse_tokens
+from rota_server.apps.cli import tokens
+from rota_server.apps.cli.output import Failure
 
 
 def test_a_new_token_is_one_that_the_store_takes(capsys: pytest.CaptureFixture[str]):

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.codec import encode_event
-from domain.errors import NotUnique
-from domain.events import event_from_json
-from domain.ids import Position, Version
-from domain.jobs import uniqueness
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import UniqueClaimed
-from domain.jobs.job import STATES, Job
-from domain.jobs.spec import JobSpec, OnConflict, Unique, UniqueScope
-from domain.log import Meta
+from rota_server.adapters.codec import encode_event
+from rota_server.domain.errors import NotUnique
+from rota_server.domain.events import event_from_json
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import uniqueness
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import UniqueClaimed
+from rota_server.domain.jobs.job import STATES, Job
+from rota_server.domain.jobs.spec import JobSpec, OnConflict, Unique, UniqueScope
+from rota_server.domain.log import Meta
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 SCOPES: tuple[UniqueScope, ...] = ("queued", "running", "unfinished", "seconds")

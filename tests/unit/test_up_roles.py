@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from adapters.embedded.directory import DataDirectory
-from apps.cli.up import Plan, _roles
-from apps.settings import Settings
-from apps.supervisor import Role, Supervisor
+from rota_server.adapters.embedded.directory import DataDirectory
+from rota_server.apps.cli.up import Plan, _roles
+from rota_server.apps.settings import Settings
+from rota_server.apps.supervisor import Role, Supervisor
 
 PLAN = Plan(data_dir=Path(".rota"), host="127.0.0.1", port=3000, executors=2, schedulers=1, tasks=())
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.builtin.tasks import check_arguments
-from domain.errors import Rejected
-from domain.urls import has_userinfo, ipv4_meant, url_problem
+from rota_server.domain.builtin.tasks import check_arguments
+from rota_server.domain.errors import Rejected
+from rota_server.domain.urls import has_userinfo, ipv4_meant, url_problem
 
 IMPOSSIBLE = [
     "http://example.org:65536/",

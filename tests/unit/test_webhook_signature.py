@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from adapters.http.webhooks import new_secret, sign, usable_secret
 from rota import WebhookInvalid, WebhookSecretUnusable, verify_webhook
+from rota_server.adapters.http.webhooks import new_secret, sign, usable_secret
 
 BODY = json.dumps({"type": "rota.JobSubmitted", "id": "5"}).encode()
 

@@ -11,11 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import NotPossible, Unreadable
-from domain.workflows import workflow as w
-from domain.workflows.graphs import find_circle, in_order
-from domain.workflows.watch import CANCEL_REPEAT, WorkflowWatch
-from domain.workflows.workflow import Workflow, evolve_workflow, fold_workflow, head_of_workflow, reconcile, workflow_of
+from rota_server.domain.errors import NotPossible, Unreadable
+from rota_server.domain.workflows import workflow as w
+from rota_server.domain.workflows.graphs import find_circle, in_order
+from rota_server.domain.workflows.watch import CANCEL_REPEAT, WorkflowWatch
+from rota_server.domain.workflows.workflow import (
+    Workflow,
+    evolve_workflow,
+    fold_workflow,
+    head_of_workflow,
+    reconcile,
+    workflow_of,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SUBMITTED = w.WorkflowSubmitted(name="w", total=2, nodes={"a": [], "b": ["a"]})

@@ -10,17 +10,17 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from apps.cli.arguments import guessed
-from apps.cli.imports.crontab import Problem, parse_crontab
-from apps.cli.imports.eventbridge import parse_eventbridge
-from apps.cli.imports.found import Found, Wanted, plan_of_found
-from apps.cli.imports.kubernetes import parse_manifests
-from apps.cli.imports.plans import Names, plan_of_entry, plan_of_line
-from apps.cli.imports.quartz import parse_quartz
-from apps.cli.imports.running import Import, add_plan, finish, machine_timezone, read_files, zone_option
-from apps.cli.imports.systemd import parse_timer
-from apps.cli.imports.workflows import parse_workflow
-from apps.cli.output import Failure
+from rota_server.apps.cli.arguments import guessed
+from rota_server.apps.cli.imports.crontab import Problem, parse_crontab
+from rota_server.apps.cli.imports.eventbridge import parse_eventbridge
+from rota_server.apps.cli.imports.found import Found, Wanted, plan_of_found
+from rota_server.apps.cli.imports.kubernetes import parse_manifests
+from rota_server.apps.cli.imports.plans import Names, plan_of_entry, plan_of_line
+from rota_server.apps.cli.imports.quartz import parse_quartz
+from rota_server.apps.cli.imports.running import Import, add_plan, finish, machine_timezone, read_files, zone_option
+from rota_server.apps.cli.imports.systemd import parse_timer
+from rota_server.apps.cli.imports.workflows import parse_workflow
+from rota_server.apps.cli.output import Failure
 
 app = App(name="import", help="Turn what other schedulers run by into schedules. Changes nothing without --apply.")
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.errors import Rejected
-from domain.recurrence.cron import parse_cron, surprise
-from domain.recurrence.limits import JITTER_SECONDS_MAXIMUM
-from domain.recurrence.zones import parse_zone_name
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.cron import parse_cron, surprise
+from rota_server.domain.recurrence.limits import JITTER_SECONDS_MAXIMUM
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 ASSIGNMENT = re.compile(r"""("[^"]*"|'[^']*'|[^\s=]+)[ \t]*=[ \t]*(.*)""", re.DOTALL)
 WORD = re.compile(r"(\S+)[ \t]*")

@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from apps.cli.imports.crontab import Problem
-from apps.cli.imports.found import Found
-from apps.cli.imports.quartz import rule_of
-from apps.cli.imports.values import LinedMapping, load
-from domain.errors import Rejected
-from domain.recurrence.zones import parse_zone_name
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.apps.cli.imports.found import Found
+from rota_server.apps.cli.imports.quartz import rule_of
+from rota_server.apps.cli.imports.values import LinedMapping, load
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 _EXPRESSION = re.compile(r"(cron|rate|at)\((.*)\)", re.IGNORECASE)
 _RATE = re.compile(r"(\d{1,6})\s+(minute|hour|day)s?", re.IGNORECASE)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.cli.imports.plans import SOURCE_TAG, Names, Plan
-from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
+from rota_server.apps.cli.imports.plans import SOURCE_TAG, Names, Plan
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS, check_arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

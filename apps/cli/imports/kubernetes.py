@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from apps.cli.imports.crontab import Problem
-from apps.cli.imports.found import Found
-from apps.cli.imports.values import LinedMapping, load
-from domain.errors import Rejected
-from domain.recurrence.cron import parse_cron
-from domain.recurrence.zones import parse_zone_name
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.apps.cli.imports.found import Found
+from rota_server.apps.cli.imports.values import LinedMapping, load
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.cron import parse_cron
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 OVERLAPS = {"Allow": "allow", "Forbid": "skip", "Replace": "replace"}
 _WINDOW_MAXIMUM = 366 * 86_400

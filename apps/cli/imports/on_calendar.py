@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from domain.errors import Rejected
-from domain.recurrence.zones import iana_name
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.zones import iana_name
 
 _SHORT = {
     "minutely": "*-*-* *:*:00",

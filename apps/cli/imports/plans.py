@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from apps.cli.imports.crontab import Entry
-from apps.cli.imports.workflows import CronLine
-from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
-from domain.recurrence.preview import preview
-from domain.recurrence.timing import parse_timing
+from rota_server.apps.cli.imports.crontab import Entry
+from rota_server.apps.cli.imports.workflows import CronLine
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS, check_arguments
+from rota_server.domain.recurrence.preview import preview
+from rota_server.domain.recurrence.timing import parse_timing
 
 SOURCE_TAG = "imported-from"
 SHOWN_TIMES = 3

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from apps.cli.imports.crontab import Problem
-from apps.cli.imports.found import Found
-from domain.errors import Rejected
-from domain.recurrence.cron import parse_cron
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.apps.cli.imports.found import Found
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.cron import parse_cron
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from apps.cli.imports.crontab import Problem
-from apps.cli.imports.plans import SOURCE_TAG, Plan, stale
-from apps.cli.output import Failure, print_json, say
-from domain.errors import Rejected
-from domain.recurrence.zones import parse_zone_name
 from rota import Client, Conflict, Refused
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.apps.cli.imports.plans import SOURCE_TAG, Plan, stale
+from rota_server.apps.cli.output import Failure, print_json, say
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 SIZE_LIMIT_BYTES = 4 * 1024 * 1024
 NOTES_LIMIT_CHARS = 10_000

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from apps.cli.imports.crontab import Problem
-from apps.cli.imports.found import Found
-from apps.cli.imports.on_calendar import rule_of
-from domain.errors import Rejected
-from domain.recurrence.limits import JITTER_SECONDS_MAXIMUM, RULES_MAXIMUM
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.apps.cli.imports.found import Found
+from rota_server.apps.cli.imports.on_calendar import rule_of
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import JITTER_SECONDS_MAXIMUM, RULES_MAXIMUM
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-zµ]*)")
 _UNITS = {

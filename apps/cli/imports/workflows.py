@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import yaml
 
-from apps.cli.imports.crontab import Problem
-from domain.errors import Rejected
-from domain.recurrence.cron import parse_cron
-from domain.recurrence.zones import parse_zone_name
+from rota_server.apps.cli.imports.crontab import Problem
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.cron import parse_cron
+from rota_server.domain.recurrence.zones import parse_zone_name
 
 FIELDS = frozenset({"cron", "timezone"})
 UNQUOTED_STAR = re.compile(r"(?:^|[:\-]\s+)(\*[^'\"#]*)")

@@ -11,9 +11,9 @@ from typing import Any
 
 import aiosmtplib
 
-from apps.executor.attempts import Attempt
-from apps.executor.builtin.errors import TaskFailed
-from domain.builtin.tasks import EmailSend
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.domain.builtin.tasks import EmailSend
 
 ANSWER_SECONDS = 60.0
 

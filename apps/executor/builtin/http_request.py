@@ -11,11 +11,11 @@ from typing import Any
 import httpcore
 import httpx
 
-from adapters.http.addresses import AddressRefused, checked_pool
-from apps.executor.attempts import Attempt
-from apps.executor.builtin.errors import TaskFailed
-from apps.executor.builtin.http_steps import first_step, origin_of, shown_origin
-from domain.builtin.tasks import HttpRequest
+from rota_server.adapters.http.addresses import AddressRefused, checked_pool
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.apps.executor.builtin.http_steps import first_step, origin_of, shown_origin
+from rota_server.domain.builtin.tasks import HttpRequest
 
 BODY_LIMIT_BYTES = 128 * 1024
 """How much of an answer is kept, after decompression; nothing after it is read."""

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import httpx
 import orjson
 
-from apps.executor.attempts import Attempt
-from apps.executor.builtin.errors import TaskFailed
-from domain.builtin.tasks import HttpRequest
-from domain.urls import url_problem
+from rota_server.apps.executor.attempts import Attempt
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.domain.builtin.tasks import HttpRequest
+from rota_server.domain.urls import url_problem
 
 USER_AGENT = "rota/0.1"
 KEPT_FOR_OTHERS = frozenset({"accept", "accept-encoding", "accept-language", "user-agent"})

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from apps.executor.account import OWN, TaskAccount
-from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Outcome, Succeeded
-from apps.executor.builtin.email_send import SmtpSettings, send_email
-from apps.executor.builtin.errors import TaskFailed
-from apps.executor.builtin.http_request import HttpRequests
-from apps.executor.builtin.shell_run import run_command
-from domain.builtin.tasks import EmailSend, EventPublish, HttpRequest, ShellRun, parse_arguments
-from domain.errors import Rejected
+from rota_server.apps.executor.account import OWN, TaskAccount
+from rota_server.apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Outcome, Succeeded
+from rota_server.apps.executor.builtin.email_send import SmtpSettings, send_email
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.apps.executor.builtin.http_request import HttpRequests
+from rota_server.apps.executor.builtin.shell_run import run_command
+from rota_server.domain.builtin.tasks import EmailSend, EventPublish, HttpRequest, ShellRun, parse_arguments
+from rota_server.domain.errors import Rejected
 
 Publish = Callable[[EventPublish, Attempt], Awaitable[dict[str, Any]]]
 

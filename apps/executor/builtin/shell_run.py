@@ -17,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from apps.executor.account import OWN, TaskAccount
-from apps.executor.attempts import Attempt, AttemptSink
-from apps.executor.builtin.errors import TaskFailed
-from apps.executor.builtin.supervisor import GRACE_SECONDS, KILLING_SECONDS
-from domain.builtin.tasks import ShellRun
+from rota_server.apps.executor.account import OWN, TaskAccount
+from rota_server.apps.executor.attempts import Attempt, AttemptSink
+from rota_server.apps.executor.builtin.errors import TaskFailed
+from rota_server.apps.executor.builtin.supervisor import GRACE_SECONDS, KILLING_SECONDS
+from rota_server.domain.builtin.tasks import ShellRun
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 FINISH_SECONDS = GRACE_SECONDS + KILLING_SECONDS + 5.0

@@ -16,12 +16,12 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from apps.executor.account import OWN, TaskAccount
-from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome
-from apps.executor.processes.process import TaskProcess
-from apps.executor.processes.runs import Patience, Run
-from apps.settings import PREFIX, SECRET_FIELDS
-from domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.apps.executor.account import OWN, TaskAccount
+from rota_server.apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome
+from rota_server.apps.executor.processes.process import TaskProcess
+from rota_server.apps.executor.processes.runs import Patience, Run
+from rota_server.apps.settings import PREFIX, SECRET_FIELDS
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
 
 log = logging.getLogger("rota.executor.tasks")
 

@@ -13,9 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from apps.executor.attempts import Cancelled, Lost
-from apps.executor.processes.channel import TaskChannel
-from apps.executor.processes.runs import Ending, Patience, Run, crashed, describe_status, outcome_of, timed_out
+from rota_server.apps.executor.attempts import Cancelled, Lost
+from rota_server.apps.executor.processes.channel import TaskChannel
+from rota_server.apps.executor.processes.runs import (
+    Ending,
+    Patience,
+    Run,
+    crashed,
+    describe_status,
+    outcome_of,
+    timed_out,
+)
 
 log = logging.getLogger("rota.executor.tasks")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
-from domain.jobs.retry import DELAY_LIMIT_SECONDS
-from domain.leader_state import BEGIN_LIMIT
+from rota_server.apps.executor.attempts import Attempt, AttemptSink, Cancelled, Failed, Lost, Outcome, Succeeded
+from rota_server.domain.jobs.retry import DELAY_LIMIT_SECONDS
+from rota_server.domain.leader_state import BEGIN_LIMIT
 
 Ending = Literal["cancel", "timeout"]
 

@@ -16,19 +16,19 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.histories import histories_of
-from apps.scheduler.extensions.extension import TermContext
-from domain.admission.queues import KIND
-from domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
-from domain.errors import Rejected, Unreadable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job, follow
-from domain.leader_state import End
-from domain.log import Meta, Unit
-from domain.messaging import FeedEvent
-from observability import unreadable
+from rota_server.apps.histories import histories_of
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.domain.admission.queues import KIND
+from rota_server.domain.alerts import ACTOR, Alert, alerts_of, beside, declared_alert, is_alert
+from rota_server.domain.errors import Rejected, Unreadable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job, follow
+from rota_server.domain.leader_state import End
+from rota_server.domain.log import Meta, Unit
+from rota_server.domain.messaging import FeedEvent
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.alerts")
 

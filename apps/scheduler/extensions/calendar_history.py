@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from apps.calendar_reading import read_calendar
-from apps.calendar_versions import LATEST, Versions, versions_of
-from domain.errors import Rejected
-from domain.ids import resource_id
-from domain.messaging import FeedEvent
-from domain.ports.event_log import EventLog
-from domain.ports.indexes import ResourceIndex, ResourceRow
-from domain.recurrence.calendars import Calendar
-from domain.schedules import calendars
-from domain.schedules.schedule import Schedule
-from observability import unreadable
+from rota_server.apps.calendar_reading import read_calendar
+from rota_server.apps.calendar_versions import LATEST, Versions, versions_of
+from rota_server.domain.errors import Rejected
+from rota_server.domain.ids import resource_id
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.event_log import EventLog
+from rota_server.domain.ports.indexes import ResourceIndex, ResourceRow
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.schedules import calendars
+from rota_server.domain.schedules.schedule import Schedule
+from rota_server.observability import unreadable
 
 RENEW_SECONDS = 10.0
 """How old the knowledge of a calendar may be before its row is read again."""

@@ -10,13 +10,13 @@ import contextlib
 import logging
 from uuid import UUID
 
-from adapters.http.webhooks import Webhooks
-from apps.scheduler.extensions.delivery_worker import DeliveryWorker, Tail
-from apps.scheduler.extensions.extension import TermContext
-from domain.ids import Position
-from domain.messaging import FeedEvent
-from domain.ports.indexes import ResourceRow
-from domain.subscriptions.subscription import KIND, OWN_EVENTS
+from rota_server.adapters.http.webhooks import Webhooks
+from rota_server.apps.scheduler.extensions.delivery_worker import DeliveryWorker, Tail
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.domain.ids import Position
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.subscriptions.subscription import KIND, OWN_EVENTS
 
 log = logging.getLogger("rota.deliveries")
 

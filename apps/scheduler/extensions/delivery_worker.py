@@ -18,20 +18,20 @@ from uuid import UUID
 
 import orjson
 
-from adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
-from apps.scheduler.extensions.outgoing import content_of
-from apps.scheduler.metrics import DeliveryMetrics
-from apps.scheduler.parts import SchedulerParts
-from domain.errors import RotaError, Unavailable
-from domain.ids import Position, Term
-from domain.log import RawEvent
-from domain.matching.patterns import compile_pattern
-from domain.ports.indexes import HeadRow, ResourceRow
-from domain.subscriptions.delivery_order import Change, DeliveryOrder, Item
-from domain.subscriptions.subscription import NAMES, delivered_by, delivery_id, retry_policy, wanted_view
-from domain.triggers.trigger import CHAIN_LIMIT
-from domain.work import TooMuchWork
-from observability import unreadable
+from rota_server.adapters.http.webhooks import Message, Sent, Webhooks, sign_trail
+from rota_server.apps.scheduler.extensions.outgoing import content_of
+from rota_server.apps.scheduler.metrics import DeliveryMetrics
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.domain.errors import RotaError, Unavailable
+from rota_server.domain.ids import Position, Term
+from rota_server.domain.log import RawEvent
+from rota_server.domain.matching.patterns import compile_pattern
+from rota_server.domain.ports.indexes import HeadRow, ResourceRow
+from rota_server.domain.subscriptions.delivery_order import Change, DeliveryOrder, Item
+from rota_server.domain.subscriptions.subscription import NAMES, delivered_by, delivery_id, retry_policy, wanted_view
+from rota_server.domain.triggers.trigger import CHAIN_LIMIT
+from rota_server.domain.work import TooMuchWork
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.deliveries")
 

@@ -12,16 +12,16 @@ import contextlib
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.dependencies import OPEN, Dependencies, Status, Verdict
-from domain.jobs.spec import after_from_json
-from domain.leader_state import Decision, End
-from domain.messaging import FeedEvent
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.dependencies import OPEN, Dependencies, Status, Verdict
+from rota_server.domain.jobs.spec import after_from_json
+from rota_server.domain.leader_state import Decision, End
+from rota_server.domain.messaging import FeedEvent
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions.extension import TermContext
+    from rota_server.apps.scheduler.extensions.extension import TermContext
 
 BATCH = 500
 """Dependents that are looked at, or decided, together."""

@@ -10,10 +10,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from apps.scheduler.decision_writer import DecisionWriter
-from apps.scheduler.parts import SchedulerParts
-from domain.ids import Position, Term
-from domain.leader_state import LeaderState
+from rota_server.apps.scheduler.decision_writer import DecisionWriter
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.domain.ids import Position, Term
+from rota_server.domain.leader_state import LeaderState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

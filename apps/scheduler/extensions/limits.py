@@ -13,19 +13,19 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
-from apps.scheduler.decision_writer import BATCH
-from apps.scheduler.extensions.extension import TermContext
-from apps.scheduler.parts import SchedulerParts
-from domain.admission.queues import KIND, QueueSettings, settings_from_json
-from domain.errors import Unavailable
-from domain.executors import Abilities
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.spec import PRIORITIES
-from domain.leader_state import Decision, LeaderState
-from domain.messaging import FeedEvent
-from domain.ports.indexes import ResourceRow
-from observability import unreadable
+from rota_server.apps.scheduler.decision_writer import BATCH
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.apps.scheduler.parts import SchedulerParts
+from rota_server.domain.admission.queues import KIND, QueueSettings, settings_from_json
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.executors import Abilities
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.spec import PRIORITIES
+from rota_server.domain.leader_state import Decision, LeaderState
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.observability import unreadable
 
 log = logging.getLogger("rota.scheduler")
 

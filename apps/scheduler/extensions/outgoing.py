@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import orjson
 
-from adapters.codec import to_json
-from domain.log import RawEvent
-from domain.ports.indexes import HeadRow
+from rota_server.adapters.codec import to_json
+from rota_server.domain.log import RawEvent
+from rota_server.domain.ports.indexes import HeadRow
 
 SOURCE = "/rota"
 TYPE_PREFIX = "rota."

@@ -16,25 +16,25 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.histories import jobs_of
-from apps.scheduler.extensions.calendar_history import CalendarHistory
-from apps.scheduler.extensions.extension import TermContext
-from domain.errors import Rejected, Unavailable, Unreadable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import ENDED, Job
-from domain.leader_state import HORIZON, End
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.messaging import FeedEvent
-from domain.ports.indexes import ResourceRow
-from domain.schedules import ticking
-from domain.schedules.definition import Timings
-from domain.schedules.events import ScheduleTicked
-from domain.schedules.presence import Presence
-from domain.schedules.schedule import KIND, Schedule, from_json
-from domain.timers import Timers
-from observability import tracing, unreadable
+from rota_server.apps.histories import jobs_of
+from rota_server.apps.scheduler.extensions.calendar_history import CalendarHistory
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.domain.errors import Rejected, Unavailable, Unreadable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import ENDED, Job
+from rota_server.domain.leader_state import HORIZON, End
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.schedules import ticking
+from rota_server.domain.schedules.definition import Timings
+from rota_server.domain.schedules.events import ScheduleTicked
+from rota_server.domain.schedules.presence import Presence
+from rota_server.domain.schedules.schedule import KIND, Schedule, from_json
+from rota_server.domain.timers import Timers
+from rota_server.observability import tracing, unreadable
 
 log = logging.getLogger("rota.scheduler.schedules")
 

@@ -22,21 +22,21 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.histories import history_of
-from apps.scheduler.extensions.extension import TermContext
-from domain.errors import Rejected, Unreadable
-from domain.events import event_from_json
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.spec import Origin
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.matching.paths import event_view
-from domain.matching.patterns import MATCH_STEPS, Pattern, compile_pattern
-from domain.messaging import FeedEvent
-from domain.ports.indexes import ResourceRow
-from domain.triggers.events import TriggerFailed
-from domain.triggers.trigger import (
+from rota_server.apps.histories import history_of
+from rota_server.apps.scheduler.extensions.extension import TermContext
+from rota_server.domain.errors import Rejected, Unreadable
+from rota_server.domain.events import event_from_json
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.spec import Origin
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.matching.paths import event_view
+from rota_server.domain.matching.patterns import MATCH_STEPS, Pattern, compile_pattern
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.triggers.events import TriggerFailed
+from rota_server.domain.triggers.trigger import (
     CHAIN_LIMIT,
     KIND,
     Doc,
@@ -46,8 +46,8 @@ from domain.triggers.trigger import (
     triggered_job,
     triggered_job_id,
 )
-from domain.work import TooMuchWork, Work
-from observability import tracing, unreadable
+from rota_server.domain.work import TooMuchWork, Work
+from rota_server.observability import tracing, unreadable
 
 log = logging.getLogger("rota.triggers")
 

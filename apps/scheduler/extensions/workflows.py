@@ -14,17 +14,17 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.histories import histories_of
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.events import JobCancelled
-from domain.leader_state import Decision, End
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.messaging import FeedEvent
-from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
-from domain.workflows.watch import WorkflowWatch
-from domain.workflows.workflow import (
+from rota_server.apps.histories import histories_of
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.events import JobCancelled
+from rota_server.domain.leader_state import Decision, End
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.messaging import FeedEvent
+from rota_server.domain.ports.indexes import HeadRow, JobFilter, ResourceRow
+from rota_server.domain.workflows.watch import WorkflowWatch
+from rota_server.domain.workflows.workflow import (
     KINDS,
     Workflow,
     evolve_workflow,
@@ -35,7 +35,7 @@ from domain.workflows.workflow import (
 )
 
 if TYPE_CHECKING:
-    from apps.scheduler.extensions.extension import TermContext
+    from rota_server.apps.scheduler.extensions.extension import TermContext
 
 BATCH = 200
 """Groups that are looked at together."""

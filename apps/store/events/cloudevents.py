@@ -14,9 +14,9 @@ from urllib.parse import unquote_to_bytes
 import orjson
 from starlette.requests import Request
 
-from apps.store.http.json_body import check_depth, decode_json, shown
-from apps.store.http.requests import read_body
-from domain.cloudevents import (
+from rota_server.apps.store.http.json_body import check_depth, decode_json, shown
+from rota_server.apps.store.http.requests import read_body
+from rota_server.domain.cloudevents import (
     ATTRIBUTE_NAME,
     INTEGERS,
     is_absolute_uri,
@@ -25,8 +25,8 @@ from domain.cloudevents import (
     parse_timestamp,
     string_problem,
 )
-from domain.errors import Rejected
-from domain.jobs.events import EventPublished
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.events import EventPublished
 
 BATCH_LIMIT = 1000
 DATA_LIMIT_BYTES = 256 * 1024

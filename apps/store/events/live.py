@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from adapters.codec import to_json
-from apps.store.parts import StoreLog
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.log import RawEvent
+from rota_server.adapters.codec import to_json
+from rota_server.apps.store.parts import StoreLog
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.log import RawEvent
 
 PAGE_EVENTS = 500
 PAGE_BYTES = 64 * 1024

@@ -13,22 +13,22 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from uuid_utils.compat import uuid7
 
-from apps.histories import histories_of
-from apps.store.events.cloudevents import read_events
-from apps.store.events.live import Live
-from apps.store.events.trails import Trails
-from apps.store.http.positions import Positions
-from apps.store.http.requests import meta_of, number, traceparent_of
-from apps.store.http.responses import events_response, written
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.parts import Parts
-from domain.errors import Corruption, Rejected
-from domain.ids import Position, Version, event_stream_id
-from domain.jobs.events import EventPublished
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.triggers.trigger import correlation_of
-from observability import tracing
+from rota_server.apps.histories import histories_of
+from rota_server.apps.store.events.cloudevents import read_events
+from rota_server.apps.store.events.live import Live
+from rota_server.apps.store.events.trails import Trails
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import meta_of, number, traceparent_of
+from rota_server.apps.store.http.responses import events_response, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import Corruption, Rejected
+from rota_server.domain.ids import Position, Version, event_stream_id
+from rota_server.domain.jobs.events import EventPublished
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.triggers.trigger import correlation_of
+from rota_server.observability import tracing
 
 PAGE_LIMIT = 1000
 ANSWER_BYTES = 8 * 1024 * 1024

@@ -11,11 +11,11 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from adapters.http.webhooks import is_trail_of, parse_trail
-from domain.log import Meta
-from domain.ports.indexes import ResourceIndex
-from domain.subscriptions.deliveries import Deliveries
-from domain.subscriptions.subscription import KIND, delivered_by
+from rota_server.adapters.http.webhooks import is_trail_of, parse_trail
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import ResourceIndex
+from rota_server.domain.subscriptions.deliveries import Deliveries
+from rota_server.domain.subscriptions.subscription import KIND, delivered_by
 
 HEADER = "rota-trail"
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
-from apps.store.http.json_body import shown
-from domain.errors import Rejected
+from rota_server.apps.store.http.json_body import shown
+from rota_server.domain.errors import Rejected
 
 KEY_PATTERN = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,254}")
 

@@ -18,17 +18,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apps.api_tokens import ApiToken
-from apps.store.http import pages
-from apps.store.http.failures import AccessFailures
-from apps.store.http.hosts import SAFE_METHODS, Hosts
-from apps.store.http.json_body import shown
-from apps.store.http.large_bodies import Busy
-from apps.store.http.positions import NotReached
-from apps.store.http.problems import problem, problem_of, problem_response
-from apps.store.http.request_body import RequestBody
-from domain.errors import Rejected, Unavailable, Unexpected
-from observability.metrics import RequestMetrics
+from rota_server.apps.api_tokens import ApiToken
+from rota_server.apps.store.http import pages
+from rota_server.apps.store.http.failures import AccessFailures
+from rota_server.apps.store.http.hosts import SAFE_METHODS, Hosts
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.http.large_bodies import Busy
+from rota_server.apps.store.http.positions import NotReached
+from rota_server.apps.store.http.problems import problem, problem_of, problem_response
+from rota_server.apps.store.http.request_body import RequestBody
+from rota_server.domain.errors import Rejected, Unavailable, Unexpected
+from rota_server.observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store")
 

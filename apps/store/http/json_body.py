@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from domain.errors import Rejected
+from rota_server.domain.errors import Rejected
 
 DEPTH_LIMIT = 64
 """How deep values may be nested."""

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import Request
 
-from apps.store.http.requests import BODY_LIMIT_BYTES, declared_length, read_body
-from domain.errors import RotaError
+from rota_server.apps.store.http.requests import BODY_LIMIT_BYTES, declared_length, read_body
+from rota_server.domain.errors import RotaError
 
 TOTAL_BYTES = 160 * 1024 * 1024
 WAIT_SECONDS = 10.0

@@ -6,10 +6,10 @@ import asyncio
 
 from starlette.requests import Request
 
-from apps.store.http.requests import number
-from domain.errors import Rejected, RotaError
-from domain.ids import Position
-from domain.ports.event_log import EventLog
+from rota_server.apps.store.http.requests import number
+from rota_server.domain.errors import Rejected, RotaError
+from rota_server.domain.ids import Position
+from rota_server.domain.ports.event_log import EventLog
 
 WAIT_SECONDS = 10.0
 REACH = 1_000_000

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from apps.store.http.json_body import shown
-from domain.errors import NotFound, NotPossible, NotUnique, Rejected, Unavailable
+from rota_server.apps.store.http.json_body import shown
+from rota_server.domain.errors import NotFound, NotPossible, NotUnique, Rejected, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 DETAIL_LIMIT_CHARS = 1000

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from apps.store.http.fields import parse_instant
-from apps.store.http.json_body import decode_json, shown
-from domain.errors import NotFound, Rejected
-from domain.ids import Position
-from domain.jobs.plain_secrets import FOUND_LIMIT, plain_secrets
-from domain.log import Meta
-from observability import tracing
+from rota_server.apps.store.http.fields import parse_instant
+from rota_server.apps.store.http.json_body import decode_json, shown
+from rota_server.domain.errors import NotFound, Rejected
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.plain_secrets import FOUND_LIMIT, plain_secrets
+from rota_server.domain.log import Meta
+from rota_server.observability import tracing
 
 BODY_LIMIT_BYTES = 1024 * 1024
 BULK_LIMIT_BYTES = 64 * 1024 * 1024

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from adapters.codec import to_json
-from domain.log import RawEvent
+from rota_server.adapters.codec import to_json
+from rota_server.domain.log import RawEvent
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

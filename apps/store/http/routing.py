@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from domain.errors import Unavailable
+from rota_server.domain.errors import Unavailable
 
 READ_SECONDS = 15.0
 """How long a read may take, waiting for a position included."""

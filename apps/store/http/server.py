@@ -12,7 +12,7 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from apps.store.http.connections import Connection, Limits, allow_files, connection_factory
+from rota_server.apps.store.http.connections import Connection, Limits, allow_files, connection_factory
 
 log = logging.getLogger("rota.store.http")
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import orjson
 
-from apps.store.http.json_body import load_json
-from apps.store.http.problems import problem_of
-from apps.store.jobs.handlers import Jobs
-from apps.store.jobs.predecessors import Streams
-from apps.store.jobs.submissions import Draft, Known, spec_of
-from domain.errors import Rejected, Unavailable
-from domain.inbox import Bell, Inbox, InboxItem, InboxRule, allows
-from domain.log import Meta
-from observability import tracing
+from rota_server.apps.store.http.json_body import load_json
+from rota_server.apps.store.http.problems import problem_of
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.jobs.predecessors import Streams
+from rota_server.apps.store.jobs.submissions import Draft, Known, spec_of
+from rota_server.domain.errors import Rejected, Unavailable
+from rota_server.domain.inbox import Bell, Inbox, InboxItem, InboxRule, allows
+from rota_server.domain.log import Meta
+from rota_server.observability import tracing
 
 log = logging.getLogger("rota.store.inbox")
 

@@ -10,14 +10,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, job_id_of, number
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.parts import Parts
-from domain.errors import NotFound
-from domain.inbox import RejectedItem
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, job_id_of, number
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import NotFound
+from rota_server.domain.inbox import RejectedItem
 
 
 class InboxRoutes:

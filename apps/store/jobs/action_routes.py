@@ -8,21 +8,21 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.fields import parse_instant
-from apps.store.http.requests import job_id_of, meta_of, read_options, traceparent_of
-from apps.store.http.responses import json_response, written
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.jobs.filters import filter_of_json
-from apps.store.jobs.handlers import Jobs
-from apps.store.jobs.views import job_view
-from apps.store.parts import Parts
-from domain.errors import Rejected, Unavailable
-from domain.jobs import commands as c
-from domain.jobs.job import Job
-from domain.log import Meta
-from domain.ports.indexes import JobFilter
-from observability import tracing
+from rota_server.apps.store.http.fields import parse_instant
+from rota_server.apps.store.http.requests import job_id_of, meta_of, read_options, traceparent_of
+from rota_server.apps.store.http.responses import json_response, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.jobs.filters import filter_of_json
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.jobs.views import job_view
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import Rejected, Unavailable
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import JobFilter
+from rota_server.observability import tracing
 
 PAGE = 200
 """Jobs that are loaded and changed together."""

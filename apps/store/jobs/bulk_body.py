@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from apps.store.http.json_body import Malformed, decode_json
-from domain.errors import Rejected
+from rota_server.apps.store.http.json_body import Malformed, decode_json
+from rota_server.domain.errors import Rejected
 
 ITEM_LIMIT_BYTES = 1024 * 1024
 GROUP_BYTES = 4 * 1024 * 1024

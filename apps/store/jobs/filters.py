@@ -10,12 +10,12 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from apps.store.http.json_body import shown
-from apps.store.http.requests import instant_of
-from domain.errors import Rejected
-from domain.ids import resource_id
-from domain.jobs.job import STATES
-from domain.ports.indexes import JobFilter
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.http.requests import instant_of
+from rota_server.domain.errors import Rejected
+from rota_server.domain.ids import resource_id
+from rota_server.domain.jobs.job import STATES
+from rota_server.domain.ports.indexes import JobFilter
 
 TEXTS = ("state", "queue", "task", "submitted_after", "submitted_before")
 FILTERS = frozenset({*TEXTS, "tag", "schedule", "origin"})

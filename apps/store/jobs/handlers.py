@@ -15,23 +15,23 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.store.jobs.histories import job_from, jobs_from, jobs_known
-from apps.store.jobs.predecessors import Streams, existing, ids_in
-from apps.store.jobs.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
-from apps.store.jobs.unique_submissions import KeyState, UniqueSubmissions, claiming
-from apps.store.managed_queues import ManagedQueues
-from apps.store.parts import Parts
-from apps.store.tasks.names import TaskNames
-from apps.store.tasks.parameters import refuse_ambiguous
-from domain.builtin.tasks import BUILTIN_TASKS
-from domain.errors import NotFound, Rejected, Unavailable, Unreadable
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs import uniqueness
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job
-from domain.jobs.spec import Unique
-from domain.log import Appended, AppendResult, Conflicted, Meta, Unit
+from rota_server.apps.store.jobs.histories import job_from, jobs_from, jobs_known
+from rota_server.apps.store.jobs.predecessors import Streams, existing, ids_in
+from rota_server.apps.store.jobs.submissions import Draft, Known, SubmitResult, Submitted, draft_of, placed
+from rota_server.apps.store.jobs.unique_submissions import KeyState, UniqueSubmissions, claiming
+from rota_server.apps.store.managed_queues import ManagedQueues
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.apps.store.tasks.parameters import refuse_ambiguous
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.domain.errors import NotFound, Rejected, Unavailable, Unreadable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs import uniqueness
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.spec import Unique
+from rota_server.domain.log import Appended, AppendResult, Conflicted, Meta, Unit
 
 CHUNK_UNITS = 500
 """Units of one request that are handed to the group commit together: about one call's worth."""

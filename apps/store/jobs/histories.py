@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from adapters.codec import NO_META
-from apps.histories import changes_of, jobs_of, version_at
-from apps.store.parts import StoreLog
-from domain.errors import Unreadable
-from domain.events import UnreadableEvent
-from domain.jobs.events import JobSubmitted
-from domain.jobs.job import STATES, Job, follow
-from domain.jobs.spec import JobSpec, Priority
-from domain.ports.event_log import LAST_VERSION
-from domain.ports.indexes import HeadRow, JobIndex
-from observability import unreadable
+from rota_server.adapters.codec import NO_META
+from rota_server.apps.histories import changes_of, jobs_of, version_at
+from rota_server.apps.store.parts import StoreLog
+from rota_server.domain.errors import Unreadable
+from rota_server.domain.events import UnreadableEvent
+from rota_server.domain.jobs.events import JobSubmitted
+from rota_server.domain.jobs.job import STATES, Job, follow
+from rota_server.domain.jobs.spec import JobSpec, Priority
+from rota_server.domain.ports.event_log import LAST_VERSION
+from rota_server.domain.ports.indexes import HeadRow, JobIndex
+from rota_server.observability import unreadable
 
 
 async def job_from(log: StoreLog, job_id: UUID, *, at: int | datetime | None = None) -> Job | None:

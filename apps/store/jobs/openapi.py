@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from apps.store.jobs.parsing import JobRequest
-from apps.store.queues.handlers import QueueRequest
-from apps.store.schedules.parsing import ScheduleRequest
-from domain.jobs.job import STATES
+from rota_server.apps.store.jobs.parsing import JobRequest
+from rota_server.apps.store.queues.handlers import QueueRequest
+from rota_server.apps.store.schedules.parsing import ScheduleRequest
+from rota_server.domain.jobs.job import STATES
 
 Schema = dict[str, Any]
 

@@ -13,17 +13,33 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from apps.store.http.fields import Instant, JobKey, Name, Number, TagName, TagValue, TaskName, digest_of, rejected
-from apps.store.http.json_body import check_depth
-from apps.store.jobs.predecessors import PREDECESSORS_LIMIT, PredecessorItem, Streams, after_of
-from apps.store.tasks.parameters import check_parameters, of_declaration
-from apps.store.tasks.suggestions import did_you_mean
-from domain.builtin.tasks import BUILTIN_TASKS, check_arguments
-from domain.errors import Rejected
-from domain.jobs.references import Reference, check_references, references_in
-from domain.jobs.retry import DEFAULT_MAX_LOSSES, DELAY_LIMIT_SECONDS, MAX_ATTEMPTS_LIMIT, MAX_LOSSES_LIMIT, RetryPolicy
-from domain.jobs.secret_references import check_secrets, secrets_in
-from domain.jobs.spec import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
+from rota_server.apps.store.http.fields import (
+    Instant,
+    JobKey,
+    Name,
+    Number,
+    TagName,
+    TagValue,
+    TaskName,
+    digest_of,
+    rejected,
+)
+from rota_server.apps.store.http.json_body import check_depth
+from rota_server.apps.store.jobs.predecessors import PREDECESSORS_LIMIT, PredecessorItem, Streams, after_of
+from rota_server.apps.store.tasks.parameters import check_parameters, of_declaration
+from rota_server.apps.store.tasks.suggestions import did_you_mean
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS, check_arguments
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.references import Reference, check_references, references_in
+from rota_server.domain.jobs.retry import (
+    DEFAULT_MAX_LOSSES,
+    DELAY_LIMIT_SECONDS,
+    MAX_ATTEMPTS_LIMIT,
+    MAX_LOSSES_LIMIT,
+    RetryPolicy,
+)
+from rota_server.domain.jobs.secret_references import check_secrets, secrets_in
+from rota_server.domain.jobs.spec import DEFAULT_TIMEOUT_SECONDS, After, JobSpec, Unique, UniqueScope
 
 ARGS_LIMIT_BYTES = 256 * 1024
 TAGS_LIMIT = 20

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 
-from domain.errors import Rejected
-from domain.jobs.spec import After, OnFailure, Outcome, Predecessor
-from domain.ports.indexes import JobIndex, ResourceIndex
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.spec import After, OnFailure, Outcome, Predecessor
+from rota_server.domain.ports.indexes import JobIndex, ResourceIndex
 
 PREDECESSORS_LIMIT = 5_000
 IDS_LIMIT = 100_000

@@ -8,10 +8,10 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.large_bodies import LargeBodies
-from apps.store.http.positions import Positions
-from apps.store.http.problems import problem_of
-from apps.store.http.requests import (
+from rota_server.apps.store.http.large_bodies import LargeBodies
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.problems import problem_of
+from rota_server.apps.store.http.requests import (
     BULK_LIMIT_BYTES,
     LIST_LIMIT,
     at_of,
@@ -26,18 +26,18 @@ from apps.store.http.requests import (
     traceparent_of,
     warn_of_secrets,
 )
-from apps.store.http.responses import events_response, json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.jobs.bulk_body import array_body, lines_body
-from apps.store.jobs.filters import filter_of_query
-from apps.store.jobs.handlers import Jobs
-from apps.store.jobs.submissions import SubmitResult, Submitted
-from apps.store.jobs.views import job_view
-from apps.store.parts import Parts
-from domain.errors import NotFound, Rejected, Unavailable
-from domain.log import Meta
-from observability import tracing
+from rota_server.apps.store.http.responses import events_response, json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.jobs.bulk_body import array_body, lines_body
+from rota_server.apps.store.jobs.filters import filter_of_query
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.jobs.submissions import SubmitResult, Submitted
+from rota_server.apps.store.jobs.views import job_view
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import NotFound, Rejected, Unavailable
+from rota_server.domain.log import Meta
+from rota_server.observability import tracing
 
 BULK_LIMIT = 10_000
 NDJSON = ("application/x-ndjson", "application/ndjson")

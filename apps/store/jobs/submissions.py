@@ -10,16 +10,16 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.store.http.fields import check_key, digest_of
-from apps.store.jobs.parsing import parse_job
-from apps.store.jobs.predecessors import Streams
-from domain.errors import Rejected, Unavailable
-from domain.ids import job_id_from_key
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import Job
-from domain.jobs.spec import JobSpec
-from domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.apps.store.http.fields import check_key, digest_of
+from rota_server.apps.store.jobs.parsing import parse_job
+from rota_server.apps.store.jobs.predecessors import Streams
+from rota_server.domain.errors import Rejected, Unavailable
+from rota_server.domain.ids import job_id_from_key
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
 
 Known = Mapping[str, Mapping[str, Any]] | None
 

@@ -16,18 +16,18 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from apps.store.jobs.histories import jobs_from
-from apps.store.jobs.submissions import Draft, SubmitResult, Submitted, placed
-from apps.store.managed_queues import ManagedQueues
-from apps.store.parts import Parts
-from domain.errors import Rejected, Unavailable
-from domain.ids import Position, Version
-from domain.jobs import uniqueness
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import UniqueClaimed
-from domain.jobs.job import Job
-from domain.jobs.spec import Unique
-from domain.log import Appended, AppendResult, StreamWrite, Unit
+from rota_server.apps.store.jobs.histories import jobs_from
+from rota_server.apps.store.jobs.submissions import Draft, SubmitResult, Submitted, placed
+from rota_server.apps.store.managed_queues import ManagedQueues
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.errors import Rejected, Unavailable
+from rota_server.domain.ids import Position, Version
+from rota_server.domain.jobs import uniqueness
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import UniqueClaimed
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.spec import Unique
+from rota_server.domain.log import Appended, AppendResult, StreamWrite, Unit
 
 TURN_DRAFTS = 500
 """Submissions that are read for together."""

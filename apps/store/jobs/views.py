@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from domain.jobs.job import Job
-from domain.jobs.retry import DEFAULT_MAX_LOSSES
-from domain.jobs.spec import After, Unique
-from observability.tracing import trace_id_of
+from rota_server.domain.jobs.job import Job
+from rota_server.domain.jobs.retry import DEFAULT_MAX_LOSSES
+from rota_server.domain.jobs.spec import After, Unique
+from rota_server.observability.tracing import trace_id_of
 
 
 def job_view(job: Job) -> dict[str, Any]:

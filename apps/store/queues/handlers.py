@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apps.store.http.fields import Name, Number, rejected
-from apps.store.parts import Parts
-from apps.store.resources import Changed, ResourceChange, Resources
-from domain.admission.queues import (
+from rota_server.apps.store.http.fields import Name, Number, rejected
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.domain.admission.queues import (
     CONCURRENCY_LIMIT,
     FREE,
     KIND,
@@ -25,11 +25,11 @@ from domain.admission.queues import (
     settings_of,
     values_of,
 )
-from domain.alerts import check_alert
-from domain.errors import Rejected
-from domain.ids import resource_id
-from domain.log import Meta
-from domain.ports.indexes import QueueFigures, ResourceRow
+from rota_server.domain.alerts import check_alert
+from rota_server.domain.errors import Rejected
+from rota_server.domain.ids import resource_id
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import QueueFigures, ResourceRow
 
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY_LIMIT)]
 

@@ -8,14 +8,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.requests import meta_of, read_json, traceparent_of
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.queues.handlers import Queues
-from domain.errors import NotFound
-from observability import tracing
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import meta_of, read_json, traceparent_of
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.queues.handlers import Queues
+from rota_server.domain.errors import NotFound
+from rota_server.observability import tracing
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 

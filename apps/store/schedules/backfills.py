@@ -8,20 +8,20 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from adapters.codec import decode
-from apps.calendar_versions import Versions
-from apps.store.parts import Parts
-from apps.store.schedules.calendars import Calendars
-from apps.store.schedules.handlers import PAGE_EVENTS, Schedules
-from apps.store.schedules.views import candidate_view
-from domain.errors import NotPossible, Rejected, Unavailable
-from domain.log import Meta
-from domain.recurrence.calendars import Calendar
-from domain.recurrence.clocks import Clock
-from domain.schedules import backfill
-from domain.schedules.backfill import Candidate, InForce
-from domain.schedules.events import ScheduleChanged, ScheduleCreated
-from domain.schedules.schedule import REVISIONS_KEPT, Revision, Schedule
+from rota_server.adapters.codec import decode
+from rota_server.apps.calendar_versions import Versions
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.schedules.calendars import Calendars
+from rota_server.apps.store.schedules.handlers import PAGE_EVENTS, Schedules
+from rota_server.apps.store.schedules.views import candidate_view
+from rota_server.domain.errors import NotPossible, Rejected, Unavailable
+from rota_server.domain.log import Meta
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.recurrence.clocks import Clock
+from rota_server.domain.schedules import backfill
+from rota_server.domain.schedules.backfill import Candidate, InForce
+from rota_server.domain.schedules.events import ScheduleChanged, ScheduleCreated
+from rota_server.domain.schedules.schedule import REVISIONS_KEPT, Revision, Schedule
 
 DEFAULT_LIMIT = 100
 LIMIT_MAXIMUM = 1000

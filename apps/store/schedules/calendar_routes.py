@@ -9,19 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.fields import Name, rejected
-from apps.store.http.json_body import decode_json
-from apps.store.http.positions import Positions
-from apps.store.http.requests import at_of, media_type, meta_of, read_body, read_options, traceparent_of
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.resources import Changed, Resources
-from apps.store.schedules import openapi as schemas
-from apps.store.schedules.calendars import Calendars, calendar_of
-from apps.store.schedules.views import calendar_view
-from domain.errors import Rejected
-from domain.schedules.calendars import KIND
-from observability import tracing
+from rota_server.apps.store.http.fields import Name, rejected
+from rota_server.apps.store.http.json_body import decode_json
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import at_of, media_type, meta_of, read_body, read_options, traceparent_of
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.resources import Changed, Resources
+from rota_server.apps.store.schedules import openapi as schemas
+from rota_server.apps.store.schedules.calendars import Calendars, calendar_of
+from rota_server.apps.store.schedules.views import calendar_view
+from rota_server.domain.errors import Rejected
+from rota_server.domain.schedules.calendars import KIND
+from rota_server.observability import tracing
 
 BODY_LIMIT_BYTES = 4 * 1024 * 1024
 """An iCalendar file of a million characters, as JSON."""

@@ -7,20 +7,20 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from apps.calendar_reading import INTAKE_SECONDS, read_calendar
-from apps.calendar_versions import Versions, versions_of
-from apps.histories import history_of
-from apps.store.http.json_body import shown
-from apps.store.parts import StoreLog
-from apps.store.resources import Changed, ResourceChange, Resources
-from domain.errors import NotFound, Rejected, Unavailable
-from domain.ids import resource_id
-from domain.log import Meta
-from domain.ports.indexes import ResourceRow
-from domain.recurrence.calendars import Calendar
-from domain.recurrence.icalendar import Told
-from domain.schedules import calendars
-from domain.schedules.calendars import KIND, SharedCalendar, WrittenCalendar
+from rota_server.apps.calendar_reading import INTAKE_SECONDS, read_calendar
+from rota_server.apps.calendar_versions import Versions, versions_of
+from rota_server.apps.histories import history_of
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.parts import StoreLog
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.domain.errors import NotFound, Rejected, Unavailable
+from rota_server.domain.ids import resource_id
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.recurrence.icalendar import Told
+from rota_server.domain.schedules import calendars
+from rota_server.domain.schedules.calendars import KIND, SharedCalendar, WrittenCalendar
 
 FIELDS = ("dates", "weekly", "intervals", "icalendar", "skip_invalid")
 TOLD = ("skipped", "warnings")

@@ -14,24 +14,24 @@ from uuid import UUID
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
-from adapters.codec import decode
-from apps.store.parts import Parts
-from apps.store.resources import Changed, ResourceChange, Resources
-from apps.store.schedules.calendars import Calendars
-from apps.store.schedules.parsing import definition_of, merged, parse_schedule, refuse_surprises, task_of
-from apps.store.tasks.names import TaskNames
-from domain.errors import NotFound, Unavailable
-from domain.ids import Position, Version, resource_id
-from domain.jobs import commands as c
-from domain.jobs import decisions
-from domain.jobs.job import ENDED, STATES
-from domain.log import Appended, Meta, Recorded, StreamWrite, Unit
-from domain.ports.indexes import JobFilter, ResourceRow
-from domain.schedules import changes
-from domain.schedules.changes import Written
-from domain.schedules.events import TickQueued
-from domain.schedules.schedule import KIND, Schedule, evolve, from_json
-from domain.schedules.ticking import OPEN_MAXIMUM, NewJob
+from rota_server.adapters.codec import decode
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.apps.store.schedules.calendars import Calendars
+from rota_server.apps.store.schedules.parsing import definition_of, merged, parse_schedule, refuse_surprises, task_of
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.domain.errors import NotFound, Unavailable
+from rota_server.domain.ids import Position, Version, resource_id
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs import decisions
+from rota_server.domain.jobs.job import ENDED, STATES
+from rota_server.domain.log import Appended, Meta, Recorded, StreamWrite, Unit
+from rota_server.domain.ports.indexes import JobFilter, ResourceRow
+from rota_server.domain.schedules import changes
+from rota_server.domain.schedules.changes import Written
+from rota_server.domain.schedules.events import TickQueued
+from rota_server.domain.schedules.schedule import KIND, Schedule, evolve, from_json
+from rota_server.domain.schedules.ticking import OPEN_MAXIMUM, NewJob
 
 MAX_ROUNDS = 20
 PAGE_EVENTS = 1000

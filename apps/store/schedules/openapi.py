@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.store.jobs.openapi import (
+from rota_server.apps.store.jobs.openapi import (
     AT_LEAST,
     CURSOR,
     ID,
@@ -23,8 +23,8 @@ from apps.store.jobs.openapi import (
     _ref,
     _route,
 )
-from domain.schedules.events import SKIP_REASONS
-from domain.schedules.schedule import STATES
+from rota_server.domain.schedules.events import SKIP_REASONS
+from rota_server.domain.schedules.schedule import STATES
 
 Schema = dict[str, Any]
 

@@ -14,14 +14,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
-from apps.store.http.fields import Name, Number, TagName, TagValue, rejected
-from apps.store.jobs.parsing import parse_job
-from domain.errors import Rejected
-from domain.recurrence import cron
-from domain.recurrence.rules import KINDS
-from domain.recurrence.timing import parse_timing
-from domain.schedules.ticking import TICKS_MAXIMUM
-from domain.stored import without_defaults
+from rota_server.apps.store.http.fields import Name, Number, TagName, TagValue, rejected
+from rota_server.apps.store.jobs.parsing import parse_job
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence import cron
+from rota_server.domain.recurrence.rules import KINDS
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.schedules.ticking import TICKS_MAXIMUM
+from rota_server.domain.stored import without_defaults
 
 TIMING_FIELDS = (*KINDS, "phase", "timezone", "gap", "fold", "start", "end", "count", "jitter")
 NOT_IN_TEMPLATES = ("run_at", "delay", "expires_at", "idempotency_key", "after", "unique")

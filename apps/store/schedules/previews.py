@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apps.store.http.json_body import shown
-from apps.store.schedules.calendars import Calendars
-from apps.store.schedules.handlers import Schedules
-from apps.store.schedules.parsing import TIMING_FIELDS, refuse_surprises
-from domain.errors import Rejected
-from domain.recurrence.calendars import Calendar
-from domain.recurrence.clocks import Clock
-from domain.recurrence.preview import preview
-from domain.recurrence.timing import parse_timing
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.schedules.calendars import Calendars
+from rota_server.apps.store.schedules.handlers import Schedules
+from rota_server.apps.store.schedules.parsing import TIMING_FIELDS, refuse_surprises
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import Calendar
+from rota_server.domain.recurrence.clocks import Clock
+from rota_server.domain.recurrence.preview import preview
+from rota_server.domain.recurrence.timing import parse_timing
 
 DEFAULT_COUNT = 10
 FIELDS = frozenset({*TIMING_FIELDS, "after", "calendars", "schedule"})

@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.fields import check_key
-from apps.store.http.positions import Positions
-from apps.store.http.requests import (
+from rota_server.apps.store.http.fields import check_key
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import (
     LIST_LIMIT,
     at_of,
     cursor_for,
@@ -21,21 +21,21 @@ from apps.store.http.requests import (
     read_options,
     traceparent_of,
 )
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.resources import Changed
-from apps.store.schedules import openapi as schemas
-from apps.store.schedules.backfills import Backfills
-from apps.store.schedules.handlers import Act, Schedules, schedule_of
-from apps.store.schedules.previews import Previews
-from apps.store.schedules.tick_lists import TickLists
-from apps.store.schedules.views import next_of, schedule_view, tick_view
-from domain.errors import Rejected
-from domain.log import Recorded
-from domain.schedules import changes
-from domain.schedules.events import SKIP_REASONS
-from domain.schedules.schedule import STATES
-from observability import tracing
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.resources import Changed
+from rota_server.apps.store.schedules import openapi as schemas
+from rota_server.apps.store.schedules.backfills import Backfills
+from rota_server.apps.store.schedules.handlers import Act, Schedules, schedule_of
+from rota_server.apps.store.schedules.previews import Previews
+from rota_server.apps.store.schedules.tick_lists import TickLists
+from rota_server.apps.store.schedules.views import next_of, schedule_view, tick_view
+from rota_server.domain.errors import Rejected
+from rota_server.domain.log import Recorded
+from rota_server.domain.schedules import changes
+from rota_server.domain.schedules.events import SKIP_REASONS
+from rota_server.domain.schedules.schedule import STATES
+from rota_server.observability import tracing
 
 REASON = frozenset({"reason"})
 OUTCOMES = ("ticked", "skipped", "queued")

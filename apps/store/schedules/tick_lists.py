@@ -6,17 +6,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from adapters.codec import decode
-from apps.store.parts import StoreLog
-from apps.store.schedules.handlers import Schedules
-from apps.store.schedules.views import tick_view
-from domain.log import Recorded
-from domain.recurrence.counting import before_last, tail
-from domain.recurrence.instants import utc_text
-from domain.recurrence.timing import Timing
-from domain.schedules import definition as definitions
-from domain.schedules.events import ScheduleChanged, ScheduleCreated, TicksSkipped
-from domain.schedules.schedule import Schedule
+from rota_server.adapters.codec import decode
+from rota_server.apps.store.parts import StoreLog
+from rota_server.apps.store.schedules.handlers import Schedules
+from rota_server.apps.store.schedules.views import tick_view
+from rota_server.domain.log import Recorded
+from rota_server.domain.recurrence.counting import before_last, tail
+from rota_server.domain.recurrence.instants import utc_text
+from rota_server.domain.recurrence.timing import Timing
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules.events import ScheduleChanged, ScheduleCreated, TicksSkipped
+from rota_server.domain.schedules.schedule import Schedule
 
 SHOWN_BITS = 29
 """Of a cursor: how many of a stretch have been shown. The rest is the version below which the next page begins."""

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from domain.errors import Rejected
-from domain.log import Recorded
-from domain.recurrence import zones
-from domain.recurrence.instants import utc_text
-from domain.schedules import backfill
-from domain.schedules import events as e
-from domain.schedules.calendars import SharedCalendar
-from domain.schedules.changes import next_at_of
-from domain.schedules.schedule import Schedule
+from rota_server.domain.errors import Rejected
+from rota_server.domain.log import Recorded
+from rota_server.domain.recurrence import zones
+from rota_server.domain.recurrence.instants import utc_text
+from rota_server.domain.schedules import backfill
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.calendars import SharedCalendar
+from rota_server.domain.schedules.changes import next_at_of
+from rota_server.domain.schedules.schedule import Schedule
 
 
 def schedule_view(schedule: Schedule, position: int, next_at: datetime | None) -> dict[str, Any]:

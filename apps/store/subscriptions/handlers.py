@@ -10,18 +10,18 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from adapters.http.webhooks import new_secret, usable_secret
-from apps.store.parts import Parts
-from apps.store.resources import Changed, ResourceChange, Resources
-from apps.store.subscriptions.parsing import parse_after, parse_subscription
-from domain.errors import NotPossible, Rejected
-from domain.events import Event
-from domain.ids import Position, resource_id
-from domain.log import Meta
-from domain.ports.indexes import ResourceRow
-from domain.subscriptions.deliveries import DeliveryCounts
-from domain.subscriptions.events import RedeliveryRequested, SubscriptionCreated, SubscriptionSecretChanged
-from domain.subscriptions.subscription import (
+from rota_server.adapters.http.webhooks import new_secret, usable_secret
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.apps.store.subscriptions.parsing import parse_after, parse_subscription
+from rota_server.domain.errors import NotPossible, Rejected
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Position, resource_id
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.subscriptions.deliveries import DeliveryCounts
+from rota_server.domain.subscriptions.events import RedeliveryRequested, SubscriptionCreated, SubscriptionSecretChanged
+from rota_server.domain.subscriptions.subscription import (
     KIND,
     Action,
     Definition,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apps.store.jobs.openapi import (
+from rota_server.apps.store.jobs.openapi import (
     AT_LEAST,
     CURSOR,
     ID,
@@ -18,7 +18,7 @@ from apps.store.jobs.openapi import (
     _parameter,
     _route,
 )
-from apps.store.triggers.openapi import PATTERN, STATE
+from rota_server.apps.store.triggers.openapi import PATTERN, STATE
 
 SUBSCRIPTION_ID = _parameter("id", TEXT, "The subscription's id or name.", "path")
 NUMBER: Schema = {"type": "number"}

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from adapters.http.addresses import AddressRefused, check_host
-from apps.store.http.json_body import check_depth, shown
-from apps.store.jobs.parsing import DelaysRequest
-from apps.store.triggers.parsing import parse_description
-from domain.errors import Rejected
-from domain.matching.patterns import compile_pattern
-from domain.subscriptions.subscription import NAMES, Definition
-from domain.urls import has_userinfo, url_problem
+from rota_server.adapters.http.addresses import AddressRefused, check_host
+from rota_server.apps.store.http.json_body import check_depth, shown
+from rota_server.apps.store.jobs.parsing import DelaysRequest
+from rota_server.apps.store.triggers.parsing import parse_description
+from rota_server.domain.errors import Rejected
+from rota_server.domain.matching.patterns import compile_pattern
+from rota_server.domain.subscriptions.subscription import NAMES, Definition
+from rota_server.domain.urls import has_userinfo, url_problem
 
 URL_LIMIT_CHARS = 2048
 TIMEOUTS = (0.1, 60.0)

@@ -9,19 +9,27 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.requests import LIST_LIMIT, cursor_for, cursor_of, meta_of, number, read_options, traceparent_of
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.parts import Parts
-from apps.store.resources import Changed, Resources
-from apps.store.subscriptions import openapi as schemas
-from apps.store.subscriptions.handlers import DEFINITION, Made, Subscriptions, subscription_view
-from apps.store.triggers.handlers import check_name
-from apps.store.triggers.routes import state_of
-from domain.ids import Position
-from domain.ports.indexes import ResourceRow
-from domain.subscriptions.subscription import KIND, Action
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import (
+    LIST_LIMIT,
+    cursor_for,
+    cursor_of,
+    meta_of,
+    number,
+    read_options,
+    traceparent_of,
+)
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, Resources
+from rota_server.apps.store.subscriptions import openapi as schemas
+from rota_server.apps.store.subscriptions.handlers import DEFINITION, Made, Subscriptions, subscription_view
+from rota_server.apps.store.triggers.handlers import check_name
+from rota_server.apps.store.triggers.routes import state_of
+from rota_server.domain.ids import Position
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.subscriptions.subscription import KIND, Action
 
 REASON = frozenset({"reason"})
 FIELDS = frozenset(DEFINITION)

@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from apps.store.parts import Parts, SystemCounts
-from domain.errors import Unavailable
-from domain.inbox import InboxState
-from observability import unreadable
-from observability.metrics import RequestMetrics
+from rota_server.apps.store.parts import Parts, SystemCounts
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.inbox import InboxState
+from rota_server.observability import unreadable
+from rota_server.observability.metrics import RequestMetrics
 
 log = logging.getLogger("rota.store.metrics")
 

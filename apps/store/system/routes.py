@@ -10,16 +10,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.problems import problem, problem_response
-from apps.store.http.responses import json_response, page
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.parts import Parts
-from apps.store.system.metrics import StoreMetrics
-from domain.errors import Unavailable
-from domain.ports.coordination import Member
-from observability import unreadable
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.problems import problem, problem_response
+from rota_server.apps.store.http.responses import json_response, page
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.system.metrics import StoreMetrics
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ports.coordination import Member
+from rota_server.observability import unreadable
 
 READY_SECONDS = 3.0
 ROLES = ("store", "relay", "scheduler", "executor")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from apps.store.parts import TaskCatalog
+from rota_server.apps.store.parts import TaskCatalog
 
 PAUSE_SECONDS = 0.1
 """Between two readings of the catalogue, however many unknown names are asked for."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apps.store.http.json_body import shown
-from apps.store.tasks.suggestions import did_you_mean
-from domain.errors import Rejected
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.tasks.suggestions import did_you_mean
+from rota_server.domain.errors import Rejected
 
 
 def refuse_ambiguous(value: Any, keywords: Sequence[str], known: Mapping[str, Mapping[str, Any]] | None) -> None:

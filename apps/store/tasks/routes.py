@@ -9,14 +9,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.responses import json_response, page
-from apps.store.http.routing import Routes
-from apps.store.jobs.openapi import TEXT, Schema, _json, _list, _object, _parameter, _route
-from apps.store.tasks.names import TaskNames
-from apps.store.tasks.suggestions import did_you_mean
-from domain.builtin.tasks import BUILTIN_TASKS
-from domain.errors import NotFound
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.responses import json_response, page
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs.openapi import TEXT, Schema, _json, _list, _object, _parameter, _route
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.apps.store.tasks.suggestions import did_you_mean
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.domain.errors import NotFound
 
 PARAMETER = _object(name=TEXT, required={"type": "boolean"}, types={"type": "array", "items": TEXT})
 TASK = _object(

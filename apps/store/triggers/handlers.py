@@ -8,19 +8,25 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from apps.store.http.fields import digest_of
-from apps.store.parts import Parts
-from apps.store.resources import Changed, ResourceChange, Resources
-from apps.store.tasks.names import TaskNames
-from apps.store.triggers.parsing import Known, check_pattern, parse_definition, parse_description, parse_template
-from domain.builtin.tasks import BUILTIN_TASKS
-from domain.errors import NotPossible, Rejected
-from domain.events import Event
-from domain.ids import resource_id
-from domain.log import Meta
-from domain.ports.indexes import ResourceRow
-from domain.triggers.events import TriggerCreated
-from domain.triggers.trigger import (
+from rota_server.apps.store.http.fields import digest_of
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.apps.store.triggers.parsing import (
+    Known,
+    check_pattern,
+    parse_definition,
+    parse_description,
+    parse_template,
+)
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.domain.errors import NotPossible, Rejected
+from rota_server.domain.events import Event
+from rota_server.domain.ids import resource_id
+from rota_server.domain.log import Meta
+from rota_server.domain.ports.indexes import ResourceRow
+from rota_server.domain.triggers.events import TriggerCreated
+from rota_server.domain.triggers.trigger import (
     KIND,
     Action,
     Definition,

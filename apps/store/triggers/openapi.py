@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apps.store.jobs.openapi import (
+from rota_server.apps.store.jobs.openapi import (
     AT_LEAST,
     CURSOR,
     ID,

@@ -9,15 +9,15 @@ from typing import Any
 
 import orjson
 
-from apps.store.http.json_body import check_depth
-from apps.store.jobs.parsing import parse_job
-from domain.builtin.tasks import BUILTIN_TASKS, check_templated_arguments
-from domain.errors import Rejected
-from domain.jobs.secret_references import check_secrets, secrets_in
-from domain.matching.patterns import compile_pattern
-from domain.matching.templates import check_template, holes, is_template, sample
-from domain.stored import without_defaults
-from domain.triggers.trigger import TEMPLATED, Definition
+from rota_server.apps.store.http.json_body import check_depth
+from rota_server.apps.store.jobs.parsing import parse_job
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS, check_templated_arguments
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.secret_references import check_secrets, secrets_in
+from rota_server.domain.matching.patterns import compile_pattern
+from rota_server.domain.matching.templates import check_template, holes, is_template, sample
+from rota_server.domain.stored import without_defaults
+from rota_server.domain.triggers.trigger import TEMPLATED, Definition
 
 MATCH_LIMIT_BYTES = 32 * 1024
 DESCRIPTION_LIMIT_CHARS = 1000

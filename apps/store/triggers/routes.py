@@ -9,17 +9,17 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.json_body import shown
-from apps.store.http.positions import Positions
-from apps.store.http.requests import meta_of, read_options, traceparent_of
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Routes
-from apps.store.parts import Parts
-from apps.store.resources import Changed, Resources
-from apps.store.triggers import openapi as schemas
-from apps.store.triggers.handlers import Triggers, name_of, trigger_view
-from domain.errors import Rejected
-from domain.triggers.trigger import KIND, Action
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import meta_of, read_options, traceparent_of
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, Resources
+from rota_server.apps.store.triggers import openapi as schemas
+from rota_server.apps.store.triggers.handlers import Triggers, name_of, trigger_view
+from rota_server.domain.errors import Rejected
+from rota_server.domain.triggers.trigger import KIND, Action
 
 STATES = ("active", "paused", "archived")
 DEFINITION = frozenset({"match", "job", "description"})

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import orjson
 
-from apps.store.http.positions import Positions
-from domain.errors import NotFound
-from domain.inbox import Inbox, RejectedItem
+from rota_server.apps.store.http.positions import Positions
+from rota_server.domain.errors import NotFound
+from rota_server.domain.inbox import Inbox, RejectedItem
 
 
 class WhyInbox:

@@ -11,21 +11,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from apps.histories import changes_of
-from apps.store.jobs.handlers import Jobs
-from apps.store.parts import Parts
-from domain.admission.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
-from domain.admission.rates import limiter_for, limiter_from
-from domain.errors import NotFound, Unavailable
-from domain.events import UnreadableEvent
-from domain.executors import Abilities, knows, serves
-from domain.ids import Position
-from domain.jobs.events import JobSubmitted
-from domain.jobs.job import ENDED, Job, follow
-from domain.jobs.spec import JobSpec, Predecessor, lane_of
-from domain.log import Recorded
-from domain.ports.coordination import Member
-from domain.ports.indexes import QueueFigures, ResourceRow
+from rota_server.apps.histories import changes_of
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.apps.store.parts import Parts
+from rota_server.domain.admission.queues import FREE, KIND, QueueSettings, RateLimit, settings_from_json
+from rota_server.domain.admission.rates import limiter_for, limiter_from
+from rota_server.domain.errors import NotFound, Unavailable
+from rota_server.domain.events import UnreadableEvent
+from rota_server.domain.executors import Abilities, knows, serves
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import JobSubmitted
+from rota_server.domain.jobs.job import ENDED, Job, follow
+from rota_server.domain.jobs.spec import JobSpec, Predecessor, lane_of
+from rota_server.domain.log import Recorded
+from rota_server.domain.ports.coordination import Member
+from rota_server.domain.ports.indexes import QueueFigures, ResourceRow
 
 HOLDERS = 10
 """Jobs that hold a limit and are named; the others are counted."""

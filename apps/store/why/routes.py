@@ -6,16 +6,16 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.positions import Positions
-from apps.store.http.requests import instant_of, job_id_of
-from apps.store.http.responses import json_response
-from apps.store.http.routing import Routes
-from apps.store.jobs import openapi
-from apps.store.why.inbox import WhyInbox
-from apps.store.why.jobs import Why
-from apps.store.why.ticks import WhyTicks
-from apps.store.why.workflows import WhyWorkflows
-from apps.store.workflows.routes import reference_of
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import instant_of, job_id_of
+from rota_server.apps.store.http.responses import json_response
+from rota_server.apps.store.http.routing import Routes
+from rota_server.apps.store.jobs import openapi
+from rota_server.apps.store.why.inbox import WhyInbox
+from rota_server.apps.store.why.jobs import Why
+from rota_server.apps.store.why.ticks import WhyTicks
+from rota_server.apps.store.why.workflows import WhyWorkflows
+from rota_server.apps.store.workflows.routes import reference_of
 
 
 class WhyRoutes:

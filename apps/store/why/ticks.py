@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apps.store.parts import Parts
-from apps.store.schedules.handlers import Schedules
-from apps.store.schedules.views import tick_view
-from domain.errors import Unavailable
-from domain.log import Recorded
-from domain.recurrence.times import nominal_times
-from domain.schedules import definition as definitions
-from domain.schedules import events as e
-from domain.schedules.schedule import Schedule
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.schedules.handlers import Schedules
+from rota_server.apps.store.schedules.views import tick_view
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.log import Recorded
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.schedules import definition as definitions
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.schedule import Schedule
 
 PAGE = 500
 PAGES = 200

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from apps.store.why.jobs import Why
-from apps.store.workflows.handlers import Workflows, WorkflowView
-from domain.jobs.job import ENDED
-from domain.ports.indexes import JobFilter, JobIndex
-from domain.workflows.workflow import Kind
+from rota_server.apps.store.why.jobs import Why
+from rota_server.apps.store.workflows.handlers import Workflows, WorkflowView
+from rota_server.domain.jobs.job import ENDED
+from rota_server.domain.ports.indexes import JobFilter, JobIndex
+from rota_server.domain.workflows.workflow import Kind
 
 NAMED = 5
 """Jobs that are explained; the others are counted."""

@@ -15,23 +15,23 @@ from uuid import UUID
 from starlette.requests import Request
 from uuid_utils.compat import uuid7
 
-from adapters.codec import decode
-from apps.store.http.fields import check_key, digest_of
-from apps.store.jobs.histories import jobs_from
-from apps.store.parts import Parts
-from apps.store.resources import Changed, ResourceChange, Resources
-from apps.store.tasks.names import TaskNames
-from apps.store.workflows.parsing import Members, WorkflowRequests
-from domain.errors import NotPossible, Rejected, Unavailable, Unreadable
-from domain.events import Event
-from domain.ids import Version
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import ENDED
-from domain.jobs.spec import JobSpec, Origin
-from domain.log import Appended, Meta, StreamWrite, Unit
-from domain.ports.indexes import HeadRow, JobFilter, ResourceRow
-from domain.workflows.workflow import (
+from rota_server.adapters.codec import decode
+from rota_server.apps.store.http.fields import check_key, digest_of
+from rota_server.apps.store.jobs.histories import jobs_from
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.resources import Changed, ResourceChange, Resources
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.apps.store.workflows.parsing import Members, WorkflowRequests
+from rota_server.domain.errors import NotPossible, Rejected, Unavailable, Unreadable
+from rota_server.domain.events import Event
+from rota_server.domain.ids import Version
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import ENDED
+from rota_server.domain.jobs.spec import JobSpec, Origin
+from rota_server.domain.log import Appended, Meta, StreamWrite, Unit
+from rota_server.domain.ports.indexes import HeadRow, JobFilter, ResourceRow
+from rota_server.domain.workflows.workflow import (
     BatchSubmitted,
     Kind,
     Workflow,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.store.jobs.openapi import (
+from rota_server.apps.store.jobs.openapi import (
     AT_LEAST,
     CURSOR,
     ID,
@@ -23,7 +23,7 @@ from apps.store.jobs.openapi import (
     _ref,
     _route,
 )
-from domain.workflows.workflow import BATCH_LIMIT, NODES_LIMIT, Kind
+from rota_server.domain.workflows.workflow import BATCH_LIMIT, NODES_LIMIT, Kind
 
 STATE: Schema = {"type": "string", "enum": ["running", "cancelling", "succeeded", "failed", "cancelled"]}
 COUNTS: Schema = {"type": "object", "additionalProperties": INTEGER}

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from apps.store.http.json_body import shown
-from apps.store.jobs.parsing import parse_job
-from apps.store.jobs.predecessors import Streams, existing, ids_in
-from apps.store.parts import Parts
-from apps.store.tasks.names import TaskNames
-from domain.builtin.tasks import BUILTIN_TASKS
-from domain.errors import Rejected
-from domain.jobs.spec import JobSpec
-from domain.workflows.graphs import find_circle, in_order
-from domain.workflows.workflow import BATCH_LIMIT, EDGES_LIMIT, NODES_LIMIT, member_id
+from rota_server.apps.store.http.json_body import shown
+from rota_server.apps.store.jobs.parsing import parse_job
+from rota_server.apps.store.jobs.predecessors import Streams, existing, ids_in
+from rota_server.apps.store.parts import Parts
+from rota_server.apps.store.tasks.names import TaskNames
+from rota_server.domain.builtin.tasks import BUILTIN_TASKS
+from rota_server.domain.errors import Rejected
+from rota_server.domain.jobs.spec import JobSpec
+from rota_server.domain.workflows.graphs import find_circle, in_order
+from rota_server.domain.workflows.workflow import BATCH_LIMIT, EDGES_LIMIT, NODES_LIMIT, member_id
 
 NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 TITLE_LIMIT_CHARS = 200

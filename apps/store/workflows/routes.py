@@ -9,18 +9,18 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from apps.store.http.json_body import decode_json, shown
-from apps.store.http.large_bodies import LargeBodies
-from apps.store.http.positions import Positions
-from apps.store.http.requests import media_type, meta_of, read_options, traceparent_of, warn_of_secrets
-from apps.store.http.responses import json_response, page, written
-from apps.store.http.routing import Handler, Routes
-from apps.store.resources import Changed
-from apps.store.workflows import openapi as schemas
-from apps.store.workflows.handlers import Workflows, WorkflowView
-from domain.errors import NotFound, Rejected
-from domain.workflows.workflow import Kind
-from observability import tracing
+from rota_server.apps.store.http.json_body import decode_json, shown
+from rota_server.apps.store.http.large_bodies import LargeBodies
+from rota_server.apps.store.http.positions import Positions
+from rota_server.apps.store.http.requests import media_type, meta_of, read_options, traceparent_of, warn_of_secrets
+from rota_server.apps.store.http.responses import json_response, page, written
+from rota_server.apps.store.http.routing import Handler, Routes
+from rota_server.apps.store.resources import Changed
+from rota_server.apps.store.workflows import openapi as schemas
+from rota_server.apps.store.workflows.handlers import Workflows, WorkflowView
+from rota_server.domain.errors import NotFound, Rejected
+from rota_server.domain.workflows.workflow import Kind
+from rota_server.observability import tracing
 
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 DECODED_WEIGHT = 4

@@ -11,17 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.postgres.clock import PostgresClock
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from apps.settings import Settings
-from apps.store.application import create_app
-from apps.store.http.connections import Limits
-from apps.store.http.server import StoreServer
-from apps.store.main import compose
-from apps.store.parts import Parts
+from rota_server.adapters.postgres.clock import PostgresClock
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.application import create_app
+from rota_server.apps.store.http.connections import Limits
+from rota_server.apps.store.http.server import StoreServer
+from rota_server.apps.store.main import compose
+from rota_server.apps.store.parts import Parts
 from tests.conftest import as_kind
 
 BASE_URL = "http://127.0.0.1:3000"

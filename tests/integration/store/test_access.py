@@ -9,8 +9,8 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from apps.api_tokens import parse_tokens
-from apps.store.http import failures
+from rota_server.apps.api_tokens import parse_tokens
+from rota_server.apps.store.http import failures
 from tests.integration.store.conftest import Stores
 
 JOB = {"task": "noop"}

@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 
-from domain.jobs import commands as c
+from rota_server.domain.jobs import commands as c
 from tests.integration.store.conftest import Stores, Submit
 from tests.integration.store.test_reading import FAIL, START, SUCCEED, advance
 

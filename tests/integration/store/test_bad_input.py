@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from apps.store.http.json_body import DEPTH_LIMIT
-from apps.store.http.requests import BODY_LIMIT_BYTES
-from apps.store.jobs.parsing import ARGS_LIMIT_BYTES
-from domain.ids import Position
+from rota_server.apps.store.http.json_body import DEPTH_LIMIT
+from rota_server.apps.store.http.requests import BODY_LIMIT_BYTES
+from rota_server.apps.store.jobs.parsing import ARGS_LIMIT_BYTES
+from rota_server.domain.ids import Position
 from tests.integration.store.conftest import Stores
 
 JSON = {"content-type": "application/json"}

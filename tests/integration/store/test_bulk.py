@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 
-from adapters.group_commit import GroupCommit
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.log import Unit
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.log import Unit
 from tests.integration.store.conftest import Stores
 
 

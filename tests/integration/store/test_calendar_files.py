@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.cli.main import main
+from rota_server.apps.cli.main import main
 from tests.integration.store.conftest import Stores
 
 CASES = Path(__file__).parents[2] / "cases"

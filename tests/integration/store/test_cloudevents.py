@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from domain.ids import Position
-from domain.jobs.events import EventPublished
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import EventPublished
 from tests.integration.store.conftest import Stores
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.cli.main import main
+from rota_server.apps.cli.main import main
 from tests.integration.store.conftest import Stores
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "imports"

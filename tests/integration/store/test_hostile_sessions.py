@@ -12,11 +12,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from adapters.postgres.blocks import blocks
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.exclusive import LEADER_LOCK
-from domain.ids import Position
+from rota_server.adapters.postgres.blocks import blocks
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.exclusive import LEADER_LOCK
+from rota_server.domain.ids import Position
 from tests.conftest import TestDatabase
 from tests.integration.store.conftest import Stores, Submit
 from tests.integration.test_event_log_contract import submission

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from apps.cli.main import main
-from domain.ids import Position
+from rota_server.apps.cli.main import main
+from rota_server.domain.ids import Position
 from tests.integration.store.conftest import Stores
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "imports"

@@ -21,18 +21,18 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 import rota
-from adapters.group_commit import GroupCommit
-from adapters.postgres import inbox_rules
-from adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
-from adapters.postgres.inbox import PostgresInbox
-from adapters.postgres.inbox_bell import SLEEP_LOCK, InboxBell
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from apps.cli.main import main
-from apps.store.inbox.mover import BATCH, InboxMover
-from apps.store.jobs.handlers import Jobs
-from domain.errors import Rejected
-from domain.ids import Position
-from domain.jobs.events import JobSubmitted
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres import inbox_rules
+from rota_server.adapters.postgres.exclusive import INBOX_LOCK, ExclusiveLock, run_while_held
+from rota_server.adapters.postgres.inbox import PostgresInbox
+from rota_server.adapters.postgres.inbox_bell import SLEEP_LOCK, InboxBell
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.apps.cli.main import main
+from rota_server.apps.store.inbox.mover import BATCH, InboxMover
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.domain.errors import Rejected
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import JobSubmitted
 from tests.conftest import TestDatabase
 from tests.integration.store.conftest import Stores
 from tests.waiting import until
@@ -316,7 +316,7 @@ async def test_the_functions_tables_can_not_be_replaced_by_the_callers(user: Con
 
 
 async def test_functions_of_others_in_the_database_stay_theirs(database: TestDatabase, postgres_server: str) -> None:
-    from adapters.postgres.migrate import migrate
+    from rota_server.adapters.postgres.migrate import migrate
     from tests.servers import APP_PASSWORD
 
     owner = await asyncpg.connect(database.owner_url)
@@ -351,7 +351,7 @@ async def asleep(stores: Stores) -> bool:
 async def test_a_sleeping_mover_is_woken_by_the_commit(
     user: Connection, stores: Stores, running: InboxMover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.postgres.inbox_bell.SLEEP_SECONDS", 1000.0)
+    monkeypatch.setattr("rota_server.adapters.postgres.inbox_bell.SLEEP_SECONDS", 1000.0)
     for round_number in range(1, 4):
         await until(lambda: asleep(stores), what="the mover's sleep")
         await put(user)
@@ -365,7 +365,7 @@ async def test_a_sleeping_mover_is_woken_by_the_commit(
 async def test_a_mover_does_not_fall_asleep_over_a_transaction_that_has_seen_it_awake(
     user: Connection, stores: Stores, make_mover: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.postgres.inbox_bell.SLEEP_SECONDS", 1000.0)
+    monkeypatch.setattr("rota_server.adapters.postgres.inbox_bell.SLEEP_SECONDS", 1000.0)
     transaction = user.transaction()
     await transaction.start()
     await put(user)  # nobody sleeps, so nobody is notified

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from apps.store.events.live import PAGE_BYTES
-from domain.ids import Position
+from rota_server.apps.store.events.live import PAGE_BYTES
+from rota_server.domain.ids import Position
 from tests.integration.store.conftest import Stores
 from tests.waiting import until
 

@@ -10,13 +10,13 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from apps import histories
-from apps.store.events import routes
-from apps.store.jobs import routes as job_routes
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import ProgressReported
-from domain.jobs.job import fold
-from domain.log import Meta, Unit
+from rota_server.apps import histories
+from rota_server.apps.store.events import routes
+from rota_server.apps.store.jobs import routes as job_routes
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import ProgressReported
+from rota_server.domain.jobs.job import fold
+from rota_server.domain.log import Meta, Unit
 from tests.integration.store.conftest import Stores, Submit
 from tests.integration.store.test_reading import START, SUCCEED
 

@@ -16,16 +16,16 @@ import httpx
 import psutil
 import pytest
 
-from apps.settings import Settings
-from apps.store.main import main
+from rota_server.apps.settings import Settings
+from rota_server.apps.store.main import main
 from tests.integration.store.test_live import take
 from tests.waiting import until, until_sync
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
-from apps.settings import load_settings
-from apps.store.main import main
+from rota_server.apps.settings import load_settings
+from rota_server.apps.store.main import main
 
 sys.exit(main(load_settings()))
 """

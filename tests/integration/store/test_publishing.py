@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from adapters.group_commit import GroupCommit
-from domain.ids import Position, event_stream_id
-from domain.jobs.events import EventPublished
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.domain.ids import Position, event_stream_id
+from rota_server.domain.jobs.events import EventPublished
 from tests.integration.store.conftest import Stores
 
 STRUCTURED = {"content-type": "application/cloudevents+json"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from domain.admission.queues import KIND, QueueChanged, head_of_queue, settings_of
-from domain.ids import Position, resource_id
+from rota_server.domain.admission.queues import KIND, QueueChanged, head_of_queue, settings_of
+from rota_server.domain.ids import Position, resource_id
 from tests.integration.store.conftest import Stores
 
 

@@ -10,14 +10,14 @@ from uuid import UUID
 import httpx
 from uuid_utils.compat import uuid7
 
-from adapters.postgres.job_logs import PostgresJobLogs
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.events import AttemptError
-from domain.jobs.job import fold
-from domain.log import Meta, Unit
-from domain.ports.job_logs import LogPart
+from rota_server.adapters.postgres.job_logs import PostgresJobLogs
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.events import AttemptError
+from rota_server.domain.jobs.job import fold
+from rota_server.domain.log import Meta, Unit
+from rota_server.domain.ports.job_logs import LogPart
 from tests.integration.store.conftest import Stores, Submit
 
 

@@ -17,17 +17,17 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.job_index import PostgresJobIndex
-from adapters.redis.publisher import RedisPublisher
-from adapters.redis.streams import work_stream
-from domain.jobs import commands as c
-from domain.jobs.decisions import decide, write_for
-from domain.jobs.job import fold
-from domain.log import Appended, Meta, Unit
-from outbox.relay import Relay
-from outbox.routing import route
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.job_index import PostgresJobIndex
+from rota_server.adapters.redis.publisher import RedisPublisher
+from rota_server.adapters.redis.streams import work_stream
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs.decisions import decide, write_for
+from rota_server.domain.jobs.job import fold
+from rota_server.domain.log import Appended, Meta, Unit
+from rota_server.outbox.relay import Relay
+from rota_server.outbox.routing import route
 from tests.conftest import TestDatabase
 from tests.integration.redis_tools import Quiet, empty_redis
 from tests.integration.store.conftest import Stores, Submit

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from apps.store import application
-from apps.store.http.connections import Limits
-from apps.store.http.large_bodies import LargeBodies
-from apps.store.http.requests import BODY_LIMIT_BYTES
-from apps.store.http.server import StoreServer
+from rota_server.apps.store import application
+from rota_server.apps.store.http.connections import Limits
+from rota_server.apps.store.http.large_bodies import LargeBodies
+from rota_server.apps.store.http.requests import BODY_LIMIT_BYTES
+from rota_server.apps.store.http.server import StoreServer
 from tests.integration.store.conftest import Stores
 from tests.waiting import until
 

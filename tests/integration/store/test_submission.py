@@ -8,13 +8,13 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from adapters.group_commit import GroupCommit
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from domain.errors import Unavailable
-from domain.ids import Position
-from domain.jobs.events import JobSubmitted
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs.events import JobSubmitted
 from tests.integration.store.conftest import Stores, Submit
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

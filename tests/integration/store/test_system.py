@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
-from adapters.postgres.connection import Database
-from adapters.postgres.coordination import PostgresCoordination
-from domain.errors import Unavailable
-from domain.events import event_types
-from domain.ports.coordination import Member
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.coordination import PostgresCoordination
+from rota_server.domain.errors import Unavailable
+from rota_server.domain.events import event_types
+from rota_server.domain.ports.coordination import Member
 from tests.integration.store.conftest import Stores, Submit
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
 from tests.integration.store.conftest import Stores
 
 FETCH: dict[str, Any] = {

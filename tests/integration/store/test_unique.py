@@ -17,21 +17,21 @@ import httpx
 import pytest
 
 import rota
-from adapters.group_commit import GroupCommit
-from adapters.postgres.connection import Database
-from adapters.postgres.event_log import PostgresEventLog
-from adapters.postgres.resource_index import PostgresResourceIndex
-from adapters.postgres.task_catalog import PostgresTaskCatalog
-from adapters.postgres.unique_keys import forget_once
-from apps.cli.main import main
-from apps.store.jobs.handlers import Jobs
-from domain.errors import NotUnique
-from domain.ids import Position
-from domain.jobs import commands as c
-from domain.jobs import uniqueness
-from domain.jobs.events import AttemptError, UniqueClaimed
-from domain.jobs.job import Job, evolve
-from domain.log import Meta
+from rota_server.adapters.group_commit import GroupCommit
+from rota_server.adapters.postgres.connection import Database
+from rota_server.adapters.postgres.event_log import PostgresEventLog
+from rota_server.adapters.postgres.resource_index import PostgresResourceIndex
+from rota_server.adapters.postgres.task_catalog import PostgresTaskCatalog
+from rota_server.adapters.postgres.unique_keys import forget_once
+from rota_server.apps.cli.main import main
+from rota_server.apps.store.jobs.handlers import Jobs
+from rota_server.domain.errors import NotUnique
+from rota_server.domain.ids import Position
+from rota_server.domain.jobs import commands as c
+from rota_server.domain.jobs import uniqueness
+from rota_server.domain.jobs.events import AttemptError, UniqueClaimed
+from rota_server.domain.jobs.job import Job, evolve
+from rota_server.domain.log import Meta
 from tests.integration.store.conftest import Stores
 
 ROOT = Path(__file__).parents[3]

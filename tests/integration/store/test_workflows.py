@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from domain.workflows.workflow import EDGES_LIMIT, fold_workflow, head_of_workflow, member_id
+from rota_server.domain.workflows.workflow import EDGES_LIMIT, fold_workflow, head_of_workflow, member_id
 from tests.integration.store.conftest import Stores
 
 JOB = {"task": "noop"}

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from domain.admission.admission import Admission, AdmittedJob
-from domain.admission.fairness import order_of
-from domain.admission.queues import QueueSettings, RateLimit
-from domain.ids import Position
+from rota_server.domain.admission.admission import Admission, AdmittedJob
+from rota_server.domain.admission.fairness import order_of
+from rota_server.domain.admission.queues import QueueSettings, RateLimit
+from rota_server.domain.ids import Position
 
 Q = "q"
 

@@ -7,8 +7,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.admission.queues import RateLimit
-from domain.admission.rates import SlidingWindow, limiter_after_change, limiter_for, limiter_from
+from rota_server.domain.admission.queues import RateLimit
+from rota_server.domain.admission.rates import SlidingWindow, limiter_after_change, limiter_for, limiter_from
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["dispatch", "start", "drop", "wait"]), st.floats(0.0, 3.0)), min_size=1, max_size=200

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adapters.postgres.address import PostgresAddress
-from domain.errors import WrongSetting
+from rota_server.adapters.postgres.address import PostgresAddress
+from rota_server.domain.errors import WrongSetting
 
 ONE = {"hosts": (("db", 5432),), "user": "rota", "password": "pw", "database": "jobs"}
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from tzlocal.windows_tz import win_tz
 
-from domain.errors import Rejected
-from domain.recurrence.calendars import Calendar, parse_calendar
-from domain.recurrence.icalendar_lines import Component, Line, read_components
-from domain.recurrence.icalendar_zones import Zones
-from domain.recurrence.instants import parse_instant
-from domain.recurrence.rrule_text import Reader
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
-from domain.recurrence.windows_zones import WINDOWS_ZONES
-from domain.recurrence.zones import zone, zone_names
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import Calendar, parse_calendar
+from rota_server.domain.recurrence.icalendar_lines import Component, Line, read_components
+from rota_server.domain.recurrence.icalendar_zones import Zones
+from rota_server.domain.recurrence.instants import parse_instant
+from rota_server.domain.recurrence.rrule_text import Reader
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence.windows_zones import WINDOWS_ZONES
+from rota_server.domain.recurrence.zones import zone, zone_names
 from tests.unit.recurrence.specification import transitions, utc
 
 CASES = Path(__file__).parents[2] / "cases"

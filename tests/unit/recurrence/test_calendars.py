@@ -10,9 +10,9 @@ from dateutil import rrule as dateutil_rrule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.calendars import parse_calendar
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import parse_calendar
+from rota_server.domain.recurrence.limits import (
     CALENDAR_COUNT_MAXIMUM,
     CALENDAR_DATES_MAXIMUM,
     CALENDAR_EVENTS_MAXIMUM,
@@ -21,10 +21,10 @@ from domain.recurrence.limits import (
     CALENDAR_WINDOWS_MAXIMUM,
     ICALENDAR_TEXT_MAXIMUM,
 )
-from domain.recurrence.spans import Span, Spans
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
-from domain.recurrence.zones import zone
+from rota_server.domain.recurrence.spans import Span, Spans
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence.zones import zone
 from tests.unit.recurrence.specification import utc
 
 BERLIN = "Europe/Berlin"

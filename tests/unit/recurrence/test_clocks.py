@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from domain.errors import Rejected
-from domain.recurrence.counting import count_times
-from domain.recurrence.instants import parse_instant
-from domain.recurrence.times import Nominal, nominal_times
-from domain.recurrence.timing import parse_timing
-from domain.recurrence.zones import parse_zone_name
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.counting import count_times
+from rota_server.domain.recurrence.instants import parse_instant
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence.zones import parse_zone_name
 from tests.unit.recurrence.specification import utc
 
 BERLIN = "Europe/Berlin"

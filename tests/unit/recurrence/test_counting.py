@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.counting import before_last, count_times, tail
-from domain.recurrence.rrule import BoundRRule
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.counting import before_last, count_times, tail
+from rota_server.domain.recurrence.rrule import BoundRRule
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 RULES: list[dict[str, Any]] = [

@@ -9,12 +9,12 @@ from cronsim import CronSim, CronSimError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.cron import MACROS, parse_cron, surprise
-from domain.recurrence.limits import CRON_TERMS_MAXIMUM, CRON_TEXT_MAXIMUM
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import next_time, parse_timing
-from domain.recurrence.zones import zone as info_of
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.cron import MACROS, parse_cron, surprise
+from rota_server.domain.recurrence.limits import CRON_TERMS_MAXIMUM, CRON_TEXT_MAXIMUM
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import next_time, parse_timing
+from rota_server.domain.recurrence.zones import zone as info_of
 from tests.unit.recurrence.specification import utc
 
 MONTHS = ["jan", "FEB", "Mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]

@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
-from domain.recurrence.zones import zone, zone_names
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence.zones import zone, zone_names
 from tests.unit.recurrence.specification import Minutes, transitions, utc
 
 NAMES = sorted(zone_names())

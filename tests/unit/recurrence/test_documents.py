@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from domain.recurrence import limits
-from domain.recurrence.calendars import parse_calendar
-from domain.recurrence.instants import parse_instant
-from domain.recurrence.preview import preview
-from domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence import limits
+from rota_server.domain.recurrence.calendars import parse_calendar
+from rota_server.domain.recurrence.instants import parse_instant
+from rota_server.domain.recurrence.preview import preview
+from rota_server.domain.recurrence.timing import parse_timing
 
 PAGE = (Path(__file__).parents[3] / "docs" / "schedules.md").read_text(encoding="utf-8")
 WHEN = next(part for part in re.split(r"^## ", PAGE, flags=re.MULTILINE) if part.startswith("When\n"))

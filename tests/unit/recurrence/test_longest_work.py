@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain.errors import Rejected
-from domain.recurrence.counting import count_times, tail
-from domain.recurrence.timing import Timing, next_time, parse_timing
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.counting import count_times, tail
+from rota_server.domain.recurrence.timing import Timing, next_time, parse_timing
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=3650)

@@ -11,13 +11,18 @@ from dateutil import rrule as dateutil_rrule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.limits import EXDATES_MAXIMUM, RRULE_COUNT_MAXIMUM, RRULE_INTERVAL_MAXIMUM, RRULE_TEXT_MAXIMUM
-from domain.recurrence.rrule import bind
-from domain.recurrence.rrule_text import parse_rrule
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import next_time, parse_timing
-from domain.recurrence.zones import zone
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import (
+    EXDATES_MAXIMUM,
+    RRULE_COUNT_MAXIMUM,
+    RRULE_INTERVAL_MAXIMUM,
+    RRULE_TEXT_MAXIMUM,
+)
+from rota_server.domain.recurrence.rrule import bind
+from rota_server.domain.recurrence.rrule_text import parse_rrule
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import next_time, parse_timing
+from rota_server.domain.recurrence.zones import zone
 from tests.unit.recurrence.specification import utc
 
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]

@@ -11,11 +11,11 @@ from dateutil import rrule as dateutil_rrule
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.limits import EXDATES_MAXIMUM, RULES_MAXIMUM
-from domain.recurrence.rrule import BoundRRule
-from domain.recurrence.times import Nominal, nominal_times
-from domain.recurrence.timing import parse_timing
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.limits import EXDATES_MAXIMUM, RULES_MAXIMUM
+from rota_server.domain.recurrence.rrule import BoundRRule
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
 from tests.unit.recurrence.specification import utc
 
 BERLIN = "Europe/Berlin"

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from domain.recurrence.counting import count_times
-from domain.recurrence.instants import parse_instant
-from domain.recurrence.preview import preview
-from domain.recurrence.times import nominal_times
-from domain.recurrence.timing import parse_timing
-from domain.recurrence.zones import zone
+from rota_server.domain.recurrence.counting import count_times
+from rota_server.domain.recurrence.instants import parse_instant
+from rota_server.domain.recurrence.preview import preview
+from rota_server.domain.recurrence.times import nominal_times
+from rota_server.domain.recurrence.timing import parse_timing
+from rota_server.domain.recurrence.zones import zone
 from tests.unit.recurrence.specification import transitions, utc
 
 CASES = Path(__file__).parents[2] / "cases" / "rrules.jsonl"

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Rejected
-from domain.recurrence.calendars import Calendar, parse_calendar
-from domain.recurrence.limits import (
+from rota_server.domain.errors import Rejected
+from rota_server.domain.recurrence.calendars import Calendar, parse_calendar
+from rota_server.domain.recurrence.limits import (
     AT_INSTANTS_MAXIMUM,
     CALENDARS_MAXIMUM,
     COUNT_MAXIMUM,
@@ -22,9 +22,9 @@ from domain.recurrence.limits import (
     PREVIEW_MAXIMUM,
     RRULE_COUNT_MAXIMUM,
 )
-from domain.recurrence.preview import preview
-from domain.recurrence.times import Nominal, nominal_times
-from domain.recurrence.timing import next_time, parse_timing
+from rota_server.domain.recurrence.preview import preview
+from rota_server.domain.recurrence.times import Nominal, nominal_times
+from rota_server.domain.recurrence.timing import next_time, parse_timing
 from tests.unit.recurrence.specification import utc
 
 NOON = utc(2026, 11, 24, 12)

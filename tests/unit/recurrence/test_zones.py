@@ -7,7 +7,7 @@ from itertools import pairwise, takewhile
 
 import pytest
 
-from domain.recurrence.zones import Zone, zone, zone_names
+from rota_server.domain.recurrence.zones import Zone, zone, zone_names
 from tests.unit.recurrence.specification import utc
 
 NAMES = sorted(zone_names())

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from adapters.redis.address import RedisAddress
-from adapters.redis.connection import PackedConnection, PackedTlsConnection, PackedUnixConnection, connect
-from domain.errors import WrongSetting
+from rota_server.adapters.redis.address import RedisAddress
+from rota_server.adapters.redis.connection import PackedConnection, PackedTlsConnection, PackedUnixConnection, connect
+from rota_server.domain.errors import WrongSetting
 
 UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
     ("redis://cache", {"kind": "redis", "host": "cache", "port": 6379, "db": 0, "username": None, "password": None}),

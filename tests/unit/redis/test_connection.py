@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Connection
 
-from adapters.redis.connection import PackedConnection
+from rota_server.adapters.redis.connection import PackedConnection
 
 
 async def test_a_cancellation_that_the_driver_swallows_is_not_lost(monkeypatch: pytest.MonkeyPatch):

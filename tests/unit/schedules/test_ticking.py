@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from domain.errors import NotPossible, Rejected
-from domain.events import Event
-from domain.schedules import changes, ticking
-from domain.schedules import events as e
-from domain.schedules.schedule import Schedule, from_json, head_of, tick_job_id, to_json
+from rota_server.domain.errors import NotPossible, Rejected
+from rota_server.domain.events import Event
+from rota_server.domain.schedules import changes, ticking
+from rota_server.domain.schedules import events as e
+from rota_server.domain.schedules.schedule import Schedule, from_json, head_of, tick_job_id, to_json
 from tests.simulation.schedule_world import DEFAULTS, META
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -153,7 +153,7 @@ def test_up_to_half_a_minute_late_is_on_time(late: timedelta, cause: str):
 
 
 def test_a_latest_tick_that_a_calendar_leaves_out_gives_way_to_the_one_before():
-    from domain.recurrence.calendars import parse_calendar
+    from rota_server.domain.recurrence.calendars import parse_calendar
 
     story = Story(calendars=["c"])
     calendar = parse_calendar({"intervals": [{"from": "2026-03-02T16:30:00Z", "to": "2026-03-02T18:00:00Z"}]})

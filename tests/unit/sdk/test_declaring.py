@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from apps.store.jobs.parsing import JobRequest
-from domain.alerts import declared_alert
-from domain.errors import Rejected
 from rota import Task, task
 from rota.declaring import check_options
 from rota.tasks import registered
 from rota.worker.loading import _catalogue
+from rota_server.apps.store.jobs.parsing import JobRequest
+from rota_server.domain.alerts import declared_alert
+from rota_server.domain.errors import Rejected
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"priority": "urgent"}, "priority: must be high, normal, low, not 'urgent'"),

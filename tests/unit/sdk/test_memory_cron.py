@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from domain.recurrence.timing import next_time, parse_timing
 from rota.testing.cron import Cron
+from rota_server.domain.recurrence.timing import next_time, parse_timing
 
 LINES = [
     "15 2 * * *",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from adapters.postgres.sql import run_script
+from rota_server.adapters.postgres.sql import run_script
 
 revision = "0001"
 down_revision = None
