@@ -32,7 +32,7 @@ _Waiting = tuple[Unit, Term | None, "asyncio.Future[AppendResult]"]
 class GroupCommit:
     """Append units one by one; they travel together.
 
-    `give_up_seconds`: how long an append is repeated while the log is unavailable, None for ever.
+    `give_up_seconds`: how long an append is repeated while the log is unavailable, None forever.
     """
 
     def __init__(self, log: EventLog, *, max_events: int = MAX_EVENTS, give_up_seconds: float | None = None) -> None:
@@ -106,7 +106,7 @@ class GroupCommit:
                 if batch:
                     await self._send(batch)
         except Exception as error:
-            # A defect of this loop: whoever waits would wait for ever.
+            # A defect of this loop: whoever waits would wait forever.
             log.exception("group commit has failed")
             _fail((*batch, *self._take_waiting()), Unexpected(f"group commit has failed: {error!r}", server="postgres"))
         finally:
@@ -151,7 +151,7 @@ class GroupCommit:
                 future.cancel()
             raise
         except Unavailable as error:
-            # Those that wait have waited for as long; trying each call anew would make the last one wait for ever.
+            # Those that wait have waited for as long; trying each call again would make the last one wait forever.
             _fail((*batch, *self._take_waiting()), error)
         except RotaError as error:
             _fail(batch, error)

@@ -27,7 +27,7 @@ class Proofs:
         self._asked_at = asked_at if self._asked_at is None else max(asked_at, self._asked_at)
 
     def interrupt(self) -> None:
-        """It is in doubt from now on, until it is proven anew."""
+        """It is in doubt from now on, until it is proven again."""
         self._asked_at = None
         self._doubted_at = time.monotonic()
 

@@ -31,7 +31,7 @@ async def coordination_for(settings: Settings, database: Database) -> AsyncItera
 
 
 async def stay_visible(coordination: Coordination, role: str, **info: str) -> None:
-    """Stand among the members of this role for ever; whenever the place is lost, take another one.
+    """Stand among the members of this role forever; whenever the place is lost, take another one.
 
     Raises:
         Unavailable: nobody can be told.

@@ -49,7 +49,7 @@ def secrets_among(environment: Mapping[str, str]) -> dict[str, str]:
 def _wipe_start_environment() -> None:
     """Overwrite the values where the kernel has put them, which is what /proc shows. Python has copies of its own."""
     # Python's copy of the names that libc knows must not point to what is overwritten: `del` above has removed those,
-    # and what stays (ROTA_SECRET_...) is set anew, which gives it memory of its own.
+    # and what stays (ROTA_SECRET_...) is set again, which gives it memory of its own.
     for name, value in os.environ.items():
         if _NAMES.fullmatch(name):
             os.environ[name] = value

@@ -133,10 +133,10 @@ class Backoff:
 
 
 async def keep_running(name: str, loop_body: Callable[[], Awaitable[None]]) -> None:
-    """Run a loop for ever; while a server is gone, try again with growing pauses.
+    """Run a loop forever; while a server is gone, try again with growing pauses.
 
-    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it anew. A body that
-    ends is begun again after the shortest pause, so that one that has nothing to do can not starve the others.
+    Only Unavailable is repeated. Anything else ends the process, whose supervisor starts it again. A body that
+    ends is begun again after the shortest pause, so that one that has nothing to do cannot starve the others.
     """
     backoff = Backoff()
     while True:

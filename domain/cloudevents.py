@@ -71,7 +71,7 @@ def parse_timestamp(text: str) -> datetime:
         raise ValueError("must be an instant in RFC 3339 with an offset, such as 2027-01-01T09:00:00Z")
     day, hour, minute, second, fraction, offset = found.groups()
     if second == "60":
-        raise ValueError("is a leap second, which can not be kept")
+        raise ValueError("is a leap second, which cannot be kept")
     fraction = f"{fraction or '0':0<6.6}"
     return datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}.{fraction}{offset.upper()}")
 

@@ -22,7 +22,7 @@ class Conflict(RotaError):
 
 
 class Rejected(RotaError):
-    """The request can not be carried out as it is; the caller has to change it.
+    """The request cannot be carried out as it is; the caller has to change it.
 
     `field` is the dotted path of what is wrong (`args.url`), None when it is not about one field.
     `code` is a stable slug that programs may compare.
@@ -43,7 +43,7 @@ class NotFound(Rejected):
 
 
 class WrongSetting(Rejected):
-    """A process's settings can not be honoured, or a server refuses what they say: to start again does not help."""
+    """A process's settings cannot be honoured, or a server refuses what they say: to start again does not help."""
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message, field=field, code="invalid-setting")

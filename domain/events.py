@@ -88,7 +88,7 @@ def event_from_json(event_type: str, data: dict[str, Any], schema: int = 1) -> E
             schema += 1
         return cls.from_json(data)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise Unreadable(f"a stored {event_type} can not be read: {error!r}"[:REASON_LIMIT_CHARS]) from error
+        raise Unreadable(f"a stored {event_type} cannot be read: {error!r}"[:REASON_LIMIT_CHARS]) from error
 
 
 def made(cls: Callable[..., T], data: Mapping[str, Any], **nested: Any) -> T:

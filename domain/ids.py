@@ -1,4 +1,4 @@
-"""The numbers and names that identify things, each with its own type so that they can not be mixed up."""
+"""The numbers and names that identify things, each with its own type so that they cannot be mixed up."""
 
 from __future__ import annotations
 

@@ -135,13 +135,13 @@ class FeedEnd(NamedTuple):
 
 
 class Refill(Protocol):
-    """The work of a broker that was emptied, on its way back. False: the broker was emptied again; start anew."""
+    """The work of a broker that was emptied, on its way back. False: the broker was emptied again; start again."""
 
     async def add(self, items: Sequence[WorkItem]) -> bool:
         """Put dispatches back, those with the lowest positions first; what is there already stays as it is."""
 
     async def finish(self, position: Position) -> bool:
-        """Let the feed go on behind this position."""
+        """Let the feed go on after this position."""
 
 
 class Publisher(Protocol):

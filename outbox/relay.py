@@ -11,11 +11,11 @@ What the broker lost:
    Work entries that are there already are left alone; those that come back although their job has started lose
    against the log when an executor claims them.
 2. *Everything* (emptied, restarted empty): every queued job's dispatch is put back, lowest position first, from the
-   jobs' current status, in pages; then the feed goes on behind the log's end as it was before that began. What was
+   jobs' current status, in pages; then the feed goes on after the log's end as it was before that began. What was
    written to the log meanwhile follows as usual. Readers of the feed fill the gap from the log. A token in the broker
-   makes sure that the broker was not emptied once more in between; the refill then starts anew.
-3. *A work stream alone*, or entries of one that has gone ahead: an entry can not be added below a stream's last id.
-   The scheduler finds such jobs (queued, and provably not in the broker) and dispatches them anew.
+   makes sure that the broker was not emptied once more in between; the refill then starts again.
+3. *A work stream alone*, or entries of one that has gone ahead: an entry cannot be added below a stream's last id.
+   The scheduler finds such jobs (queued, and provably not in the broker) and dispatches them again.
 
 4. *Room* in a stream, since somebody has added an entry with an id beyond the log's end: such entries are removed,
    counted and told when the next one of ours does not fit, and the stream goes on from its last entry.
@@ -84,7 +84,7 @@ class Relay:
         self._lag_told_at = 0.0
 
     async def run(self) -> None:
-        """Publish for ever, through outages of the broker.
+        """Publish forever, through outages of the broker.
 
         Raises:
             Unavailable: the log is away.
@@ -117,7 +117,7 @@ class Relay:
     async def _publish(self, batch: Sequence[RawEvent], position: Position) -> Position:
         """Publish what was read behind `position`; answers where to go on."""
         if batch[0].position != position + 1 or batch[-1].position != position + len(batch):
-            raise Corruption(f"the log has a hole behind position {position}", position=position + 1)
+            raise Corruption(f"the log has a hole after position {position}", position=position + 1)
         total_bytes = 0
         for part, size in _parts(batch):
             if not await self._publisher.publish(part, expected_last=position):
@@ -190,7 +190,7 @@ class Relay:
             if len(rows) < REFILL_ROWS or len(items) < len(rows):
                 break
             after = rows[-1].position
-        log.warning("put %d queued jobs back; the feed goes on behind position %d", count, end)
+        log.warning("put %d queued jobs back; the feed goes on after position %d", count, end)
         return await refill.finish(end)
 
 

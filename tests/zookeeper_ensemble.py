@@ -1,4 +1,4 @@
-"""Three real ZooKeeper servers that vote, for the tests of what a single one can not show."""
+"""Three real ZooKeeper servers that vote, for the tests of what a single one cannot show."""
 
 from __future__ import annotations
 

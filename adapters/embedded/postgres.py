@@ -26,7 +26,7 @@ from rota_server.domain.errors import Unavailable
 START_SECONDS = 60.0
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 SHARED_PLACE = Path("/var/lib/rota")
-"""Where data and binaries go when root keeps them somewhere the server's account can not reach."""
+"""Where data and binaries go when root keeps them somewhere the server's account cannot reach."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -138,7 +138,7 @@ class EmbeddedPostgres:
         self._data.chmod(0o700)
 
     def _place_elsewhere(self) -> Path:
-        """Where these data are kept outside the data directory; one that was deleted and made anew starts afresh."""
+        """Where these data are kept outside the data directory; one that was deleted and made again starts afresh."""
         remembered = self._directory.remembered()
         if "postgres_data" not in remembered:
             place = SHARED_PLACE / secrets.token_hex(6)

@@ -55,7 +55,7 @@ class PostgresClock:
         return self.offset_seconds
 
     async def keep(self) -> None:
-        """Sample now and then, for ever."""
+        """Sample now and then, forever."""
         while True:
             await self.sample()
             await asyncio.sleep(SAMPLE_SECONDS)

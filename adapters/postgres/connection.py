@@ -175,7 +175,7 @@ async def _close(connection: asyncpg.Connection[Any]) -> None:
 
 
 class HotConnection:
-    """One lasting connection, opened anew after it broke. Calls on it queue up; they never run side by side.
+    """One lasting connection, opened again after it broke. Calls on it queue up; they never run side by side.
 
     Closed while nobody needs it: PostgreSQL has few, and many processes that rest would hold them all.
     """

@@ -1,7 +1,7 @@
 """Coordination through PostgreSQL alone: heartbeat rows and an advisory lock. For one machine, or without ZooKeeper.
 
 PostgreSQL's clock decides who is alive. A leader trusts its lock only as long as its connection answered recently. Who
-can not get its own heartbeat through never says that others are dead.
+cannot get its own heartbeat through never says that others are dead.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TTL_SECONDS = 8.0
 """Who has not beaten for so long is not a member any more: three beats may fail."""
 
 OWN_BEAT_SECONDS = 2 * BEAT_SECONDS + 1.0
-"""Who has not got a beat through for so long can not judge others, nor be sure to be seen by them."""
+"""Who has not got a beat through for so long cannot judge others, nor be sure to be seen by them."""
 
 WATCH_SECONDS = 0.5
 LOOK_SECONDS = 2.0

@@ -1,7 +1,7 @@
 """One active process of a kind, the others standing by: a session advisory lock and a pulse.
 
 The lock's session ends when nothing was heard from its process for `SESSION_SECONDS`, so that a frozen process or one
-behind a broken network does not hold it for ever; its process stops trusting the lock well before that.
+behind a broken network does not hold it forever; its process stops trusting the lock well before that.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Hold:
 
     @property
     def certain(self) -> bool:
-        """Whether the lock can not be anybody else's yet, by this process's own clock. False for good once lost."""
+        """Whether the lock cannot be anybody else's yet, by this process's own clock. False for good once lost."""
         if not self._lost.is_set() and time.monotonic() - self._proven_at >= TRUST_SECONDS:
             self._lost.set()
         return not self._lost.is_set()

@@ -64,7 +64,7 @@ class InboxBell:
             connection = await self._database.connect_raw()
             try:
                 with translated():
-                    # A frozen process must not pass for a sleeping one for ever: everybody would notify it.
+                    # A frozen process must not pass for a sleeping one forever: everybody would notify it.
                     await connection.execute(f"set idle_session_timeout = '{SILENCE_SECONDS} s'")
                     await connection.add_listener(CHANNEL, self._notified)
             except BaseException:

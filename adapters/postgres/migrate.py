@@ -70,7 +70,7 @@ async def migrate(owner_url: str, app_password: str | None, role_passwords: Mapp
 
     `role_passwords` are by kind of process. Without any password the roles are left alone. Returns the URL of the role
     that may do what any process does.
-    Raises Unavailable when the server can not be reached, WrongSetting when the address can not be honoured.
+    Raises Unavailable when the server cannot be reached, WrongSetting when the address cannot be honoured.
     """
     address = owner_address(owner_url)
     engine = _engine(address)

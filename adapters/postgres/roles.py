@@ -1,7 +1,7 @@
 """The roles of the database that Rota's processes connect as, and what each of them may do there.
 
 `rota_app` may do all that any process does. The others are for one kind of process each and get only what that kind
-calls. Grants are made anew by every migration; nothing here takes a right from `rota_app`, so that running services
+calls. Grants are made again by every migration; nothing here takes a right from `rota_app`, so that running services
 go on.
 """
 

@@ -1,4 +1,4 @@
-"""Forgets unique keys that nobody holds any more, so that their table does not grow for ever."""
+"""Forgets unique keys that nobody holds any more, so that their table does not grow forever."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class _Packing(AbstractConnection):
         """As the driver does it, without losing a cancellation.
 
         It uses `asyncio.wait_for`, which before Python 3.12 swallows one that arrives when the command has just been
-        sent: a service that was told to stop would go on for ever.
+        sent: a service that was told to stop would go on forever.
         """
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
@@ -159,7 +159,7 @@ def translated(action: str) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Redis can not {action}: {error}", server="redis") from error
+        raise Unavailable(f"Redis cannot {action}: {error}", server="redis") from error
 
 
 async def execute(client: Redis, *command: Any) -> Any:

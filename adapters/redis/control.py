@@ -83,5 +83,5 @@ def _notice(entry: Entry) -> CancelNotice | None:
             None if reason is None else reason.decode(),
         )
     except (ValueError, LookupError, AttributeError) as error:
-        log.warning("an entry %r of the control stream can not be read: %r", identity, error)
+        log.warning("an entry %r of the control stream cannot be read: %r", identity, error)
         return None

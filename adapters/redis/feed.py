@@ -1,7 +1,7 @@
 """The log's tail, from Redis where it is there, from the log itself where it is not.
 
 The feed in Redis is only a shortcut. Whatever follows it gets every position exactly once and in order: a gap in the
-feed, an entry that can not be read, a trimmed, emptied or unreachable Redis, a dead subscriber or a stopped relay are
+feed, an entry that cannot be read, a trimmed, emptied or unreachable Redis, a dead subscriber or a stopped relay are
 all made good from the log. What stands in Redis is untrusted; what does not fit is read from the log.
 """
 
@@ -93,7 +93,7 @@ class RedisFeed:
                 yield batch
         except Unavailable as error:
             # Nothing is known to be missing. Perhaps Redis brings it before the log is back.
-            log.warning("the feed is silent and the log can not be asked: %s", error)
+            log.warning("the feed is silent and the log cannot be asked: %s", error)
 
     async def _doubts(self, doubts: int, *, moved: bool, position: Position) -> int:
         """How often in a row the log had something that the subscriber has not brought, though the feed has it."""
@@ -149,7 +149,7 @@ def _events(identity: bytes, fields: dict[bytes, bytes] | None, after: Position)
         events = [feed_event(event) for event in found if event["position"] > after]
         dense = [event.position for event in events] == list(range(max(first, after + 1), last + 1))
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        log.warning("the feed's entry %r can not be read, asking the log: %r", identity, error)
+        log.warning("the feed's entry %r cannot be read, asking the log: %r", identity, error)
         return None
     if not dense or not events:
         log.warning("the feed's entry %r does not hold what it says, asking the log", identity)

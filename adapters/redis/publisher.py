@@ -159,7 +159,7 @@ class RedisRefill:
             return bool(await _refill_add(self._client, list(keys), arguments) >= 0)
 
     async def finish(self, position: Position) -> bool:
-        """Let the feed go on behind this position; False when the refill has lost its point."""
+        """Let the feed go on after this position; False when the refill has lost its point."""
         with translated("finish a refill"):
             return bool(await _refill_finish(self._client, (REFILL, FEED), (self._token, position)))
 

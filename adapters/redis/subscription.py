@@ -74,7 +74,7 @@ async def subscribed(client: Redis, key: str, after: str, *, max_entries: int) -
     """Subscribe to the entries of `key` behind the id `after` for the length of the context.
 
     Raises:
-        Unavailable: Redis can not be reached now.
+        Unavailable: Redis cannot be reached now.
     """
     with translated(f"be asked for {key}"):
         await cast("Any", client.ping())  # the subscriber's own start would spin while there is no server

@@ -2,7 +2,7 @@
 
 Takes no more than there are free slots for, so nothing lies taken while another executor is idle. Waiting takes
 nothing: it only looks for entries behind what the group was given last. Acknowledging also deletes. Whatever stands
-in a work stream is untrusted: what can not be read is dropped, counted and logged, and never stops the executor.
+in a work stream is untrusted: what cannot be read is dropped, counted and logged, and never stops the executor.
 
 What this executor has no task for it parks: the entry stays in its stream, held by nobody until an executor takes it
 that knows the task. So it stands in nobody's way, and whoever asks whether the broker still has it finds it.
@@ -200,7 +200,7 @@ class RedisWorkQueue:
         if unreadable:
             count = sum(len(ids) for ids in unreadable.values())
             _unreadable.inc(count)
-            log.error("dropped %d entries of %s that can not be read: %r", count, sorted(unreadable), reason)
+            log.error("dropped %d entries of %s that cannot be read: %r", count, sorted(unreadable), reason)
             await self._drop(unreadable)
         return items
 
@@ -236,7 +236,7 @@ def _submitted(text: bytes, job_id: UUID, version: Version, position: Position) 
     try:
         event = from_json(orjson.loads(text))
     except (Unreadable, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        log.warning("the event at %d can not be read from its work entry: %r", position, error)
+        log.warning("the event at %d cannot be read from its work entry: %r", position, error)
         return None
     fits = event.stream_id == job_id and event.version == version and event.position == position
     return event if fits else None

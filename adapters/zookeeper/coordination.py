@@ -4,7 +4,7 @@ Everything stands under `/rota`, as JSON, for ZooKeeper's own tools: `leader/` (
 leads), `executors/`, `stores/`, `schedulers/`. A leader's term is its node's `czxid`, the transaction that created it:
 unlike the numbers in node names it never starts again, and the log refuses everything of an older term.
 
-An election uses nodes of its own each time and never goes on after an interruption: whoever is not sure starts anew.
+An election uses nodes of its own each time and never goes on after an interruption: whoever is not sure starts again.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class ZooKeeperCoordination:
                     async with asyncio.timeout(WATCH_SECONDS):
                         await changed.wait()
                 if not self._session.connected:
-                    raise Unavailable("ZooKeeper can not say who is alive", server="zookeeper")
+                    raise Unavailable("ZooKeeper cannot say who is alive", server="zookeeper")
         finally:
             forget()
 
@@ -224,7 +224,7 @@ class ZooKeeperCoordination:
         self._leftovers.discard(prefix)
 
     async def _sweep(self) -> None:
-        """Remove what could not be removed at once, for ever."""
+        """Remove what could not be removed at once, forever."""
         while True:
             await self._left.wait()
             self._left.clear()
@@ -236,7 +236,7 @@ class ZooKeeperCoordination:
                         break
                     except Exception:
                         # One node that cannot be removed must not keep the others, nor end this service unseen.
-                        log.exception("%s can not be removed", prefix)
+                        log.exception("%s cannot be removed", prefix)
                 if self._leftovers:
                     await asyncio.sleep(SWEEP_SECONDS)
 

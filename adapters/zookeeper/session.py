@@ -36,7 +36,7 @@ SESSION_SECONDS = 6.0
 CALL_SECONDS = 5.0
 FORGET_SECONDS = 2 * SESSION_SECONDS
 """A client tells each server how much of ZooKeeper's history it has seen, and a server that knows less refuses it: one
-that has lost its data for ever. After an outage of this length a server that is merely behind is out of the question.
+that has lost its data forever. After an outage of this length a server that is merely behind is out of the question.
 """
 
 _UNAVAILABLE = (

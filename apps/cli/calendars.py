@@ -35,7 +35,7 @@ def create(
         name: Its name.
         date: A day that is left out, such as 2026-12-25; may be given several times.
         icalendar: An iCalendar file whose events are left out.
-        skip_invalid: Take the file without the events that can not be understood, and say which.
+        skip_invalid: Take the file without the events that cannot be understood, and say which.
         set_: Further fields as a JSON object or @FILE: {"weekly": [{"days": ["sat", "sun"]}]}.
         reason: Why; kept in its history.
         json: Print JSON.
@@ -93,7 +93,7 @@ def change(
         calendar: Its name or id.
         date: A day that is left out; may be given several times. They stand for all of its days.
         icalendar: An iCalendar file whose events are left out.
-        skip_invalid: Take the file without the events that can not be understood, and say which.
+        skip_invalid: Take the file without the events that cannot be understood, and say which.
         set_: Further fields as a JSON object or @FILE; null takes one away.
         reason: Why; kept in its history.
         json: Print JSON.

@@ -17,10 +17,10 @@ app = App(name="events", help="Read the event log; publish events.")
 
 @app.command
 def tail(*, after: int | None = None, follow: bool = False, limit: int = 20, json: bool = False) -> None:
-    """Print the log's end, or everything behind a position.
+    """Print the log's end, or everything after a position.
 
     Args:
-        after: Start behind this position (default: the last 20 events).
+        after: Start after this position (default: the last 20 events).
         follow: Go on with new events as they come, until Ctrl-C.
         limit: How many of the last events without --after.
         json: One JSON object a line.

@@ -81,7 +81,7 @@ def up(
         executors: How many executors.
         schedulers: How many schedulers (one leads, the others stand by).
         tasks: A module or file with Python tasks; may be given several times.
-        reload: Load the tasks anew when their files change: for development.
+        reload: Load the tasks again when their files change: for development.
     """
     from rota_server.apps.cli.up import Plan
     from rota_server.apps.cli.up import up as run
@@ -215,7 +215,7 @@ def executor(
         tasks: A module or file with Python tasks; may be given several times.
         queues: A queue to work on; may be given several times.
         concurrency: How many attempts run at once.
-        reload: Load the tasks anew when their files change: for development.
+        reload: Load the tasks again when their files change: for development.
         reload_notes: A file that is told how that went.
     """
     from rota_server.apps.executor.main import main as run
@@ -230,7 +230,7 @@ def migrate(*, wait: float = 0.0, reset_term: bool = False, roles: Path | None =
 
     Args:
         wait: Seconds to wait for the server to come up.
-        reset_term: Let terms begin anew, after ZooKeeper's data were lost; stop all schedulers first.
+        reset_term: Let terms begin again, after ZooKeeper's data were lost; stop all schedulers first.
         roles: Folder for the addresses with which each kind of process connects as a role of its own; made if missing.
     """
     from rota_server.apps.cli.servers import migrate_database
@@ -296,8 +296,7 @@ def _run(command: Callable[[], object]) -> int:  # noqa: PLR0911 - one return fo
         return failure.status
     except Unreachable as error:
         say(
-            f"rota: the store can not be reached: {error}\n"
-            "Is it running? `rota up` starts one; ROTA_URL names another.",
+            f"rota: the store cannot be reached: {error}\nIs it running? `rota up` starts one; ROTA_URL names another.",
             file=sys.stderr,
         )
         return 1

@@ -49,7 +49,7 @@ def migrate_database(settings: Settings, *, wait_seconds: float, reset_term: boo
         url = asyncio.run(_patiently(lambda: migrate(owner_url, app_password, passwords), wait_seconds))
         if reset_term:
             asyncio.run(forget_term(owner_url))
-            say("Terms begin anew.")
+            say("Terms begin again.")
     except WrongSetting as error:
         raise Failure(str(error), status=2) from error
     except (RotaError, OSError, ValueError) as error:

@@ -37,7 +37,7 @@ def create(  # noqa: PLR0913 - each is an option
         mode: structured (default) or binary.
         timeout: Seconds that a receiver may take to answer.
         max_attempts: After so many attempts an event is a dead letter.
-        after: Begin behind this position instead of with what happens from now on.
+        after: Begin after this position instead of with what happens from now on.
         description: What it is for.
         json: Print JSON.
     """
@@ -94,7 +94,7 @@ def dead(name: str, *, json: bool = False) -> None:
 
 @app.command
 def redeliver(name: str, *, position: Numbers = (), reason: str | None = None) -> None:
-    """Deliver dead letters anew, and at once what waits for its next attempt.
+    """Deliver dead letters again, and at once what waits for its next attempt.
 
     Args:
         name: The subscription's name or id.

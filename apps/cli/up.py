@@ -106,7 +106,7 @@ def up(settings: Settings, plan: Plan) -> int:
 
 
 class Notes:
-    """What an executor says of tasks that it has loaded anew, shown on the terminal."""
+    """What an executor says of tasks that it has loaded again, shown on the terminal."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -288,7 +288,7 @@ def _read_state(path: Path) -> dict[str, Any]:
 def _say_where(url: str, data_dir: Path, plan: Plan, queues: Iterable[str], *, guarded: bool) -> None:
     token = ' -H "Authorization: Bearer $ROTA_TOKEN"' if guarded else ""
     tasks = f"\nTasks from {', '.join(plan.tasks)}" if plan.tasks else ""
-    tasks += ", loaded anew when they change" if plan.tasks and plan.reload else ""
+    tasks += ", loaded again when they change" if plan.tasks and plan.reload else ""
     say(
         f"Rota is up: {url}   API pages: {url}/docs   data and logs: {data_dir}{tasks}\n"
         f"Queues served: {', '.join(sorted(queues))}\n"

@@ -66,12 +66,12 @@ class AttemptReconciler:
     control: ControlChannel
 
     async def heed_notices(self) -> None:
-        """End attempts whose cancellation is requested, or that were declared lost, for ever."""
+        """End attempts whose cancellation is requested, or that were declared lost, forever."""
         async for notice in self.control.follow():
             self.runs.cancel(notice.job_id, notice.attempt)
 
     async def heed_doubts(self) -> None:
-        """While others may take this executor for dead, look what they have made of it; for ever."""
+        """While others may take this executor for dead, look what they have made of it; forever."""
         heard_at = time.monotonic()
         while True:
             await asyncio.sleep(DOUBT_SECONDS)
@@ -92,7 +92,7 @@ class AttemptReconciler:
             self.runs.abandon_all(Lost("its executor was cut off from everybody"))
 
     async def compare(self) -> None:
-        """Compare every few seconds, for ever."""
+        """Compare every few seconds, forever."""
         while True:
             await asyncio.sleep(COMPARE_SECONDS)
             await self.end_what_is_over()

@@ -118,7 +118,7 @@ class Claimer:
             claimed.span.end()
             if isinstance(result, RotaError):
                 # Its entry is dropped here, and found missing one day.
-                log.error("job %s can not be claimed: %s", claimed.job.id, result)
+                log.error("job %s cannot be claimed: %s", claimed.job.id, result)
             elif not appended:
                 lost.append(claimed.job.id)
         return lost

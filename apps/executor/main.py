@@ -77,7 +77,7 @@ SIGNATURE = ("parameters", "any_keyword", "types")
 def main(settings: Settings, *, reload: bool = False, notes: Path | None = None) -> int:
     """Run the executor until it is told to stop, drained; the exit status.
 
-    With `reload` tasks are loaded anew when their files change, and `notes` is told how that went.
+    With `reload` tasks are loaded again when their files change, and `notes` is told how that went.
     """
     settings = withdraw_secrets(settings)
     settings.require("database_url")
@@ -219,7 +219,7 @@ class ExecutorComposition:
             self.queue.serve(served_queues(self._settings, self.python.tasks))
 
     async def reload(self) -> None:
-        """Load the tasks anew when their files change, if that is asked for, for ever."""
+        """Load the tasks again when their files change, if that is asked for, forever."""
         if self.reloading is None:
             await asyncio.Event().wait()
         else:
@@ -238,7 +238,7 @@ class ExecutorComposition:
             )
 
     async def announce_changes(self) -> None:
-        """Do it again whenever the task processes have loaded other tasks, for ever."""
+        """Do it again whenever the task processes have loaded other tasks, forever."""
         if self.python is None:
             await asyncio.Event().wait()
             return
@@ -249,7 +249,7 @@ class ExecutorComposition:
             await self.tell_members()
 
     async def tell_members(self) -> None:
-        """Say anew among the members what this executor can do. Raises Unavailable."""
+        """Say again among the members what this executor can do. Raises Unavailable."""
         if self.registration is not None and not self.registration.lost:
             await self.registration.update(self.info())
 
@@ -269,7 +269,7 @@ class ExecutorComposition:
             await self.tell_members()
 
     async def watch_tasks(self) -> None:
-        """End this process when nobody keeps its task processes any more, for ever."""
+        """End this process when nobody keeps its task processes any more, forever."""
         if self.python is None:
             await asyncio.Event().wait()
         else:
@@ -305,7 +305,7 @@ async def _serve(
 
 
 async def _stay_alive(parts: ExecutorComposition, coordination: Coordination) -> None:
-    """Be registered for ever; when a registration is lost, stop what runs and come back under another name."""
+    """Be registered forever; when a registration is lost, stop what runs and come back under another name."""
     while True:
         async with coordination.register("executor", parts.executor.identity, parts.info()) as registration:
             parts.registration = registration
@@ -325,10 +325,10 @@ def served_queues(settings: Settings, tasks: Mapping[str, Any]) -> list[str]:
 
 
 async def _load_tasks(python: TaskProcesses) -> None:
-    """Start the task processes. Tasks that can not be loaded are a mistake in the settings, not work that fails."""
+    """Start the task processes. Tasks that cannot be loaded are a mistake in the settings, not work that fails."""
     await python.start()
     if python.load_error is not None:
-        log.error("the tasks can not be loaded")
+        log.error("the tasks cannot be loaded")
         raise SystemExit(2)
 
 

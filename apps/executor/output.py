@@ -117,13 +117,13 @@ class OutputKeeper:
         self._printed.discard(name)
 
     async def write_output(self) -> None:
-        """Write what has been printed, a few times a second, for ever."""
+        """Write what has been printed, a few times a second, forever."""
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
 
     async def report_progress(self, report: ReportProgress) -> None:
-        """Hand on the latest progress of each attempt, once a second at most, for ever."""
+        """Hand on the latest progress of each attempt, once a second at most, forever."""
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             latest, self._progress = self._progress, {}

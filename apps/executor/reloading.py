@@ -1,4 +1,4 @@
-"""Loads the tasks anew when their files change: for development, `rota up --reload`.
+"""Loads the tasks again when their files change: for development, `rota up --reload`.
 
 New task processes take the place of the old ones only once they have loaded everything; what runs ends where it is.
 Files are compared every half second, which works wherever they lie (docs/decisions/0039-reload.md).
@@ -34,7 +34,7 @@ class Reloading:
         self._seen = _seen(python.files)
 
     async def watch(self) -> None:
-        """Load anew at each change, for ever."""
+        """Load again at each change, forever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = await asyncio.to_thread(_seen, self._python.files)
@@ -49,7 +49,7 @@ class Reloading:
     async def _reload(self) -> None:
         problem = await self._python.reload()
         if problem is None:
-            said = f"tasks loaded anew: {', '.join(sorted(self._python.tasks))}"
+            said = f"tasks loaded again: {', '.join(sorted(self._python.tasks))}"
             log.info("%s", said)
         else:
             said = f"the change is not used, the tasks of before go on: {problem}"

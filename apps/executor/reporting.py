@@ -1,7 +1,7 @@
 """Records how attempts ended, exactly once each, whatever happened to the job meanwhile.
 
 Never gives a result up because the log is away: it is kept and tried again. Never lets through what JSON or PostgreSQL
-can not hold: one such text would take down the whole group commit that it travels in.
+cannot hold: one such text would take down the whole group commit that it travels in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_REFUSALS = 8
 """How often a report is tried as it is while the log refuses it with errors that nobody expected: 20 s or so."""
 
 MAX_ROUNDS = 20
-"""How often a report is decided anew because somebody else wrote to the stream."""
+"""How often a report is decided again because somebody else wrote to the stream."""
 
 
 class Reporter:
@@ -157,7 +157,7 @@ def writable(outcome: Outcome) -> Outcome:
         try:
             size = len(orjson.dumps(outcome.result))
         except (TypeError, ValueError) as error:
-            return Failed("ResultNotJson", f"the result can not be written as JSON: {error}", retryable=False)
+            return Failed("ResultNotJson", f"the result cannot be written as JSON: {error}", retryable=False)
         if size > RESULT_LIMIT_BYTES:
             message = f"the result has {size} bytes as JSON; the limit is {RESULT_LIMIT_BYTES}"
             return Failed("ResultTooLarge", message, retryable=False)

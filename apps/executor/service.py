@@ -68,7 +68,7 @@ class Executor:
         self._registration = registration
 
     def lost(self, new_identity: str) -> None:
-        """Others take this executor for dead: end what runs, claim no more until registered anew."""
+        """Others take this executor for dead: end what runs, claim no more until registered again."""
         self._registration = None
         self.identity = new_identity
         self._runs.abandon_all(SESSION_LOST)
@@ -85,16 +85,14 @@ class Executor:
         """
         while self.certain_since is None:
             if self._stopping is not None:
-                raise Unavailable(
-                    "this executor stops, and can not tell whether it is taken for dead", server="members"
-                )
+                raise Unavailable("this executor stops, and cannot tell whether it is taken for dead", server="members")
             await asyncio.sleep(DOUBT_SECONDS)
         return self.identity
 
     # -- work --------------------------------------------------------------------------------------------------------
 
     async def take_work(self) -> None:
-        """Take and start work for ever; returns when draining."""
+        """Take and start work forever; returns when draining."""
         backoff = Backoff()
         while not self.draining:
             if self.certain_since is None:
@@ -108,11 +106,11 @@ class Executor:
                     await self._queue.wait(WAIT_SECONDS)
                 backoff.succeeded()
             except Unavailable as error:
-                log.warning("can not take work: %s", error)
+                log.warning("cannot take work: %s", error)
                 await backoff.pause()
 
     async def reclaim_work(self) -> None:
-        """Take over what others took but did not claim, for ever."""
+        """Take over what others took but did not claim, forever."""
         while not self.draining:
             await asyncio.sleep(RECLAIM_SECONDS)
             if self.certain_since is not None:

@@ -1,7 +1,7 @@
 """An executor's slots: how many attempts may be claimed or running at once.
 
 A slot is taken before work is asked for, and free again when the task has ended; that its report is in the log yet is
-not waited for. So that results can not pile up without bound while the log is away, their number is limited, too.
+not waited for. So that results cannot pile up without bound while the log is away, their number is limited, too.
 """
 
 from __future__ import annotations

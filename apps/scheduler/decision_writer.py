@@ -57,7 +57,7 @@ class DecisionWriter:
 
         Raises:
             NotLeader: a newer term is in force; nothing of the batch was written.
-            Unavailable: perhaps written, perhaps not. Decide anew: what was written shows in the jobs' streams.
+            Unavailable: perhaps written, perhaps not. Decide again: what was written shows in the jobs' streams.
         """
         done = 0
         for start in range(0, len(decisions), BATCH):

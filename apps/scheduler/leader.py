@@ -105,7 +105,7 @@ class Leader:
 
     def _tell_unreadable(self) -> None:
         for event, reason in self.state.unreadable:
-            message = f"{event.type} at position {event.position} can not be taken in: {reason}"
+            message = f"{event.type} at position {event.position} cannot be taken in: {reason}"
             unreadable.note("scheduler", event.stream_id, message)
         self.state.unreadable.clear()
 
@@ -156,7 +156,7 @@ class Leader:
                         await self._wants_timers.wait()
                 continue
             until = self._now() + HORIZON
-            # Read before the index: whatever is behind this position comes by the feed.
+            # Read before the index: whatever is after this position comes by the feed.
             timers.begin_load(until, await self._parts.event_log.last_position())
             try:
                 found = await self._parts.index.timers(until, timers.limit)

@@ -62,7 +62,7 @@ class MissingWork:
         self._looks: dict[Stream, tuple[int, int]] = {}
 
     async def watch(self, state: LeaderState) -> None:
-        """Look every few seconds, for ever."""
+        """Look every few seconds, forever."""
         pause = SHORTEST_PAUSE_SECONDS
         while True:
             await asyncio.sleep(LOOK_SECONDS)

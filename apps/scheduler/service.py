@@ -42,7 +42,7 @@ CLOCK_LIMIT_SECONDS = 1.0
 
 CLOCK_LOOK_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 15.0
-"""Between two elections; short at first, longer while this node can not lead."""
+"""Between two elections; short at first, longer while this node cannot lead."""
 
 SETTLED_SECONDS = 10.0
 """Who has led for so long stands again at once."""

@@ -78,7 +78,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop`. Raises OSError when the address can not be listened on."""
+    """Serve until `stop`. Raises OSError when the address cannot be listened on."""
     async with AsyncExitStack() as stack:
         database = Database(
             settings.require("database_url"),

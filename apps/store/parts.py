@@ -117,7 +117,7 @@ class SystemCounts:
 class Parts:
     """Everything that the application needs. `catalog` None: any task's name is accepted.
 
-    `ready` answers the schema's revision and raises Unavailable while the store can not serve.
+    `ready` answers the schema's revision and raises Unavailable while the store cannot serve.
     """
 
     log: StoreLog

@@ -164,13 +164,13 @@ class Admission:
         self._passed_over.add((queue, task))
 
     def look_again(self, abilities: Abilities) -> set[str]:
-        """Queues whose lines are to be read anew (see `reread`): a task that was passed over there may run now."""
+        """Queues whose lines are to be read again (see `reread`): a task that was passed over there may run now."""
         found = {(queue, task) for queue, task in self._passed_over if not abilities.lacks(queue, task)}
         self._passed_over -= found
         return {queue for queue, _ in found}
 
     def reread(self, queues: set[str], lanes: Iterable[str]) -> None:
-        """Begin these queues' lines anew from the index, of which these lines are not empty."""
+        """Begin these queues' lines again from the index, of which these lines are not empty."""
         for text in lanes:
             name, priority, key = text.split(LANE_SEPARATOR)
             if name not in queues:
@@ -325,7 +325,7 @@ class Admission:
         return wanted
 
     def recall(self, name: str) -> None:
-        """Have the queue settled anew; what is known to be dispatched may stay."""
+        """Have the queue settled again; what is known to be dispatched may stay."""
         self._recalls.setdefault(name, False)
 
     def recalled(self, name: str) -> None:

@@ -8,7 +8,7 @@ NORMAL_EVERY = 8
 """Every so many turns the normal priority comes first ..."""
 
 LOW_EVERY = 32
-"""... and every so many the low one, so that nothing waits for ever behind what is more urgent."""
+"""... and every so many the low one, so that nothing waits forever behind what is more urgent."""
 
 _HIGH_FIRST = PRIORITIES
 _NORMAL_FIRST: tuple[Priority, ...] = ("normal", "high", "low")

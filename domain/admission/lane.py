@@ -55,7 +55,7 @@ class Lane:
             self._left.add(job_id)  # what is being read may not know that
 
     def begin_load(self) -> Position:
-        """The index is about to be read; behind which position."""
+        """The index is about to be read; after which position."""
         self.loading, self._missed = True, False
         return self.tail
 

@@ -168,7 +168,7 @@ def parse_arguments(task: str, args: Mapping[str, Any]) -> Arguments:
 
 
 def check_arguments(task: str, args: Mapping[str, Any], unknown: Collection[tuple[str, ...]] = ()) -> None:
-    """Raise Rejected when a built-in task can not take these arguments.
+    """Raise Rejected when a built-in task cannot take these arguments.
 
     What stands at one of the places `unknown` comes only with predecessors' results, and is checked then.
     """

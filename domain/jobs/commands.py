@@ -49,7 +49,7 @@ class SucceedAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailAttempt:
-    """The attempt failed; `retryable` False: further attempts can not help.
+    """The attempt failed; `retryable` False: further attempts cannot help.
 
     `again`: after how many seconds, or when, the task wants its next attempt; None: as the job's policy has it.
     """
@@ -139,7 +139,7 @@ class MeetDependencies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailDependencies:
-    """What the job waits for can not come true any more, and `on_failure` is `cancel`."""
+    """What the job waits for cannot come true any more, and `on_failure` is `cancel`."""
 
     reason: str
 

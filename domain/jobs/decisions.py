@@ -219,7 +219,7 @@ def _decide_cancel(job: Job, command: c.RequestCancel, _now: datetime) -> Events
     if job.state == "cancelled" or (job.state == "running" and job.cancel_requested):
         return []
     if job.ended:
-        raise NotPossible(f"job {job.id} has {job.state} and can not be cancelled any more", code="ended")
+        raise NotPossible(f"job {job.id} has {job.state} and cannot be cancelled any more", code="ended")
     if job.state == "running":
         executor = job.executor or ""
         return [e.CancelRequested(attempt=job.attempt, executor=executor, reason=command.reason, cause=command.cause)]
@@ -247,7 +247,7 @@ def _decide_retry(job: Job, command: c.RetryJob, _now: datetime) -> Events:
 
 def _decide_reschedule(job: Job, command: c.RescheduleJob, _now: datetime) -> Events:
     if job.state not in ("scheduled", "retrying", "queued", "waiting"):
-        raise NotPossible(f"job {job.id} is {job.state} and can not be given another time")
+        raise NotPossible(f"job {job.id} is {job.state} and cannot be given another time")
     return [e.JobRescheduled(run_at=command.run_at, reason=command.reason, **_place(job))]
 
 

@@ -52,7 +52,7 @@ def judge(
 
     `ids` are those of the predecessors, in their order, as the states have them.
 
-    It runs as soon as what it waits for has come true. When that can not come true any more, `on_failure` says what
+    It runs as soon as what it waits for has come true. When that cannot come true any more, `on_failure` says what
     becomes of it: `cancel` at once; `run` when every predecessor has ended; `hold` waits until it can again.
     """
     met = unmet = 0

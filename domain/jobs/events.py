@@ -176,7 +176,7 @@ class CancelRequested(Event):
 class JobCancelled(Event):
     """The job has ended because that was asked for. `forced`: the task had to be killed. `was`: the state before.
 
-    `cause`: `dependency` when what it waited for can not come true, `replaced` when a unique job took its place.
+    `cause`: `dependency` when what it waited for cannot come true, `replaced` when a unique job took its place.
     """
 
     attempt: int

@@ -41,7 +41,7 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
-    """What a job waits for: all of them, or any one. `on_failure`: what if that can not come true any more."""
+    """What a job waits for: all of them, or any one. `on_failure`: what if that cannot come true any more."""
 
     predecessors: tuple[Predecessor, ...]
     mode: Literal["all", "any"] = "all"

@@ -24,7 +24,7 @@ IN_TEXT = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 
 def check_template(value: Any, field: str) -> None:
-    """Raise Rejected that names the reference which can not be right, whatever the event."""
+    """Raise Rejected that names the reference which cannot be right, whatever the event."""
     for count, (place, found) in enumerate(_references(value, ()), 1):
         inner = ".".join((field, *place))
         parse_path(_only_reference(found, inner) if isinstance(found, Mapping) else found, inner)

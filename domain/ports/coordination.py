@@ -40,7 +40,7 @@ class Registration(Protocol):
         """Whether the entry is known to be gone."""
 
     async def wait_lost(self) -> None:
-        """Return when the registration is lost. It never comes back; register anew under another id."""
+        """Return when the registration is lost. It never comes back; register again under another id."""
 
     async def update(self, info: Mapping[str, Any]) -> None:
         """Replace what this process says of itself."""
@@ -86,7 +86,7 @@ class Coordination(Protocol):
         """Make this process visible among the members of `role` while the context lasts."""
 
     async def members(self, role: str) -> list[Member]:
-        """Who is alive in this role. Raises Unavailable when that can not be known now."""
+        """Who is alive in this role. Raises Unavailable when that cannot be known now."""
 
     def watch_members(self, role: str) -> AsyncIterator[list[Member]]:
         """The members now and after each change, for as long as it is iterated."""

@@ -2,5 +2,5 @@
 
 `rules` says what a rule is, `timing` what a schedule adds to it, `times` computes the nominal times, `calendars` what
 is left out, `preview` shows it. The rest serves these. Nothing here may depend on "now": the same question has the same
-answer for ever, which is what makes a tick's identity survive a failover.
+answer forever, which is what makes a tick's identity survive a failover.
 """

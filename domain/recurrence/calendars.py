@@ -71,7 +71,7 @@ def parse_calendar(spec: Mapping[str, Any], check: Check = unchecked) -> Calenda
 
     `dates`: `["2026-12-25"]`. `weekly`: `[{"days": ["sat", "sun"], "from": "00:00", "to": "24:00"}]`; an end at or
     before the start is on the next day. `intervals`: `[{"from": INSTANT, "to": INSTANT}]`, the end excluded.
-    `icalendar`: the text of an iCalendar file; `skip_invalid`: without its events that can not be understood. `name` is
+    `icalendar`: the text of an iCalendar file; `skip_invalid`: without its events that cannot be understood. `name` is
     shown in the reason. `skipped` and `warnings`, which tell what became of a file, are passed over.
     """
     unknown = next((name for name in spec if name not in _FIELDS), None)
@@ -137,7 +137,7 @@ def _parse_weekly(item: Any, field: str) -> list[Span]:
     start = _parse_clock(known.get("from", "00:00"), f"{field}.from")
     end = _parse_clock(known.get("to", "24:00"), f"{field}.to")
     if start == DAY:
-        raise Rejected("a window can not begin at 24:00", field=f"{field}.from", code="calendar")
+        raise Rejected("a window cannot begin at 24:00", field=f"{field}.from", code="calendar")
     if end <= start:
         end += DAY
     windows: list[Span] = []

@@ -73,7 +73,7 @@ class Events:
 def parse_icalendar(text: Any, field_name: str, *, skip_invalid: bool = False, check: Check = unchecked) -> Events:
     """All events of a file. Raises Rejected naming the field, with line and reason; and what `check` raises.
 
-    `skip_invalid`: an event that can not be understood is left out and told; the file as a whole must still be one.
+    `skip_invalid`: an event that cannot be understood is left out and told; the file as a whole must still be one.
     """
     if not isinstance(text, str):
         raise Rejected("an iCalendar file is a string", field=field_name, code="icalendar")

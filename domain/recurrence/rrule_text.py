@@ -208,7 +208,7 @@ def _property(line: str, reader: Reader) -> tuple[str, dict[str, str], str]:
     for part, raw in zip(parts, original, strict=True):
         key, equals, _ = part.partition("=")
         if not equals or key in parameters:
-            reader.refuse(f"the parameter {raw[:_SHOWN]!r} can not be read")
+            reader.refuse(f"the parameter {raw[:_SHOWN]!r} cannot be read")
         parameters[key] = raw.partition("=")[2].strip('"')
     return name, parameters, content
 
@@ -235,7 +235,7 @@ def parse_moment(
     zone = parameters.get("TZID")
     utc = match.group(7) == "Z"
     if zone is not None and (utc or all_day):
-        reader.refuse(f"{text[:_SHOWN]!r} can not have a TZID")
+        reader.refuse(f"{text[:_SHOWN]!r} cannot have a TZID")
     if zone is not None:
         try:
             zone = parse_zone_name(zone)
@@ -296,7 +296,7 @@ def parse_recur(text: str, reader: Reader) -> RRule:
 
 
 def _until(text: str, reader: Reader) -> Moment | None:
-    """The end of a rule; one after the last year, which calendars write for "for ever", is none."""
+    """The end of a rule; one after the last year, which calendars write for "forever", is none."""
     year = text[:4]
     if len(text) in {8, 15, 16} and year.isdigit() and int(year) > LAST_YEAR:
         return None
@@ -319,12 +319,12 @@ def _parts(text: str, reader: Reader) -> Iterator[tuple[str, str]]:
 def _check_combination(rule: RRule, parts: dict[str, str], reader: Reader) -> None:
     for name, allowed in _ALLOWED.items():
         if name in parts and rule.frequency not in allowed:
-            reader.refuse(f"{name} can not stand with FREQ={rule.frequency}")
+            reader.refuse(f"{name} cannot stand with FREQ={rule.frequency}")
     numbered = any(term.nth for term in rule.by_day)
     if numbered and rule.frequency not in {"YEARLY", "MONTHLY"}:
-        reader.refuse(f"BYDAY with a number can not stand with FREQ={rule.frequency}")
+        reader.refuse(f"BYDAY with a number cannot stand with FREQ={rule.frequency}")
     if numbered and rule.by_week_number:
-        reader.refuse("BYDAY with a number can not stand with BYWEEKNO")
+        reader.refuse("BYDAY with a number cannot stand with BYWEEKNO")
     if rule.by_set_position and not any(name.startswith("BY") and name != "BYSETPOS" for name in parts):
         reader.refuse("BYSETPOS needs another BY... part to choose from")
 

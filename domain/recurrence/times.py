@@ -32,7 +32,7 @@ _END = END_SECOND * MICROS
 class Nominal(NamedTuple):
     """One nominal time of a schedule.
 
-    `at`: in UTC, identifies the tick for ever. `local`: the wall clock in the schedule's zone, RFC 3339 with offset.
+    `at`: in UTC, identifies the tick forever. `local`: the wall clock in the schedule's zone, RFC 3339 with offset.
     `outcome`: `tick` or `skip`, then with the `reason` `dst_gap` or `calendar`. `note`: what the policies changed, None
     where nothing. `run_at`: `at` plus jitter, always before the next nominal time.
     """

@@ -1,6 +1,6 @@
 """The past that is made up for: which nominal times of a range would run, by what was in force then.
 
-Pure. The job of a nominal time has the same id whoever makes it, so what ran already can not run again.
+Pure. The job of a nominal time has the same id whoever makes it, so what ran already cannot run again.
 """
 
 from __future__ import annotations

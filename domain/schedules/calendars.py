@@ -46,7 +46,7 @@ class WrittenCalendar(NamedTuple):
 
 
 def evolve(calendar: SharedCalendar | None, recorded: Recorded) -> SharedCalendar:
-    """The calendar after this event. Raises Unreadable when the event can not follow."""
+    """The calendar after this event. Raises Unreadable when the event cannot follow."""
     event = recorded.event
     actor = recorded.meta.actor
     if isinstance(event, e.CalendarCreated) and (calendar is None or calendar.archived):

@@ -170,7 +170,7 @@ def run(schedule: Schedule, key: str, ended: frozenset[str], reason: str | None,
 
 
 def next_at_of(schedule: Schedule, timings: definitions.Timings | None = None) -> datetime | None:
-    """The next nominal time behind the cursor of an active schedule that owes nothing to the past."""
+    """The next nominal time after the cursor of an active schedule that owes nothing to the past."""
     if schedule.state != "active" or schedule.eras:
         return None
     known = timings(schedule, schedule.revision, schedule.definition) if timings else definitions.timing(schedule)

@@ -44,4 +44,4 @@ class Presence:
             if end - begin >= left:
                 return end - left
             left -= end - begin
-        return BEGINNING  # not reached: before it began it was away for ever
+        return BEGINNING  # not reached: before it began it was away forever

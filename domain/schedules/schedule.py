@@ -114,7 +114,7 @@ def manual_job_id(schedule_id: UUID, key: str) -> UUID:
 
 
 def evolve(schedule: Schedule | None, recorded: Recorded) -> Schedule:
-    """The schedule after this event. Raises Unreadable when the event can not follow."""
+    """The schedule after this event. Raises Unreadable when the event cannot follow."""
     event = recorded.event
     if isinstance(event, e.ScheduleCreated):
         return _created(schedule, event, recorded)

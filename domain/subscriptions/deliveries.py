@@ -64,10 +64,10 @@ class Deliveries(Protocol):
         """How far these subscriptions are; all of them are in the answer."""
 
     async def dead(self, subscription: UUID, after: Position, limit: int) -> Sequence[Delivery]:
-        """Dead letters behind a position, in order."""
+        """Dead letters after a position, in order."""
 
     async def retry(self, subscription: UUID, positions: Sequence[Position] | None, now: datetime) -> int:
-        """Have dead letters (None: all) delivered anew, and what waits for its next attempt at once; how many."""
+        """Have dead letters (None: all) delivered again, and what waits for its next attempt at once; how many."""
 
     async def add_secret(self, secret_id: UUID, secret: str) -> None:
         """Keep a secret."""

@@ -3,7 +3,7 @@
 Events of one stream (one job) are delivered one after the other, those of different streams side by side. An event that
 fails is kept in a table until it is tried again, and with it what waits behind it in its stream, so that the cursor in
 the log can move on. One that is given up takes along what waits behind it: a receiver gets a stream's events in order,
-or does not get them at all until somebody has them delivered anew.
+or does not get them at all until somebody has them delivered again.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class DeliveryOrder:
         self.read_to = position
 
     def restore(self, delivery: Delivery) -> None:
-        """An event that stands in the table as pending: from before, or because somebody wants it delivered anew."""
+        """An event that stands in the table as pending: from before, or because somebody wants it delivered again."""
         if delivery.position in self._done or delivery.position in self._kept:
             return  # what is known here is newer than the table
         lane = self._lanes.setdefault(delivery.stream_id, _Lane())

@@ -14,7 +14,7 @@ from rota_server.domain.events import Event, event, made
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionCreated(Event):
-    """Matching events behind position `after` (None: behind this one) are delivered to `url`.
+    """Matching events after position `after` (None: behind this one) are delivered to `url`.
 
     `secret_id` names the secret that signs them; the secret itself is kept elsewhere.
     """
@@ -92,7 +92,7 @@ class SubscriptionSecretChanged(Event):
 @event
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedeliveryRequested(Event):
-    """Dead letters at these positions (None: all) are delivered anew; `count`: how many there were."""
+    """Dead letters at these positions (None: all) are delivered again; `count`: how many there were."""
 
     positions: tuple[int, ...] | None
     count: int

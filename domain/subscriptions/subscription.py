@@ -54,7 +54,7 @@ class Definition:
 
 
 def evolve_subscription(doc: Doc | None, event: Event) -> dict[str, Any]:
-    """The subscription's state after this event. Raises Unreadable when it can not follow."""
+    """The subscription's state after this event. Raises Unreadable when it cannot follow."""
     if isinstance(event, e.SubscriptionCreated) and doc is None:
         fields = {**asdict(event), "secret_id": str(event.secret_id)}
         return {**fields, "state": "active", "old_secret_id": None, "old_until": None}

@@ -57,7 +57,7 @@ class Definition:
 
 
 def evolve_trigger(doc: Doc | None, event: Event) -> dict[str, Any]:
-    """The trigger's state after this event. Raises Unreadable when it can not follow."""
+    """The trigger's state after this event. Raises Unreadable when it cannot follow."""
     if isinstance(event, t.TriggerCreated) and doc is None:
         return {**asdict(event), "state": "active", "failures": 0, "last_failure": None}
     if doc is None:

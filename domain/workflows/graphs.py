@@ -1,4 +1,4 @@
-"""Graphs of names: an order in which everybody comes behind whom he waits for, or the circle that forbids one. Pure."""
+"""Graphs of names: an order in which everybody comes after whom he waits for, or the circle that forbids one. Pure."""
 
 from __future__ import annotations
 

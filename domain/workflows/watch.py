@@ -2,7 +2,7 @@
 
 Of each group of which a job has ended it knows how many jobs were unended when that was last counted, and counts down.
 Only at zero the group is counted again: a job that ended before the count, or runs again, brings that too early, never
-too late, and then the count begins anew. So a batch of ten thousand jobs is counted about twice.
+too late, and then the count begins again. So a batch of ten thousand jobs is counted about twice.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Workflow:
 
 
 def evolve_workflow(workflow: Workflow | None, happened: Event) -> Workflow:
-    """The group after this event. Raises Unreadable when it can not follow."""
+    """The group after this event. Raises Unreadable when it cannot follow."""
     match happened:
         case WorkflowSubmitted() | BatchSubmitted() if workflow is None:
             return Workflow(
@@ -205,7 +205,7 @@ def cancel(workflow: Workflow, reason: str | None) -> Event | None:
     if workflow.state == "cancelling":
         return None
     if not workflow.active:
-        raise NotPossible(f"the {workflow.kind} has {workflow.state} and can not be cancelled any more", code="ended")
+        raise NotPossible(f"the {workflow.kind} has {workflow.state} and cannot be cancelled any more", code="ended")
     requested = WorkflowCancelRequested if workflow.kind == "workflow" else BatchCancelRequested
     return requested(reason=reason)
 

@@ -176,7 +176,7 @@ def test_a_postgresql_that_may_only_be_read_for_five_seconds_costs_nothing(found
     types = run(found, load.join())
     assert types["AttemptSucceeded"] == JOBS
     assert types["AttemptStarted"] == JOBS
-    assert found.state()["processes"] == before, "a process had to be started anew"
+    assert found.state()["processes"] == before, "a process had to be started again"
 
 
 def test_a_failover_to_a_promoted_standby_costs_nothing(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_failover_to_a_promoted_standby_costs_nothing(tmp_path: Path) -> None:
         types = run(found, load.join())
         assert types["AttemptSucceeded"] == JOBS
         assert types["AttemptLost"] == 0
-        assert found.state()["processes"] == before, "a process had to be started anew"
+        assert found.state()["processes"] == before, "a process had to be started again"
 
 
 async def value_of(url: str, statement: str) -> Any:

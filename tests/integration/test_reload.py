@@ -1,4 +1,4 @@
-"""Tasks whose files change while they are worked on: loaded anew, without a restart and without cost."""
+"""Tasks whose files change while they are worked on: loaded again, without a restart and without cost."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ async def said(harness: Harness) -> object:
 async def test_new_processes_take_the_place_of_the_old_and_what_runs_ends_where_it_is(project: Path, harness: Harness):
     before = set(harness.processes.pids)
     _, running = await harness.begun("wait", "waiting", until=str(project / "over"))
-    write(project / "helping.py", 'WORD = "anew"\n')
+    write(project / "helping.py", 'WORD = "again"\n')
     assert await harness.processes.reload() is None
-    assert [await said(harness) for _ in range(4)] == ["first anew"] * 4
+    assert [await said(harness) for _ in range(4)] == ["first again"] * 4
     (project / "over").touch()
     outcome = await running
     assert isinstance(outcome, Succeeded)
@@ -128,14 +128,14 @@ def test_a_changed_file_is_used_by_the_next_job_and_a_mistake_is_told_on_the_ter
             until_sync(lambda: text in terminal.read_text(), what=f"{text!r} on the terminal")
 
         write(file, TASKS.replace("WORD ", "second "))
-        shown("tasks loaded anew: reloaded.say, reloaded.wait")
+        shown("tasks loaded again: reloaded.say, reloaded.wait")
         assert client.submit("reloaded.say").wait(60).result == "second helped"
         write(file, TASKS + "def broken(:\n")
         shown("SyntaxError: invalid syntax")
         assert "the change is not used, the tasks of before go on" in terminal.read_text()
         assert client.submit("reloaded.say").wait(60).result == "second helped"
         write(file, TASKS.replace("WORD ", "third ") + PICTURES)
-        shown("tasks loaded anew: reloaded.say, reloaded.shrink, reloaded.wait")
+        shown("tasks loaded again: reloaded.say, reloaded.shrink, reloaded.wait")
 
         def announced() -> bool:
             try:

@@ -1,4 +1,4 @@
-"""A task that is asked to end may end by itself, and protect what must not be torn apart; not for ever."""
+"""A task that is asked to end may end by itself, and protect what must not be torn apart; not forever."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def test_a_forked_child_that_leaves_the_task_function_ends_there(harness: 
 async def test_a_forked_child_can_not_go_on_with_the_event_loop(harness: Harness) -> None:
     attempt = harness.attempt("fork_and_leave_async", 30, how="await")
     assert await harness.begin(attempt) == Succeeded(70)
-    assert "can not await" in harness.sink.of(attempt, "stderr")
+    assert "cannot await" in harness.sink.of(attempt, "stderr")
     assert await harness.run("stop_subprocess", 30) == Succeeded(-15)
 
 

@@ -287,7 +287,7 @@ async def test_a_result_that_json_can_not_hold_fails_for_good_and_says_that_the_
     harness = await start()
     outcome = failed(await harness.run("unusual", kind=kind))
     assert (outcome.type, outcome.retryable) == ("ResultNotJson", False)
-    assert outcome.message.startswith("the task has done its work, but its result can not be kept: result")
+    assert outcome.message.startswith("the task has done its work, but its result cannot be kept: result")
     assert said in outcome.message
     assert await harness.run("echo", value=1) == Succeeded(1)
 
@@ -576,7 +576,7 @@ async def test_a_module_is_found_where_the_executor_was_started(
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [("#!/bin/sh\necho no package rota here >&2; exit 5\n", "no package rota here"), (None, "can not be started")],
+    [("#!/bin/sh\necho no package rota here >&2; exit 5\n", "no package rota here"), (None, "cannot be started")],
 )
 async def test_an_interpreter_that_does_not_work_is_reported(
     start: Start, tmp_path: Path, script: str | None, said: str

@@ -55,7 +55,7 @@ async def test_what_a_failing_result_raised_can_be_read(harness: Harness) -> Non
 
 async def test_a_mute_exception_is_told_with_its_place(harness: Harness) -> None:
     outcome = failed(await harness.run("hostile_async", how="message", what="exit"))
-    assert outcome.message == "(its text can not be had: SystemExit)"
+    assert outcome.message == "(its text cannot be had: SystemExit)"
     assert "hostile_tasks.py" in str(outcome.traceback)
     caused = failed(await harness.run("hostile_plain", how="cause", what="interrupt"))
     assert caused.message == "has a mute cause"

@@ -160,7 +160,7 @@ def test_the_bench_measures_all_that_the_contract_names() -> None:
         (("submit",), 2, "requires an argument"),
         (("submit", "shell.run", "command"), 2, "not name=value"),
         (("bench", "--only", "nothing"), 2, "there is no part"),
-        (("jobs", "list"), 1, "can not be reached"),
+        (("jobs", "list"), 1, "cannot be reached"),
         (("store",), 2, "ROTA_DATABASE_URL is not set"),
         (("up", "--tasks", "no-such-file.py"), 2, "there is no file"),
     ],

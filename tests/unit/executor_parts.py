@@ -341,7 +341,7 @@ class TestExecutor:
         )  # fmt: skip
 
     def registered(self) -> None:
-        """Stand among the members anew."""
+        """Stand among the members again."""
         self.registration = MemoryRegistration()
         self.executor.registered(self.registration)
 

@@ -1,4 +1,4 @@
-"""What an executor does while it can not tell whether others take it for dead."""
+"""What an executor does while it cannot tell whether others take it for dead."""
 
 from __future__ import annotations
 

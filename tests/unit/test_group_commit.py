@@ -100,7 +100,7 @@ async def test_a_unit_that_nobody_waits_for_any_more_is_not_written():
 
 
 class PickyLog(ScriptedLog):
-    """Refuses calls with one unit, as a driver does that can not send it."""
+    """Refuses calls with one unit, as a driver does that cannot send it."""
 
     def __init__(self, poison: UUID) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What lines of other schedulers become: read as those read them, named for ever, refused with a reason."""
+"""What lines of other schedulers become: read as those read them, named forever, refused with a reason."""
 
 from __future__ import annotations
 

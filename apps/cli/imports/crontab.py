@@ -194,7 +194,7 @@ def _chosen(rule: str) -> tuple[str, list[str]]:
 
 
 def _command(text: str) -> tuple[str, str | None]:
-    """The command, and behind the first unescaped `%` what it reads, in which further ones are line ends."""
+    """The command, and after the first unescaped `%` what it reads, in which further ones are line ends."""
     command, *lines = UNESCAPED_PERCENT.split(text)
     command = command.replace(r"\%", "%")
     if not lines:

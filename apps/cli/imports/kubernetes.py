@@ -1,6 +1,6 @@
 """Reads manifests of Kubernetes for their CronJobs. Pure.
 
-What a container runs becomes a command of `shell.run` on the executor's machine; its image can not be mapped: told.
+What a container runs becomes a command of `shell.run` on the executor's machine; its image cannot be mapped: told.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads calendar events of systemd (systemd.time(7)): `Mon..Fri *-*-* 09:00:00 Europe/Berlin`. Pure.
 
-Weekday and date must both match there, which five fields of cron can not say, so some become recurrence rules.
+Weekday and date must both match there, which five fields of cron cannot say, so some become recurrence rules.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _field(text: str, low: int, high: int) -> _Field:
     for term in text.split(","):
         body, slash, step = term.partition("/")
         if "." in step or ("." in body and not _RANGE.fullmatch(body)):
-            raise Rejected(f"{term[:40]!r}: fractions of a second can not be mapped")
+            raise Rejected(f"{term[:40]!r}: fractions of a second cannot be mapped")
         if slash and (not _NUMBER.fullmatch(step) or int(step) == 0):
             raise Rejected(f"{term[:40]!r} has no step such as 2")
         if body == "*":
@@ -134,7 +134,7 @@ def _field(text: str, low: int, high: int) -> _Field:
         elif _NUMBER.fullmatch(body):
             begin, end = int(body), high if slash else int(body)
         else:
-            raise Rejected(f"{term[:40]!r} can not be read")
+            raise Rejected(f"{term[:40]!r} cannot be read")
         if not low <= begin <= end <= high:
             raise Rejected(f"{term[:40]!r} is not between {low} and {high}")
         values |= set(range(begin, end + 1, int(step) if slash else 1))

@@ -31,7 +31,7 @@ ONCE = {"max_attempts": 1, "max_losses": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A schedule to be. `request` is the body of `POST /v1/schedules`; without a job it can not be created.
+    """A schedule to be. `request` is the body of `POST /v1/schedules`; without a job it cannot be created.
 
     `paused`: it is paused as soon as it is there.
     """

@@ -107,7 +107,7 @@ def _values(text: str, low: int, high: int) -> list[int]:
             end = int(last) if dash else high if slash or first == "*" else begin
             values |= set(range(begin, end + 1, int(step or 1)))
         except ValueError:
-            raise Rejected(f"{term!r} can not be read") from None
+            raise Rejected(f"{term!r} cannot be read") from None
     if not values or min(values) < low or max(values) > high:
         raise Rejected(f"{text!r} is not between {low} and {high}")
     return sorted(values)

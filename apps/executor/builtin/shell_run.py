@@ -105,7 +105,7 @@ class _Program(asyncio.SubprocessProtocol):
     """What a program prints, and when it has ended and fallen silent; `exited`: its supervisor as well.
 
     Not asyncio's own `Process`: its `wait` goes on for as long as anybody holds the pipes open (CPython 3.11 to 3.13),
-    so that a daemon left behind, or output that nobody reads any more, would hold the attempt for ever.
+    so that a daemon left behind, or output that nobody reads any more, would hold the attempt forever.
     """
 
     def __init__(self, say: Callable[[Stream, str], None]) -> None:

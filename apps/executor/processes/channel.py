@@ -158,7 +158,7 @@ class TaskChannel:
         else:
             self._process.wait()
         with self._reap_lock:
-            # What it has started dies with it. Not yet reaped, its number can not belong to anybody else.
+            # What it has started dies with it. Not yet reaped, its number cannot belong to anybody else.
             _kill_group(self.pid)
             status = self._process.wait()
             self._reaped = True

@@ -1,6 +1,6 @@
 """Runs Python tasks in task processes of the user's own environment.
 
-A process that crashes, blocks or leaks takes its own attempts down and nothing else. What can not be ended politely is
+A process that crashes, blocks or leaks takes its own attempts down and nothing else. What cannot be ended politely is
 ended with its whole process: that one takes no new work, its other attempts get a bounded time to finish, then it is
 killed and those still running are lost, not failed. Another process takes its place at once.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger("rota.executor.tasks")
 
 RESTART_SECONDS = (0.2, 10.0)
 LIVED_SECONDS = 30.0
-"""A process that lived so long did not die of its start: the pauses before a restart begin anew."""
+"""A process that lived so long did not die of its start: the pauses before a restart begin again."""
 
 READY_SECONDS = 60.0
 """How long a start waits for the processes."""
@@ -76,7 +76,7 @@ class TaskProcesses:
         return [process.pid for process in self._processes if process.pid is not None]
 
     async def start(self) -> None:
-        """Start the processes and wait until each has loaded the tasks, or has said why it can not."""
+        """Start the processes and wait until each has loaded the tasks, or has said why it cannot."""
         first = [TaskProcess(self._patience, self._process_changed) for _ in range(self._count)]
         for process in first:
             self._in_background(self._keep_process(process))
@@ -120,7 +120,7 @@ class TaskProcesses:
         return None
 
     async def watch(self) -> None:
-        """Raise what has ended the keeping of a process, should that ever happen; for ever."""
+        """Raise what has ended the keeping of a process, should that ever happen; forever."""
         raise await asyncio.shield(self._broken)
 
     async def new_tasks(self) -> None:
@@ -246,7 +246,7 @@ class TaskProcesses:
     def _use(self, tasks: Mapping[str, Any]) -> None:
         if tasks != self.tasks:
             for name in sorted(BUILTIN_TASKS & tasks.keys()):
-                log.error("the task %s can not run: it is called as a built-in one", name)
+                log.error("the task %s cannot run: it is called as a built-in one", name)
             self.tasks = tasks
             self._new_tasks.set()
 

@@ -33,7 +33,7 @@ STALLED_SECONDS = 1.0
 
 CANCEL_GRACE_LIMIT_SECONDS = 60.0
 BLOCK_REPORT_SECONDS = 3.0
-"""Within this a process says who blocks it, unless it is blocked so thoroughly that it can not."""
+"""Within this a process says who blocks it, unless it is blocked so thoroughly that it cannot."""
 
 LOGGED_CHARS = 2000
 ENDED_REMEMBERED = 1000
@@ -113,7 +113,7 @@ class TaskProcess:
                 self._channel.kill()
             status = await self._channel.wait()
         except OSError as error:
-            self.problem = f"the interpreter {argv[0]} can not be started: {error}"
+            self.problem = f"the interpreter {argv[0]} cannot be started: {error}"
         finally:
             self._died(status)
             self.kill()

@@ -2,7 +2,7 @@
 
 The id of an alert follows from the failure, so a failure that two leaders come to is told once. The checkpoint does not
 move past a failure that is not told yet. Looks at failed jobs only while some queue or task has an alert. Those of
-tasks are read anew for each batch of failures, those of queues are kept.
+tasks are read again for each batch of failures, those of queues are kept.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class CalendarHistory:
                 present = await read_calendar(calendar.definition, row.name)
             except (KeyError, TypeError, ValueError, AttributeError, Rejected) as error:
                 # Whoever names it waits, as for one that is not there; the others tick.
-                unreadable.note("scheduler", row.id, f"calendar {row.name} can not be read: {error!r}")
+                unreadable.note("scheduler", row.id, f"calendar {row.name} cannot be read: {error!r}")
                 self._known.pop(row.id, None)
                 continue
             self._known[row.id] = _Known(row, calendar.at, read_at, present)
@@ -109,5 +109,5 @@ class CalendarHistory:
             known.versions = await versions_of(self._log, known.row, since)
             known.reach = since
         except Rejected as error:
-            unreadable.note("scheduler", known.row.id, f"the calendar's history can not be read: {error}")
+            unreadable.note("scheduler", known.row.id, f"the calendar's history cannot be read: {error}")
             self._known.pop(known.row.id, None)

@@ -213,7 +213,7 @@ class DeliveryWorker:
             except TooMuchWork as error:
                 log.error("%s is not told of position %d: %s", self.row.name, raw.position, error)  # noqa: TRY400
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                reason = f"{raw.type} at position {raw.position} is not delivered, it can not be read: {error!r}"
+                reason = f"{raw.type} at position {raw.position} is not delivered, it cannot be read: {error!r}"
                 unreadable.note("deliveries", raw.stream_id, reason)
         return found
 

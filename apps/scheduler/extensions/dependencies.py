@@ -1,4 +1,4 @@
-"""Lets jobs run that waited for others, or cancels them when what they waited for can not come true any more.
+"""Lets jobs run that waited for others, or cancels them when what they waited for cannot come true any more.
 
 Nothing here has to be done before the leader's checkpoint moves on: a new leader reads the whole table of dependencies
 after it was elected, and looks at every dependent of which a predecessor has ended; whatever ends later it sees in the
@@ -61,7 +61,7 @@ class DependenciesExtension:
             state.attach(event_type, self._reopened)
 
     async def run(self) -> None:
-        """Do it for ever."""
+        """Do it forever."""
         if not self._loaded:
             pairs, undecided, left = await self._table.load()
             self._state.found(pairs, undecided)

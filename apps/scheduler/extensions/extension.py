@@ -1,7 +1,7 @@
 """What a leader does besides the core: limits, dependencies, schedules, triggers ... One extension each.
 
 An extension sees events through the brain it is attached to, decides in its own loop, and writes under the leader's
-term. What it knows beyond that it can lose at any moment: a new leader begins anew from the log and the tables.
+term. What it knows beyond that it can lose at any moment: a new leader begins again from the log and the tables.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Extension(Protocol):
     name: str
 
     async def run(self) -> None:
-        """Do it for ever. After Unavailable it is called again; anything else ends the leadership."""
+        """Do it forever. After Unavailable it is called again; anything else ends the leadership."""
 
     async def settled(self, position: Position) -> None:
         """Return once all events up to `position`, which the brain knows, are followed by all they must lead to.

@@ -74,7 +74,7 @@ def _settings(row: ResourceRow) -> QueueSettings:
     try:
         return settings_from_json(row.doc)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"the settings of queue {row.name} can not be read: {error!r}"
+        reason = f"the settings of queue {row.name} cannot be read: {error!r}"
         unreadable.note("scheduler", row.id, reason)
         return QueueSettings(paused=True, pause_reason=reason[:200])
 
@@ -101,10 +101,10 @@ class LimitsExtension:
             self._woken.set()
 
     async def settled(self, position: Position) -> None:
-        """Nothing is owed to an event: whoever begins anew finds every waiting job in the index."""
+        """Nothing is owed to an event: whoever begins again finds every waiting job in the index."""
 
     async def run(self) -> None:
-        """Admit for ever."""
+        """Admit forever."""
         await self._context.caught_up.wait()
         while True:
             self._woken.clear()

@@ -43,7 +43,7 @@ BATCH = 200
 
 LONGEST_SLEEP = timedelta(seconds=0.5)
 UNUSABLE_PAUSE = timedelta(seconds=60)
-"""When a schedule is looked at again whose definition this program can not read."""
+"""When a schedule is looked at again whose definition this program cannot read."""
 
 QUEUED_LOOK = timedelta(seconds=30)
 """How often queued ticks are looked at, in case that the end which they wait for was never seen."""
@@ -93,7 +93,7 @@ class SchedulesExtension:
             state.attach(event_type, self._calendars.changed)
 
     async def run(self) -> None:
-        """Decide what is due, for ever. Raises NotLeader, Unavailable."""
+        """Decide what is due, forever. Raises NotLeader, Unavailable."""
         await self._context.caught_up.wait()
         while True:
             began = self._now()
@@ -146,7 +146,7 @@ class SchedulesExtension:
 
     async def _load(self) -> None:
         until = self._now() + HORIZON
-        # Read before the index: whatever is behind this position comes by the feed.
+        # Read before the index: whatever is after this position comes by the feed.
         self._timers.begin_load(until, await self._parts.event_log.last_position())
         try:
             found = await self._parts.resources.due(KIND, until, self._timers.limit)
@@ -189,14 +189,14 @@ class SchedulesExtension:
                 self._next(d.after, more=d.step.more)
             else:
                 self._conflicted.add(d.schedule.id)
-                self._timers.again(str(d.schedule.id), self._now())  # somebody was quicker: decide anew
+                self._timers.again(str(d.schedule.id), self._now())  # somebody was quicker: decide again
 
     def _read(self, row: ResourceRow) -> Schedule | None:
         """The schedule of its row; None, and told of, when this version cannot read it: its ticks wait."""
         try:
             return from_json(row.id, row.name, row.version, row.doc)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            unreadable.note("scheduler", row.id, f"schedule {row.name} can not be read from its row: {error!r}")
+            unreadable.note("scheduler", row.id, f"schedule {row.name} cannot be read from its row: {error!r}")
             self._timers.again(str(row.id), self._now() + UNUSABLE_PAUSE)
             return None
 
@@ -233,7 +233,7 @@ class SchedulesExtension:
             return _Decided(schedule, step, ticking.after_step(schedule, step, meta, self._timings), meta, span)
         except Rejected as error:
             # What one schedule says must not stop the others. Nothing of it is forgotten: its cursor stays.
-            log.error("schedule %s can not be read, its ticks wait: %s", schedule.name, error)  # noqa: TRY400
+            log.error("schedule %s cannot be read, its ticks wait: %s", schedule.name, error)  # noqa: TRY400
             self._parts.metrics.waits("unusable schedule")
             self._timers.again(str(schedule.id), now + UNUSABLE_PAUSE)
             return None

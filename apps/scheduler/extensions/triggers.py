@@ -215,7 +215,7 @@ class TriggersExtension:
         try:
             trigger = Trigger(identity, doc, compile_pattern(doc["match"]))
         except Rejected as error:
-            unreadable.note("scheduler", identity, f"its pattern can not be understood: {error.message}")
+            unreadable.note("scheduler", identity, f"its pattern cannot be understood: {error.message}")
             return
         if trigger.pattern.types is None:
             self._of_any_type[identity] = trigger
@@ -224,7 +224,7 @@ class TriggersExtension:
                 self._by_type.setdefault(event_type, {})[identity] = trigger
 
     async def _match(self, event: FeedEvent, spent: int) -> int:
-        """Find the triggers that take the event; `spent` are steps since the loop has turned, answered anew."""
+        """Find the triggers that take the event; `spent` are steps since the loop has turned, answered again."""
         data = event.data
         candidates = [*self._by_type.get(str(data.get("type")), {}).values(), *self._of_any_type.values()]
         if not candidates:
@@ -232,7 +232,7 @@ class TriggersExtension:
         try:
             view = event_view(data)
         except (TypeError, ValueError, AttributeError) as error:
-            reason = f"EventPublished at position {event.position} can not be read: {error!r}"
+            reason = f"EventPublished at position {event.position} cannot be read: {error!r}"
             unreadable.note("scheduler", event.stream_id, reason)
             return spent
         for trigger in candidates:
@@ -267,7 +267,7 @@ class TriggersExtension:
                 self._note_failure(match, error.message)
                 continue
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                self._note_failure(match, f"it can not be understood: {error!r}")
+                self._note_failure(match, f"it cannot be understood: {error!r}")
                 continue
             units.append(unit)
             spans.append(span)

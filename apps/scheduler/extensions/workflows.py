@@ -75,7 +75,7 @@ class WorkflowsExtension:
             context.state.attach(event_type, self._workflow_changed)
 
     async def run(self) -> None:
-        """Do it for ever."""
+        """Do it forever."""
         if not self._loaded:
             for kind in KINDS:
                 found = await self._resources.find(

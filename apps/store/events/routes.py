@@ -56,7 +56,7 @@ class EventRoutes:
         routes.add("POST", "/v1/events", self.publish_events, **openapi.PUBLISH)
 
     async def read_log(self, request: Request) -> Response:
-        """The log behind position `after`; `type`, `stream` and `correlation` filter it."""
+        """The log after position `after`; `type`, `stream` and `correlation` filter it."""
         after = Position(number(request, "after", 0))
         limit = number(request, "limit", 100, low=1, high=PAGE_LIMIT)
         stream, kind = _stream(request), _text(request, "type")

@@ -49,7 +49,7 @@ class Malformed(Rejected):
 
 
 class _Unusable:
-    """Stands in a decoded value for a number that can not be kept."""
+    """Stands in a decoded value for a number that cannot be kept."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem

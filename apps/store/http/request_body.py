@@ -1,4 +1,4 @@
-"""The body of a request on its way in: a client that is still sending can not read an answer.
+"""The body of a request on its way in: a client that is still sending cannot read an answer.
 
 What nobody has read of it is read and thrown away before the answer, within bounds of bytes and time.
 """

@@ -70,7 +70,7 @@ class StoreServer:
         return f"http://{host}:{self._socket.getsockname()[1]}"
 
     async def start(self) -> None:
-        """Take the address. Raises OSError when it can not be had."""
+        """Take the address. Raises OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -82,7 +82,7 @@ class StoreServer:
             bound.listen(BACKLOG)
         except OSError as error:
             bound.close()
-            message = f"can not listen on {self._host} port {self._port}: {error.strerror or error}"
+            message = f"cannot listen on {self._host} port {self._port}: {error.strerror or error}"
             raise OSError(error.errno, message) from error
         bound.setblocking(False)
         self._socket = bound
@@ -104,7 +104,7 @@ class StoreServer:
         await asyncio.Event().wait()
 
     async def _sweep(self) -> None:
-        """End the connections whose time is over, for ever."""
+        """End the connections whose time is over, forever."""
         while True:
             await asyncio.sleep(self._limits.sweep_seconds)
             for connection in tuple(self.connections):

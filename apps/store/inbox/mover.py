@@ -43,7 +43,7 @@ class InboxMover:
         self._bell = bell
 
     async def run(self) -> None:
-        """Do it for ever. Raises Unavailable; what was not moved is found again."""
+        """Do it forever. Raises Unavailable; what was not moved is found again."""
         while True:
             if not await self.drain():
                 await self._bell.rest()
@@ -138,5 +138,5 @@ def _trace(value: Any) -> str | None:
 
 def _unreadable(item: InboxItem, error: Exception) -> Rejected:
     """Whatever a row does to us, it must not keep the others in the inbox."""
-    log.error("row %s of the inbox can not be read", item.id, exc_info=error)
-    return Rejected(f"the job can not be read: {error!r}", code="unreadable")
+    log.error("row %s of the inbox cannot be read", item.id, exc_info=error)
+    return Rejected(f"the job cannot be read: {error!r}", code="unreadable")

@@ -120,7 +120,7 @@ class JobRequest(BaseModel):
     )
     after_mode: Literal["all", "any"] = "all"
     on_failure: Literal["cancel", "run", "hold"] = Field(
-        "cancel", description="what becomes of it when what it waits for can not come true any more"
+        "cancel", description="what becomes of it when what it waits for cannot come true any more"
     )
     key: JobKey | None = Field(None, description="shares the limits for a key of its queue; keys take turns")
     unique: UniqueRequest | None = None

@@ -57,5 +57,5 @@ class QueueRoutes:
 def _name_of(request: Request) -> str:
     name = str(request.path_params["name"])
     if not NAME.fullmatch(name):
-        raise NotFound(f"{name[:100]!r} can not be the name of a queue", field="name")
+        raise NotFound(f"{name[:100]!r} cannot be the name of a queue", field="name")
     return name

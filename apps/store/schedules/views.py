@@ -44,7 +44,7 @@ def schedule_view(schedule: Schedule, position: int, next_at: datetime | None) -
 
 
 def next_of(schedule: Schedule) -> datetime | None:
-    """The next nominal time; None also when this version of Rota can not read the definition."""
+    """The next nominal time; None also when this version of Rota cannot read the definition."""
     try:
         return next_at_of(schedule)
     except Rejected:

@@ -108,7 +108,7 @@ class Subscriptions:
         return Made(await self._resources.change(row.id, decide, meta), secret)
 
     async def redeliver(self, row: ResourceRow, value: Mapping[str, Any], meta: Meta) -> tuple[Changed, int]:
-        """Have dead letters delivered anew, and what waits for its next attempt at once; how many they are."""
+        """Have dead letters delivered again, and what waits for its next attempt at once; how many they are."""
         positions = _positions(value.get("positions"))
         refuse_archived(row.doc)
         count = await self._deliveries.retry(row.id, positions, self._now())

@@ -85,7 +85,7 @@ class SubscriptionRoutes:
         return json_response(view)
 
     async def change_subscription(self, request: Request) -> Response:
-        """Change what is delivered where and how. What was read already is not matched anew."""
+        """Change what is delivered where and how. What was read already is not matched again."""
         meta = meta_of(request, traceparent_of(request))
         value = await read_options(request, FIELDS | REASON)
         row = await self._resources.load(KIND, request.path_params["id"])
@@ -110,7 +110,7 @@ class SubscriptionRoutes:
         return json_response(page(items, await self._positions.last(), following))
 
     async def redeliver(self, request: Request) -> Response:
-        """Deliver dead letters anew: those at `positions`, or all; and at once what waits for its next attempt."""
+        """Deliver dead letters again: those at `positions`, or all; and at once what waits for its next attempt."""
         meta = meta_of(request, traceparent_of(request))
         value = await read_options(request, frozenset({"positions", "reason"}))
         row = await self._resources.load(KIND, request.path_params["id"])

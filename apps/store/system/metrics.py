@@ -54,7 +54,7 @@ class StoreMetrics(Collector):
             async with asyncio.timeout(COUNT_SECONDS):
                 self._counts = await self._parts.count()
         except (Unavailable, TimeoutError) as error:
-            log.warning("the system can not be counted now: %s", str(error) or "no answer in time")
+            log.warning("the system cannot be counted now: %s", str(error) or "no answer in time")
         self._counted_at = time.monotonic()
 
     def collect(self) -> Iterator[Metric]:

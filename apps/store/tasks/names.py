@@ -1,4 +1,4 @@
-"""Which tasks may be submitted: those that executors have announced, kept in memory and read anew on a miss."""
+"""Which tasks may be submitted: those that executors have announced, kept in memory and read again on a miss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAUSE_SECONDS = 0.1
 """Between two readings of the catalogue, however many unknown names are asked for."""
 
 RENEW_SECONDS = 30.0
-"""After which options that executors may have announced anew are read again."""
+"""After which options that executors may have announced again are read again."""
 
 
 class TaskNames:

@@ -28,7 +28,7 @@ class Calendars:
     def create(self, name: str, *, reason: Optional[str] = None, **fields: Any) -> "Dict[str, Any]":
         """Create a calendar of `dates`, `weekly` windows, `intervals`, or the text of a file as `icalendar`.
 
-        `skip_invalid=True` takes a file without the events that can not be understood. The answer's `skipped` names
+        `skip_invalid=True` takes a file without the events that cannot be understood. The answer's `skipped` names
         them, its `warnings` what was passed over in the others, each with `line` and `reason`.
 
         Raises:

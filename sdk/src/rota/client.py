@@ -36,7 +36,7 @@ class Client(Submitting):
 
     `url` is by default ROTA_URL, the `rota up` that runs in the current folder, or http://127.0.0.1:3000; `token` is
     ROTA_TOKEN or the content of the file ROTA_TOKEN_FILE. `timeout`: seconds for one answer.
-    `patience`: for how many seconds submissions are repeated, and a `wait` goes on, while the store can not be reached;
+    `patience`: for how many seconds submissions are repeated, and a `wait` goes on, while the store cannot be reached;
     a repeated submission carries the same idempotency key, so it is one job.
     """
 
@@ -92,7 +92,7 @@ class Client(Submitting):
         return self._act(job_id, "cancel", {"reason": reason})
 
     def retry(self, job_id: str, reason: Optional[str] = None) -> Job:
-        """Run an ended job again, or a retrying one at once. Raises Conflict when it can not be."""
+        """Run an ended job again, or a retrying one at once. Raises Conflict when it cannot be."""
         return self._act(job_id, "retry", {"reason": reason})
 
     def release(self, job_id: str, reason: Optional[str] = None) -> Job:
@@ -111,7 +111,7 @@ class Client(Submitting):
         return result
 
     def log(self, after: int = 0, limit: int = 100, **filters: Any) -> "Dict[str, Any]":
-        """A page of the log behind position `after`; filters are type, stream, correlation."""
+        """A page of the log after position `after`; filters are type, stream, correlation."""
         page: "Dict[str, Any]" = self._read("/v1/events", {"after": after, "limit": limit, **filters}).body
         return page
 
@@ -339,7 +339,7 @@ class Client(Submitting):
         return list(self._pages(f"/v1/subscriptions/{in_path(name)}/dead", {}))
 
     def redeliver(self, name: str, *, positions: "Optional[List[int]]" = None, reason: Optional[str] = None) -> int:
-        """Deliver dead letters anew: those at these positions, or all; how many they are."""
+        """Deliver dead letters again: those at these positions, or all; how many they are."""
         given = {"positions": positions, "reason": reason}
         body = {key: value for key, value in given.items() if value is not None}
         return int(

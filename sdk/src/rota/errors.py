@@ -18,7 +18,7 @@ class RotaError(Exception):
 
 
 class Unreachable(RotaError):
-    """The store did not answer, or answered that it can not serve now."""
+    """The store did not answer, or answered that it cannot serve now."""
 
 
 class Refused(RotaError):
@@ -101,7 +101,7 @@ class NotJson(RotaError, TypeError):
 
 
 class Mismatch(RotaError, ValueError):
-    """A JSON value that can not be what an annotation says it is; `place` and `reason` as in `NotJson`."""
+    """A JSON value that cannot be what an annotation says it is; `place` and `reason` as in `NotJson`."""
 
     def __init__(self, reason: str, place: str = "") -> None:
         self.reason = reason

@@ -66,7 +66,7 @@ def _run(task: "Task[Any, Any]", args: "Dict[str, Any]", *, attempt: int, debug:
     try:
         print(json.dumps(plain(result), ensure_ascii=False))  # noqa: T201 - the result is what was asked for
     except NotJson as error:
-        print(f"rota: the result can not be kept: {error.within('result')}", file=sys.stderr)  # noqa: T201
+        print(f"rota: the result cannot be kept: {error.within('result')}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

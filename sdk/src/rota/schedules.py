@@ -104,7 +104,7 @@ class Schedules:
         return self._act(schedule, "archive", reason)
 
     def run(self, schedule: str, reason: Optional[str] = None) -> str:
-        """Make a job now; its id. Repeated while the store can not be reached, without making a second one."""
+        """Make a job now; its id. Repeated while the store cannot be reached, without making a second one."""
         answer = self._client.call(
             "POST",
             _path(schedule, "run"),

@@ -174,7 +174,7 @@ class Submitting:
             after: Jobs (handles or ids), workflows and batches that have to end first, successfully unless
                 `{"job": ..., "outcome": "failed" or "ended"}` says otherwise.
             after_mode: Whether it waits for `all` of them or for `any`.
-            on_failure: What becomes of it when that can not come true any more: `cancel`, `run` or `hold`.
+            on_failure: What becomes of it when that cannot come true any more: `cancel`, `run` or `hold`.
             unique: One job for a key at a time: the key, or `{"key": "report", "while": "queued",
                 "on_conflict": "replace"}`. The handle is that of the job that holds the key.
             idempotent: Whether it may be broken off and repeated at no cost, whatever its task was declared with.

@@ -284,7 +284,7 @@ def task(  # noqa: PLR0913 - each is an option
             the `queue` on which that is done.
 
     Raises:
-        TypeError: this can not be a task, or an option is of a wrong type.
+        TypeError: this cannot be a task, or an option is of a wrong type.
         ValueError: no job could have such an option, or there is another task of this name.
     """
     given: "Dict[str, Any]" = {"queue": queue, "priority": priority, "retry": retry, "tags": tags}
@@ -341,7 +341,7 @@ def _check(function: Any) -> None:
 
 
 def _place(function: Any) -> Any:
-    """Where a function stands: the same again when its module is loaded anew."""
+    """Where a function stands: the same again when its module is loaded again."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return (getattr(code, "co_filename", None), function.__qualname__)
 

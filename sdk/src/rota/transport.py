@@ -65,11 +65,11 @@ class Transport:
     ) -> Answer:
         """The answer, its JSON decoded.
 
-        With `patience` the request is repeated for so many seconds while the store can not be reached: only for
+        With `patience` the request is repeated for so many seconds while the store cannot be reached: only for
         requests that may arrive twice.
 
         Raises:
-            Unreachable: no answer, or one that says that the store can not serve now.
+            Unreachable: no answer, or one that says that the store cannot serve now.
             Refused: the store refused; NotFound, Conflict and NotAllowed are kinds of it.
         """
         data = None if body is None else (body if isinstance(body, bytes) else json.dumps(plain_body(body)).encode())

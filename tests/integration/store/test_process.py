@@ -117,7 +117,7 @@ def test_a_taken_port_is_told_and_ends_it(start: Any, postgres_url: str):
     port = first.url().rpartition(":")[2]
     second = start(port=port, database_url=postgres_url)
     assert second.ended() == 1
-    assert f"can not listen on 127.0.0.1 port {port}" in second.output
+    assert f"cannot listen on 127.0.0.1 port {port}" in second.output
 
 
 async def test_it_starts_without_postgresql_and_says_so(start: Any):

@@ -39,7 +39,7 @@ async def test_the_cluster_shows_members_leader_and_term(client: httpx.AsyncClie
 
 
 class _Away:
-    """Coordination that can not be reached."""
+    """Coordination that cannot be reached."""
 
     async def members(self, _role: str) -> Sequence[Member]:
         raise Unavailable("no quorum", server="zookeeper")

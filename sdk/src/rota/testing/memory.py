@@ -27,7 +27,7 @@ from rota.values import plain, plain_arguments
 
 DEFAULT_RETRY = {"max_attempts": 5, "backoff": "exponential", "initial": 1.0, "factor": 2.0, "maximum": 3600.0}
 RUNS_LIMIT = 100_000
-"""Jobs that one call may run: a task that submits itself for ever is a mistake that a test should end with."""
+"""Jobs that one call may run: a task that submits itself forever is a mistake that a test should end with."""
 
 OPTIONS = {"queue": "default", "priority": "normal", "timeout": 3600.0, "tags": {}, "key": None, "idempotent": False}
 ORDER = {"high": 0, "normal": 1, "low": 2}
@@ -175,7 +175,7 @@ class MemoryClient(GroupCalls, Submitting):
             if fields is None:
                 return ran
             if len(ran) >= RUNS_LIMIT:
-                raise RuntimeError(f"more than {RUNS_LIMIT} runs: a task submits itself for ever")
+                raise RuntimeError(f"more than {RUNS_LIMIT} runs: a task submits itself forever")
             self._run(fields)
             ran.append(self.get(fields["id"]))
 
@@ -281,7 +281,7 @@ class MemoryClient(GroupCalls, Submitting):
         return self.groups.state_of(name) if fields is None else str(fields["state"])
 
     def _judge(self) -> None:
-        """Let go whose predecessors have ended as they had to, and cancel whose can not any more."""
+        """Let go whose predecessors have ended as they had to, and cancel whose cannot any more."""
         settled = False
         while not settled:
             settled = True

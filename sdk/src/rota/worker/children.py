@@ -94,7 +94,7 @@ def _leave_job() -> None:
 
 def _stop_here() -> None:
     print(  # noqa: T201 - it has nobody else to tell
-        "rota: a child that was forked in an async task can not await anything: use multiprocessing or subprocess",
+        "rota: a child that was forked in an async task cannot await anything: use multiprocessing or subprocess",
         file=sys.stderr,
         flush=True,
     )

@@ -33,7 +33,7 @@ def load_all(targets: "List[str]") -> "Dict[str, Any]":
             while tb is not None and _is_machinery(tb.tb_frame.f_code.co_filename):
                 tb = tb.tb_next
             text = "".join(traceback.format_exception(type(error), error, tb))
-            errors.append(f"{target} can not be loaded:\n{text}"[-ERROR_LIMIT_CHARS:] + _hint(target, error))
+            errors.append(f"{target} cannot be loaded:\n{text}"[-ERROR_LIMIT_CHARS:] + _hint(target, error))
     if not registered():
         errors, notices = [*errors, *notices], []
     return {

@@ -48,7 +48,7 @@ def success(key: int, result: Any) -> str:
 
 
 def _unusable(key: int, kind: str, reason: str, where: Optional[str] = None) -> str:
-    message = f"the task has done its work, but its result can not be kept: {reason}"[:MESSAGE_LIMIT_CHARS]
+    message = f"the task has done its work, but its result cannot be kept: {reason}"[:MESSAGE_LIMIT_CHARS]
     return encode(["fail", key, kind, message, where, False])
 
 
@@ -91,12 +91,12 @@ def class_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says, or that it can not say anything."""
+    """What an error says, or that it cannot say anything."""
     try:
         # Of a text, not of what a subclass of str makes of its own slices.
         return str.__getitem__(str(error), slice(MESSAGE_LIMIT_CHARS))
     except BaseException as problem:  # noqa: BLE001 - an error may be unable to describe itself
-        return f"(its text can not be had: {class_of(problem)})"
+        return f"(its text cannot be had: {class_of(problem)})"
 
 
 def trace(error: BaseException) -> str:

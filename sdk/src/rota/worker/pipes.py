@@ -160,5 +160,5 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, callback: "Callable[..., Any]"
 
 
 def _frame(messages: "List[str]") -> bytes:
-    # A lone surrogate can not be encoded; no other text is changed by this.
+    # A lone surrogate cannot be encoded; no other text is changed by this.
     return ("[" + ",".join(messages) + "]\n").encode("utf-8", "replace")
