@@ -1,7 +1,7 @@
 """Counts the rooms of each package and the floors of imports in it: `python -m tests.floors`, or `./dev floors`.
 
 A room is a module or package directly in a package; it stands on a floor above the rooms that it imports. Rooms that
-import each other in a circle share a floor, and are named. Imports within functions count, those for types alone do not.
+import each other in a circle share a floor, and are named. Imports within functions count, those for types do not.
 """
 
 from __future__ import annotations
