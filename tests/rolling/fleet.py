@@ -44,6 +44,11 @@ def sources_of(commit: str, place: Path) -> Version:
     return Version("old", (sys.executable, "-P", "-m", "apps.cli.main"), {"PYTHONPATH": path})
 
 
+def is_shallow() -> bool:
+    """Whether this clone was made without its history, so that no older version is in it."""
+    return _git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+
+
 def _unpack(commit: str, source: Path) -> None:
     if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         raise AssertionError(
