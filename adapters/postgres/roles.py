@@ -48,7 +48,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "inbox_rejected": {"store": (READ, ADD, REMOVE)},
     "inbox_rules": {"store": (READ,)},
     # Who takes a secret in need not read it again.
-    "webhook_secrets": {"store": (ADD,), "scheduler": (READ,)},
+    "webhook_secrets": {"store": (READ, ADD), "scheduler": (READ,)},
     "delivery_cursors": {"store": (READ,), "scheduler": (READ, ADD, CHANGE)},
     "deliveries": {"store": (READ, CHANGE), "scheduler": _ALL},
 }

@@ -81,7 +81,6 @@ REFUSED = {
     ],
     "store": [
         ENTER,
-        "select * from webhook_secrets",
         "update webhook_secrets set secret = 'x'",
         "insert into inbox_rules values ('me', '*')",
         "insert into job_logs (job_id, attempt, part, stream, content) values (gen_random_uuid(), 1, 1, 'stdout', 'x')",

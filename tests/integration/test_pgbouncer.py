@@ -99,7 +99,11 @@ async def test_through_transaction_mode_everything_works_with_a_direct_address_b
         await other.execute("begin")
         assert await other.fetchval("select current_setting('statement_timeout')") == "0"
         assert await other.fetchval("select count(*) from pg_prepared_statements where name <> ''") == 0
-        assert await other.fetchval("select count(*) from pg_locks where locktype = 'advisory'") == 0
+        locks = """
+            select count(*) from pg_locks
+            where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+        """
+        assert await other.fetchval(locks) == 0
     finally:
         await other.close()
 
@@ -168,7 +172,12 @@ def test_a_whole_system_works_through_transaction_mode(
         assert states == ["succeeded"] * 60
         starts = sum(event["type"] == "AttemptStarted" for job in jobs for event in client.events(job.id))
         assert starts == 60
-        assert "ok   postgres: " in outputs_of(("doctor",), env, tmp_path)["doctor"][0]
+        told = outputs_of(("doctor",), env, tmp_path)["doctor"][0]
+        (line,) = [line for line in told.splitlines() if " postgres: " in line]
+        # The tests' server need not survive a crash; of the pooler there is nothing to say.
+        assert line.startswith("ok") or line.endswith(
+            " postgres: fsync or synchronous_commit is off: accepted jobs could be lost"
+        )
 
 
 def executors(client: Client) -> int:

@@ -15,6 +15,7 @@ from rota_server.adapters.embedded.directory import DataDirectory
 from rota_server.adapters.embedded.postgres import EmbeddedPostgres
 from rota_server.adapters.postgres.exclusive import LEADER_LOCK, ExclusiveLock
 from rota_server.adapters.postgres.migrate import migrate
+from rota_server.adapters.postgres.roles import KINDS
 from rota_server.domain.errors import Unavailable
 from tests.integration.executor_system import System, system
 from tests.integration.test_connections import SLOW
@@ -26,7 +27,7 @@ from tests.waiting import until
 async def test_roles_follow_a_promoted_standby_by_their_address_alone(redis_url: str, tmp_path: Path):
     with ExitStack() as stack:
         primary = stack.enter_context(EmbeddedPostgres(stack.enter_context(DataDirectory(tmp_path / "data"))))
-        app = make_url(await migrate(primary.url, APP_PASSWORD))
+        app = make_url(await migrate(primary.url, APP_PASSWORD, dict.fromkeys(KINDS, APP_PASSWORD)))
         port = await asyncio.to_thread(stack.enter_context, standby_of(primary))
         follows = "select count(*) = 1 from pg_stat_replication where state = 'streaming'"
         await until(lambda: asked(primary.url, follows), what="the standby's following")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from rota_server.adapters.postgres.coordination import PostgresCoordination
@@ -23,6 +24,7 @@ from rota_server.domain.jobs.decisions import decide
 from rota_server.domain.jobs.events import DecisionRefused, JobDispatched, LeaderElected
 from rota_server.domain.leader_state import UNSEEN_GRACE
 from rota_server.domain.log import AppendResult, Unit
+from tests.conftest import TestDatabase
 from tests.integration.coordination_tools import coordinated
 from tests.integration.scheduler_system import SchedulerSystem, scheduler_system
 from tests.waiting import until
@@ -104,11 +106,11 @@ async def test_a_leader_of_an_old_term_is_refused_and_that_is_recorded(system: S
     assert await dispatches(system, job_id) == ["due"]
 
 
-async def test_when_postgres_drops_all_sessions_another_term_goes_on(system: SchedulerSystem):
+async def test_when_postgres_drops_all_sessions_another_term_goes_on(system: SchedulerSystem, database: TestDatabase):
     node = system.node(PostgresCoordination(system.database))
     await node.leads()
     (job_id,) = await system.submit(run_at=soon(1.5))
-    connection = await system.database.connect_raw()
+    connection = await asyncpg.connect(database.owner_url)
     await connection.fetch(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
         "and pid <> pg_backend_pid()"
