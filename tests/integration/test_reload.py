@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rota import Client, NotFound
@@ -35,6 +36,14 @@ def wait(until):
     while not Path(until).exists():
         time.sleep(0.02)
     return "WORD " + WORD
+"""
+STAYING = """
+
+@task(name="reloaded.stay", cancel_grace=60)
+def stay(until):
+    print("staying", flush=True)
+    while not Path(until).exists():
+        time.sleep(0.02)
 """
 PICTURES = """
 
@@ -102,6 +111,19 @@ async def test_what_cannot_be_loaded_leaves_everything_as_it_was(project: Path, 
     write(project / "reloaded.py", TASKS.replace("WORD ", "second "))
     assert await harness.processes.reload() is None
     assert await said(harness) == "second helped"
+
+
+async def test_a_retired_process_leaves_though_nobody_waits_for_what_ran_there(harness: Harness, project: Path):
+    write(project / "reloaded.py", TASKS.replace("WORD ", "first ") + STAYING)
+    assert await harness.processes.reload() is None
+    before = {process.pid for process in harness.processes._processes if not process.retired}
+    assert len(before) == 2
+    _, running = await harness.begun("stay", "staying", until=str(project / "over"))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await harness.processes.reload() is None
+    (project / "over").touch()
+    await until(lambda: not any(psutil.pid_exists(pid) for pid in before), what="the end of the old processes")
 
 
 async def test_reloads_one_after_the_other_leave_as_many_processes_as_there_were(harness: Harness):

@@ -35,6 +35,9 @@ CANCEL_GRACE_LIMIT_SECONDS = 60.0
 BLOCK_REPORT_SECONDS = 3.0
 """Within this a process says who blocks it, unless it is blocked so thoroughly that it cannot."""
 
+LEAVE_SECONDS = 10.0
+"""A process that was asked to end, and in which nothing runs, is killed after so long."""
+
 LOGGED_CHARS = 2000
 ENDED_REMEMBERED = 1000
 """Of so many ended attempts it is known whose late output is."""
@@ -171,15 +174,14 @@ class TaskProcess:
         """Take no more attempts, and end by itself after the last one that runs here."""
         self.retired = True
         self.over.set()
-        if not self.runs:
-            self.stop()
-        for run in self.runs.values():
-            run.future.add_done_callback(self._stop_when_idle)
+        self._leave_if_idle()
         self._changed(self)
 
-    def _stop_when_idle(self, _: object) -> None:
-        if not self.runs and not self._stopping:
+    def _leave_if_idle(self) -> None:
+        """By what the process says, and not by who waits for it: an attempt may have nobody any more."""
+        if self.retired and not self.runs and not self._stopping:
             self.stop()
+            self._loop.call_later(LEAVE_SECONDS, self.kill)
 
     def kill(self) -> None:
         """End it, and everything that it has started, now."""
@@ -278,6 +280,7 @@ class TaskProcess:
             run.begin()
             self._ended.append((run.key, run.attempt.job_id))
             run.finish(outcome_of(run, message))
+            self._leave_if_idle()
 
     def _started(self, last_key: int) -> None:
         now = self._loop.time()
