@@ -1,4 +1,4 @@
-"""The scheduler's brain: what has to be decided by the clock, or because an executor is gone. A pure state machine.
+"""A leader's state: what has to be decided by the clock, or because an executor is gone. A pure state machine.
 
 Events, members and time in; decisions out. It knows only what it needs: timers up to a horizon, attempts that run
 (bounded by the slots of all executors), and how many jobs are queued; nothing grows with the number of waiting jobs.
@@ -66,7 +66,7 @@ class RunningAttempt:
 
 
 class Running(NamedTuple):
-    """What the brain keeps of an attempt that runs."""
+    """What the leader's state keeps of an attempt that runs."""
 
     attempt: int
     version: Version

@@ -22,4 +22,4 @@ EXTENSIONS: tuple[Callable[[TermContext], Extension], ...] = (
     DeliveriesExtension,
     AlertsExtension,
 )
-"""Makes the extensions of a leader, in order; each attaches itself to the office's brain."""
+"""Makes the extensions of a leader, in order; each attaches itself to the leader's state."""

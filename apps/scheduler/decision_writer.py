@@ -1,6 +1,6 @@
-"""Carries the brain's decisions out: load the jobs, decide on their own streams, append in batches under the term.
+"""Carries the leader's decisions out: load the jobs, decide on their own streams, append in batches under the term.
 
-Never decides by what the brain remembers of a job, and never without the term.
+Never decides by what the leader's state remembers of a job, and never without the term.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class DecisionWriter:
         return self._state.abilities.lacks(job.spec.queue, job.spec.task)
 
     def _look_again(self, job: Job, decision: Decision) -> None:
-        """Its time has not come, or it waits no more, although the brain thought so."""
+        """Its time has not come, or it waits no more, although the leader's state thought so."""
         if isinstance(decision.command, c.DispatchJob) and job.state not in ("queued", "running"):
             self._state.admission.over(str(job.id))
         if job.due_at is not None and isinstance(decision.command, c.ActOnTime):

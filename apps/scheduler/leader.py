@@ -41,7 +41,7 @@ AWAKE = datetime.min.replace(tzinfo=UTC)
 
 
 class Leader:
-    """One leader's services around its brain."""
+    """One leader's services around what it knows."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Finds work that the broker has lost, and dispatches it again.
 
-The brain counts the queued jobs of each work stream; the broker knows how many entries it holds. Only when entries
+The leader counts the queued jobs of each work stream; the broker knows how many entries it holds. Only when entries
 are fewer are the queued jobs of that stream read, and each one that is provably not there is dispatched by a new event.
 """
 
@@ -86,7 +86,7 @@ class MissingWork:
         return [s for s, (sure, likely) in looks.items() if sure >= SURE_LOOKS or likely >= LIKELY_LOOKS]
 
     async def look(self, state: LeaderState) -> Suspicion:
-        """Compare the brain's count of queued jobs with the broker's of entries. Raises Unavailable."""
+        """Compare the leader's count of queued jobs with the broker's of entries. Raises Unavailable."""
         position = state.position
         queued = {stream: count for stream, count in state.queued.items() if count > 0}
         if not queued:

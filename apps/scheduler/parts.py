@@ -23,7 +23,7 @@ from rota_server.domain.subscriptions.deliveries import Deliveries
 
 
 class Projection(Protocol):
-    """Keeps what the brain needs to begin with. Every method may raise Unavailable."""
+    """Keeps what the leader's state needs to begin with. Every method may raise Unavailable."""
 
     async def load(self) -> tuple[Position, list[RunningAttempt], dict[tuple[str, str], int]]:
         """The checkpoint, the attempts that run there, and how many jobs are queued there."""

@@ -108,7 +108,7 @@ class World:
 
 @dataclass
 class Leader:
-    """The shell around a brain, without I/O; it may die between any two steps, and may not know that it is over."""
+    """The shell around a state, without I/O; it may die between any two steps, and may not know that it is over."""
 
     world: World
     limit: int = 200

@@ -1,4 +1,4 @@
-"""The scheduler's brain: what it counts, what it saves, whom it takes for dead."""
+"""What a leader knows: what it counts, what it saves, whom it takes for dead."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT = ("default", "normal")
 
 
 class Story:
-    """A brain, and events that happen to it."""
+    """A leader's state, and events that happen to it."""
 
     def __init__(self) -> None:
         self.state = LeaderState(Position(0), [], {})

@@ -1,6 +1,6 @@
 """What a leader does besides the core: limits, dependencies, schedules, triggers ... One extension each.
 
-An extension sees events through the brain it is attached to, decides in its own loop, and writes under the leader's
+An extension sees events through the state it is attached to, decides in its own loop, and writes under the leader's
 term. What it knows beyond that it can lose at any moment: a new leader begins again from the log and the tables.
 """
 
@@ -20,7 +20,7 @@ from rota_server.domain.leader_state import LeaderState
 class TermContext:
     """What an extension works with under one term.
 
-    `caught_up` is set once the brain knows everything that was written before this term: earlier nothing may be decided
+    `caught_up` is set once the state knows everything that was written before this term: earlier nothing may be decided
     that depends on counts.
     """
 
@@ -41,7 +41,7 @@ class Extension(Protocol):
         """Do it forever. After Unavailable it is called again; anything else ends the leadership."""
 
     async def settled(self, position: Position) -> None:
-        """Return once all events up to `position`, which the brain knows, are followed by all they must lead to.
+        """Return once all events up to `position`, which the state knows, are followed by all they must lead to.
 
         The leader's checkpoint moves to `position` only then, so what a dead leader had not done its successor does.
         """

@@ -1,7 +1,7 @@
 """Dispatches the jobs that wait for the limits of their queues and keys, as soon as the limits have room.
 
-Which ones, the lines in the brain decide. When limits change, what is dispatched and has not started is taken back
-first. Decides nothing before the brain knows all that earlier leaders have written, so no limit is exceeded by a change
+Which ones, the leader's state decides. When limits change, what is dispatched and has not started is taken back
+first. Decides nothing before the state knows all that earlier leaders have written, so no limit is exceeded by a change
 of leaders.
 """
 
@@ -60,7 +60,7 @@ WAKING = (
 
 
 async def begin_admission(state: LeaderState, parts: SchedulerParts) -> None:
-    """Let the brain's lines go on from what the last leader kept. Raises NotLeader, Unavailable."""
+    """Let the lanes go on from what the last leader kept. Raises NotLeader, Unavailable."""
     admitted, limiters = await parts.projection.load_admission(state.position)
     lanes = [lane for lane, _ in await parts.index.lanes()]
     settings: dict[str, tuple[QueueSettings, Position]] = {}

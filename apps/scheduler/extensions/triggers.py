@@ -141,7 +141,7 @@ class TriggersExtension:
     # -- the triggers as they are ------------------------------------------------------------------------------------
 
     async def _load(self) -> None:
-        """The triggers as they were at the position where the brain began; then what has come since."""
+        """The triggers as they were at the position where the leader's state began; then what has come since."""
         before: Position | None = None
         rows: Sequence[ResourceRow] = ()
         while before is None or len(rows) == PAGE:
@@ -159,7 +159,7 @@ class TriggersExtension:
         self._loaded = True
 
     async def _doc_then(self, row: ResourceRow) -> Doc | None:
-        """The trigger as it was where the brain began. Raises Unreadable."""
+        """The trigger as it was where the leader's state began. Raises Unreadable."""
         doc: Doc | None = None
         async for recorded in history_of(self._log, row.id):
             if recorded.position > self._begins_at:
